@@ -1,0 +1,28 @@
+"""Reward-free trajectories: collected in parallel, kept as Minari datasets, read through a memory map."""
+
+from __future__ import annotations
+
+if __name__ != "wm_agents.datasets":
+    raise ImportError(
+        f"This folder is the package 'wm_agents.datasets', not {__name__!r}. Install the project (pip install -e .) "
+        "and use `import wm_agents.datasets`; Hugging Face's `datasets` is found from outside this checkout."
+    )
+
+from wm_agents.datasets.collect import collect, default_name, task_name
+from wm_agents.datasets.dataset import TrajectoryDataset
+from wm_agents.datasets.episodes import episode_seed, rollout_states
+from wm_agents.datasets.loading import list_datasets, load
+from wm_agents.datasets.policies import POLICIES, Policy
+
+__all__ = [
+    "POLICIES",
+    "Policy",
+    "TrajectoryDataset",
+    "collect",
+    "default_name",
+    "episode_seed",
+    "list_datasets",
+    "load",
+    "rollout_states",
+    "task_name",
+]

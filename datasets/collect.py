@@ -1,0 +1,182 @@
+"""Record reward-free episodes into a Minari dataset: in parallel, resumable, the same whatever the interruptions."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from wm_agents.datasets.dataset import TrajectoryDataset
+from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
+from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
+from wm_agents.datasets.policies import POLICIES
+from wm_agents.datasets.recording import record
+from wm_agents.datasets.writing import put_in_place, write_dataset
+from wm_agents.version import __version__
+
+
+def task_name(env_id: str) -> str:
+    """Return the short name of a task: ``"wm/PointMaze-UMaze-v0"`` -> ``"pointmaze-umaze"``."""
+    return env_id.rpartition(":")[2].removeprefix("wm/").rpartition("-v")[0].lower()
+
+
+def default_name(env_id: str, policy: str = "waypoint") -> str:
+    """Return the Minari id that ``collect`` gives a dataset: ``"wm/pointmaze-umaze/waypoint-v0"``."""
+    return f"wm/{task_name(env_id)}/{policy}-v0"
+
+
+def collect(
+    env_id: str,
+    *,
+    policy: str = "waypoint",
+    episodes: int = 120,
+    steps: int = 300,
+    seed: int = 0,
+    name: str | None = None,
+    image_size: int = 64,
+    workers: int | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> TrajectoryDataset:
+    """Record exploration episodes and return them, ready for training.
+
+    The result is a Minari dataset (hdf5, lossless images): observations ``{"pixels": uint8 [H, W, C]}``, rewards 0,
+    ``infos`` with ``state`` and ``goal_state`` per frame (where the policy was heading; the environment's goal for
+    policies that head nowhere). It depends on the arguments only, not on ``workers`` nor on interruptions: every
+    finished episode is kept beside the dataset until all are there, and the same call continues. If the dataset
+    already exists and was made by the same arguments, it is loaded.
+
+    Args:
+        env_id: A ``wm/...`` task.
+        policy: Name in ``POLICIES``.
+        episodes: Number of episodes, at least 1.
+        steps: Actions an episode, at least 2; goals and time limits do not cut it short.
+        seed: At least 0.
+        name: Minari id; ``wm/<task>/<policy>-v0`` by default.
+        image_size: Height and width of the frames in pixels.
+        workers: Processes; by default as many as there are cores. With 1 all happens in the calling process.
+        progress: Show a progress bar.
+        overwrite: Replace an existing dataset of that name, and drop a partial one of other arguments.
+
+    Raises:
+        ValueError: A bad argument; another dataset, or a partial one of other arguments, has that name.
+        RuntimeError: A process failed, or another process is collecting the same dataset.
+    """
+    POLICIES.get(policy)
+    if episodes < 1 or steps < 2 or (workers is not None and workers < 1):
+        raise ValueError(
+            f"At least 1 episode, 2 steps and 1 worker are needed; got episodes={episodes}, steps={steps}, "
+            f"workers={workers}."
+        )
+    episode_seed("collect", seed, 0)
+    name = name or default_name(env_id, policy)
+    root = dataset_root(name)
+    request = {"env_id": env_id, "policy": policy, "steps": steps, "seed": seed, "image_size": image_size}
+    if root.exists() and not overwrite:
+        _check_same(name, root, {**request, "episodes": episodes})
+        return load(name)
+    env = open_env(env_id, image_size)
+    folder = root.parent / f".{root.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, name):
+            _prepare(folder, {**request, "versions": _versions()}, name, overwrite)
+            missing = [index for index in range(episodes) if not is_recorded(folder, index)]
+            with _bar(progress, name, episodes, steps) as report:
+                record(env, folder, missing, workers or _cores(), lambda left: report(episodes - left))
+            write_dataset(env, name, folder, {**request, "episodes": episodes, "versions": _versions()})
+            put_in_place(name, folder, root)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        env.close()
+    return load(name)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: importlib.metadata.version(package) for package in ("mujoco", "gymnasium", "minari", "numpy")}
+    return {"python": platform.python_version(), **packages, "wm_agents": __version__}
+
+
+def _check_same(name: str, root: Path, request: dict[str, Any]) -> None:
+    """Raise unless the dataset at ``root`` was made by the same arguments."""
+    way_out = "Pass another name, or overwrite=True to replace it."
+    try:
+        made = read_metadata(name, root).get(PROVENANCE)
+    except ValueError as error:
+        raise ValueError(f"{name!r} is taken by something that is no dataset ({error}). {way_out}") from error
+    if made is None:
+        raise ValueError(f"A dataset {name!r} already exists and was not made by collect. {way_out}")
+    different = {key: (made.get(key), value) for key, value in request.items() if made.get(key) != value}
+    if different:
+        changes = ", ".join(f"{key} {old!r} instead of {new!r}" for key, (old, new) in different.items())
+        raise ValueError(f"A dataset {name!r} already exists, made with {changes}. {way_out}")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold the partial dataset's lock; the operating system lets it go if this process dies."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise RuntimeError(f"Another process is collecting {name!r}; wait for it, or pass another name.") from None
+
+
+def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) -> None:
+    """Begin a partial dataset in ``folder``, or make sure that the one there has the same arguments."""
+    path = folder / "request.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if found and found != request and not overwrite:
+        changes = ", ".join(f"{key} {found.get(key)!r}" for key in request if found.get(key) != request[key])
+        raise ValueError(
+            f"An unfinished collection of {name!r} has other arguments ({changes}). Call with those to finish it, "
+            "pass another name, or overwrite=True to drop it."
+        )
+    if found != request:
+        for file in folder.glob("episode_*"):
+            file.unlink()
+    for leftover in [*folder.glob("*.tmp"), *folder.glob("*.log")]:
+        leftover.unlink()
+    for leftover in (folder / "dataset", folder / "replaced"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(request), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _bar(progress: bool, name: str, episodes: int, steps: int) -> Iterator[Callable[[int], None]]:
+    """Show finished episodes, rate and time left; yields a function of the number of episodes finished."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task(name, total=episodes, rate="")
+        first, begin = None, time.perf_counter()
+
+        def report(done: int) -> None:
+            nonlocal first
+            first = done if first is None else first
+            rate = (done - first) * (steps + 1) / (time.perf_counter() - begin)
+            bar.update(task, completed=done, rate=f"{rate:,.0f} frames/s" if done > first else "")
+
+        yield report

@@ -1,0 +1,171 @@
+"""One exploration episode: its seed, how it is run, the file it is kept in until the dataset is assembled."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from wm_agents.datasets.policies import POLICIES
+from wm_agents.registry import did_you_mean
+
+KINDS = ("collect", "evaluate")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of L actions.
+
+    Attributes:
+        actions: float32 ``[L, A]``, environment units.
+        states: float64 ``[L+1, S]``, simulator states.
+        goal_states: float64 ``[L+1, S]``, what the policy headed for at each frame; the environment's own goal
+            where the policy heads nowhere. The last frame repeats the one before it.
+        pixels: uint8 ``[L+1, H, W, C]``, or None where the environment shows no pixels.
+    """
+
+    actions: np.ndarray
+    states: np.ndarray
+    goal_states: np.ndarray
+    pixels: np.ndarray | None
+
+
+def episode_seed(kind: str, seed: int, episode: int) -> np.random.SeedSequence:
+    """Return the seed of one episode; no two (kind, seed, episode) share a stream.
+
+    Args:
+        kind: ``"collect"`` for training data, ``"evaluate"`` for held-out episodes.
+        seed: The run's seed, at least 0.
+        episode: Index of the episode, at least 0.
+
+    Raises:
+        ValueError: Unknown kind, or a negative number.
+    """
+    if kind not in KINDS:
+        raise ValueError(did_you_mean("kind of episode", kind, KINDS))
+    if seed < 0 or episode < 0:
+        raise ValueError(f"Seeds and episodes count from 0; got seed={seed}, episode={episode}.")
+    return np.random.SeedSequence(seed, spawn_key=(KINDS.index(kind), episode))
+
+
+def open_env(env_id: str, image_size: int) -> gym.Env:
+    """Open a task with pixels by its Gymnasium id.
+
+    Raises:
+        ValueError: No such task is registered, or it cannot set and sample states.
+    """
+    if ":" not in env_id and env_id not in gym.registry:
+        raise ValueError(did_you_mean("task", env_id, (name for name in gym.registry if name.startswith("wm/"))))
+    try:
+        env = gym.make(env_id, obs_type="pixels", image_size=image_size)
+    except TypeError as error:
+        raise ValueError(
+            f"{env_id!r} is not a goal task of this library (it takes no obs_type and image_size): {error}. "
+            "Collect on one of the wm/... tasks."
+        ) from error
+    return env
+
+
+def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
+    """Run one exploration episode of exactly ``steps`` actions.
+
+    The start is a random free state. Goals and time limits do not end the episode: the unwrapped task is stepped.
+
+    Args:
+        env: A ``wm/...`` task, of any ``obs_type``; pixels are kept where it shows them.
+        policy: Name in ``POLICIES``.
+        steps: Number of actions, at least 1.
+        seed_sequence: All randomness comes from it: the same sequence gives the same episode.
+
+    Raises:
+        ValueError: Unknown policy, or the simulation left finite numbers.
+    """
+    task: Any = env.unwrapped
+    rng = np.random.default_rng(seed_sequence)
+    start = task.sample_state(rng)
+    behaviour = POLICIES.get(policy)(task, rng)
+    observation, info = task.reset(seed=int(seed_sequence.generate_state(1)[0]), options={"state": start})
+    actions = np.zeros((steps, *task.action_space.shape), dtype=np.float32)
+    states = np.zeros((steps + 1, start.size))
+    goal_states = np.zeros_like(states)
+    pixels = None
+    if "pixels" in observation:
+        pixels = np.zeros((steps + 1, *observation["pixels"].shape), dtype=np.uint8)
+    for step in range(steps + 1):
+        states[step] = info["state"]
+        if pixels is not None:
+            pixels[step] = observation["pixels"]
+        if step < steps:
+            actions[step] = behaviour.act(info["state"])
+            goal = behaviour.goal_state if behaviour.goal_state is not None else info["goal_state"]
+            goal_states[step] = goal
+            observation, _, _, _, info = task.step(actions[step])
+    goal_states[-1] = goal_states[-2]
+    if not np.isfinite(states).all():
+        raise ValueError(f"The simulation of {env} became non-finite in an exploration episode.")
+    return Episode(actions, states, goal_states, pixels)
+
+
+def rollout_states(
+    env: gym.Env, policy: str, steps: int, seed_sequence: np.random.SeedSequence
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run one exploration episode and keep states and actions only.
+
+    With ``obs_type="state"`` nothing is rendered; the states are the same as with pixels.
+
+    Args:
+        env: A ``wm/...`` task.
+        policy: Name in ``POLICIES``.
+        steps: Number of actions L.
+        seed_sequence: See ``episode_seed``.
+
+    Returns:
+        States float64 ``[L+1, S]`` and actions float32 ``[L, A]``.
+    """
+    episode = rollout(env, policy, steps, seed_sequence)
+    return episode.states, episode.actions
+
+
+def episode_path(folder: Path, index: int) -> Path:
+    """Return the file of finished episode ``index``."""
+    return folder / f"episode_{index:06d}.npz"
+
+
+def save_episode(folder: Path, index: int, episode: Episode) -> None:
+    """Write a finished episode so that its file is either whole or absent."""
+    assert episode.pixels is not None, "only episodes with pixels are kept"
+    path = episode_path(folder, index)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                actions=episode.actions,
+                states=episode.states,
+                goal_states=episode.goal_states,
+                pixels=episode.pixels,
+            )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_episode(folder: Path, index: int) -> Episode:
+    """Read a finished episode."""
+    with np.load(episode_path(folder, index), allow_pickle=False) as file:
+        return Episode(file["actions"], file["states"], file["goal_states"], file["pixels"])
+
+
+def is_recorded(folder: Path, index: int) -> bool:
+    """Tell whether episode ``index`` is there and not cut short (its archive's directory, at the end, is readable)."""
+    return zipfile.is_zipfile(episode_path(folder, index))
+
+
+def record_episode(env: gym.Env, policy: str, steps: int, seed: int, folder: Path, index: int) -> None:
+    """Run collection episode ``index`` and write its file."""
+    save_episode(folder, index, rollout(env, policy, steps, episode_seed("collect", seed, index)))

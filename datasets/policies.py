@@ -1,0 +1,139 @@
+"""Exploration policies: they see the simulator's state, never a reward, and only have to cover the task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from wm_agents.registry import Registry
+
+POLICIES = Registry(
+    "exploration policy",
+    {
+        "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
+        "uniform-random": "wm_agents.datasets.policies:UniformRandom",
+        "waypoint": "wm_agents.datasets.policies:Waypoint",
+    },
+)
+"""Name to policy class; each is called as ``policy(env, rng)`` at the start of an episode."""
+
+
+class Policy(ABC):
+    """One episode's behaviour.
+
+    Args:
+        env: The unwrapped task.
+        rng: The only source of randomness.
+
+    Attributes:
+        goal_state: float64 ``[S]``, the state the policy is heading for, or None if it heads nowhere.
+    """
+
+    def __init__(self, env: Any, rng: np.random.Generator) -> None:
+        self.env = env
+        self.rng = rng
+        self.low = np.asarray(env.action_space.low, dtype=np.float64)
+        self.high = np.asarray(env.action_space.high, dtype=np.float64)
+        self.goal_state: np.ndarray | None = None
+
+    @abstractmethod
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the action (float32 ``[A]``, environment units, inside the bounds) for ``state`` (``[S]``)."""
+
+    def _clip(self, action: np.ndarray) -> np.ndarray:
+        return np.clip(action, self.low, self.high).astype(np.float32)
+
+
+class UniformRandom(Policy):
+    """Every action drawn afresh and uniformly from the action space."""
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return a uniform action; ``state`` is not used."""
+        return self._clip(self.rng.uniform(self.low, self.high))
+
+
+class SmoothRandom(Policy):
+    """Ornstein-Uhlenbeck noise whose scale and memory change now and then.
+
+    Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs nothing but a
+    bounded action space.
+    """
+
+    SCALES = (0.3, 0.7, 1.2)  # standard deviation, in half-ranges of the action space
+    MEMORIES = (5.0, 20.0, 60.0)  # steps over which the noise forgets itself
+    CHANGE = 0.02  # probability per step of new scale and memory
+
+    def __init__(self, env: Any, rng: np.random.Generator) -> None:
+        super().__init__(env, rng)
+        self._change()
+        self._noise = self.rng.standard_normal(self.low.shape)
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the next action of the noise process; ``state`` is not used."""
+        if self.rng.random() < self.CHANGE:
+            self._change()
+        keep = np.exp(-1.0 / self._memory)
+        self._noise = keep * self._noise + np.sqrt(1.0 - keep**2) * self.rng.standard_normal(self.low.shape)
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return self._clip(middle + half * self._scale * self._noise)
+
+    def _change(self) -> None:
+        self._scale = self.rng.choice(self.SCALES)
+        self._memory = self.rng.choice(self.MEMORIES)
+
+
+class Waypoint(Policy):
+    """Noisy proportional-derivative control along shortest paths to random free states of a point maze.
+
+    A new goal is drawn on arrival, or with a small probability at every step, so that paths are cut short anywhere.
+    Each path keeps its own lane, an offset from the cells' centres, so that cells are covered up to their walls. The
+    noise level is drawn once an episode. For tasks whose state is ``(x, y, vx, vy)`` and that have
+    ``shortest_path``, ``sample_state`` and ``cell_size``.
+
+    Raises:
+        ValueError: The task has no shortest paths.
+    """
+
+    NOISE = (0.1, 0.3, 0.5)  # standard deviation of the action noise, one of these an episode
+    STIFFNESS, DAMPING = 4.0, 0.35
+    REDRAW = 0.005  # probability per step of a new goal
+    ARRIVED = 0.2  # distance to the goal, in cells
+    LANE = 0.35  # largest offset of a path from the cells' centres along x and y, in cells
+    PASSED = 0.3  # distance at which a waypoint on the way counts as reached, in cells
+    LOST = 1.6  # distance to the next waypoint from which the path is planned afresh, in cells
+
+    def __init__(self, env: Any, rng: np.random.Generator) -> None:
+        super().__init__(env, rng)
+        if not hasattr(env, "shortest_path"):
+            raise ValueError(
+                f"The waypoint policy needs a maze with shortest paths; {type(env).__name__} has none. "
+                "Use policy='smooth-random'."
+            )
+        self._cell = float(env.cell_size)
+        self._noise = self.rng.choice(self.NOISE)
+        self._path = np.empty((0, 2))
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the action toward the next waypoint for ``state`` = ``(x, y, vx, vy)``."""
+        position, velocity = state[:2], state[2:4]
+        if self.goal_state is None or self._near(position, self.goal_state[:2], self.ARRIVED) or self._redraw():
+            self.goal_state = self.env.sample_state(self.rng)
+            self._plan(position, self.goal_state[:2])
+        while len(self._path) > 1 and self._near(position, self._path[0], self.PASSED):
+            self._path = self._path[1:]
+        if not self._near(position, self._path[0], self.LOST):
+            self._plan(position, self.goal_state[:2])
+        noise = self._noise * self.rng.standard_normal(2)
+        return self._clip(self.STIFFNESS * (self._path[0] - position) - self.DAMPING * velocity + noise)
+
+    def _plan(self, position: np.ndarray, goal: np.ndarray) -> None:
+        self._path = self.env.shortest_path(position, goal)
+        self._path[:-1] += self.rng.uniform(-self.LANE, self.LANE, 2) * self._cell
+
+    def _redraw(self) -> bool:
+        return self.rng.random() < self.REDRAW
+
+    def _near(self, a: np.ndarray, b: np.ndarray, cells: float) -> bool:
+        return bool(np.hypot(a[0] - b[0], a[1] - b[1]) < cells * self._cell)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from wm_agents.datasets import collect, default_name, load, policies, task_name
+from wm_agents.datasets import episodes as episodes_module
+from wm_agents.datasets.episodes import episode_path, save_episode
+
+ENV_ID = "wm/PointMaze-UMaze-v0"
+NAME = "wm/pointmaze-umaze/waypoint-v0"
+SMALL: dict[str, Any] = {"episodes": 4, "steps": 20, "image_size": 32, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def datasets_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def partial(datasets_path: Path) -> Path:
+    return datasets_path / "wm/pointmaze-umaze/.waypoint-v0.partial"
+
+
+class InterruptedHereError(Exception):
+    """Stands for whatever stops a collection."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, index: int, error: Exception) -> None:
+    """Make collection fail when it is about to write episode ``index``."""
+
+    def save(folder: Path, number: int, episode: Any) -> None:
+        if number == index:
+            raise error
+        save_episode(folder, number, episode)
+
+    monkeypatch.setattr(episodes_module, "save_episode", save)
+
+
+def test_names() -> None:
+    assert task_name(ENV_ID) == "pointmaze-umaze"
+    assert task_name("wm/TwoRoom-v0") == "tworoom"
+    assert default_name("wm/PointMaze-Medium-v0", "smooth-random") == "wm/pointmaze-medium/smooth-random-v0"
+
+
+def test_dataset_is_plain_minari_and_lossless(datasets_path: Path) -> None:
+    dataset = collect(ENV_ID, workers=1, **SMALL)
+    assert dataset.name == NAME
+    assert dataset.env_id == ENV_ID
+    assert dataset.state_names == ("x", "y", "vx", "vy")
+    assert dataset.lengths.tolist() == [20] * 4
+    plain = minari.load_dataset(NAME)
+    assert plain.total_steps == 80
+    assert list(plain.observation_space.spaces) == ["pixels"]
+    with plain.recover_environment() as env:
+        assert env.spec.id == ENV_ID
+        for episode, start in zip(plain.iterate_episodes(), dataset.starts, strict=True):
+            assert set(episode.infos) == {"state", "goal_state"}
+            assert episode.infos["goal_state"].shape == episode.infos["state"].shape == (21, 4)
+            assert not episode.rewards.any()
+            assert not episode.terminations.any()
+            assert episode.truncations.tolist() == [False] * 19 + [True]
+            assert np.array_equal(dataset.pixels[start : start + 21], episode.observations["pixels"])
+            assert np.array_equal(dataset.actions[start : start + 20], episode.actions)
+            for step in (0, 20):
+                frame = env.unwrapped.render_state(episode.infos["state"][step], size=32)
+                assert np.array_equal(episode.observations["pixels"][step], frame)
+    assert np.asarray(dataset.pixels).reshape(len(dataset.pixels), -1).mean(axis=1).min() > 0
+    assert {"policy", "seed", "versions", "episodes", "sha256"} <= set(dataset.provenance)
+    assert {"python", "mujoco", "gymnasium", "minari", "wm_agents"} <= set(dataset.provenance["versions"])
+    assert not list(datasets_path.rglob("*.partial"))
+
+
+def test_states_replay_the_actions() -> None:
+    dataset = collect(ENV_ID, workers=1, **SMALL)
+    with gym.make(ENV_ID, obs_type="state") as env:
+        env.reset(seed=0)
+        env.unwrapped.reset(options={"state": dataset.states[0]})
+        for step in range(20):
+            _, _, _, _, info = env.unwrapped.step(dataset.actions[step])
+            assert np.array_equal(info["state"], dataset.states[step + 1])
+
+
+def test_result_does_not_depend_on_the_number_of_processes() -> None:
+    one = collect(ENV_ID, name="test/one-v0", workers=1, **SMALL)
+    two = collect(ENV_ID, name="test/two-v0", workers=2, **SMALL)
+    other = collect(ENV_ID, name="test/other-v0", workers=1, seed=1, **SMALL)
+    assert one.provenance["sha256"] == two.provenance["sha256"]
+    assert one.provenance["sha256"] != other.provenance["sha256"]
+    assert one.name != two.name
+
+
+def test_same_call_loads_and_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = collect(ENV_ID, workers=1, **SMALL)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 0, InterruptedHereError())
+        assert collect(ENV_ID, workers=1, **SMALL).provenance == first.provenance
+        with pytest.raises(ValueError, match=r"already exists.*seed 0 instead of 1.*overwrite=True"):
+            collect(ENV_ID, workers=1, seed=1, **SMALL)
+    replaced = collect(ENV_ID, workers=1, seed=1, overwrite=True, **SMALL)
+    assert replaced.provenance["sha256"] != first.provenance["sha256"]
+    assert load(NAME).provenance == replaced.provenance
+
+
+def test_interrupted_collection_continues(monkeypatch: pytest.MonkeyPatch, partial: Path) -> None:
+    whole = collect(ENV_ID, name="test/whole-v0", workers=1, **SMALL).provenance["sha256"]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, InterruptedHereError())
+        with pytest.raises(InterruptedHereError):
+            collect(ENV_ID, workers=1, **SMALL)
+    done = [episode_path(partial, index).stat().st_mtime_ns for index in (0, 1)]
+    assert not episode_path(partial, 2).exists()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, InterruptedHereError())
+        with pytest.raises(InterruptedHereError):
+            collect(ENV_ID, workers=1, **SMALL)
+    assert done == [episode_path(partial, index).stat().st_mtime_ns for index in (0, 1)]
+    assert collect(ENV_ID, workers=1, **SMALL).provenance["sha256"] == whole
+    assert not partial.exists()
+
+
+def test_full_disk_leaves_whole_episodes_only(monkeypatch: pytest.MonkeyPatch, partial: Path) -> None:
+    whole = collect(ENV_ID, name="test/whole-v0", workers=1, **SMALL).provenance["sha256"]
+    savez, written = np.savez, []
+
+    def full(file: Any, **arrays: Any) -> None:
+        if len(written) == 2:
+            file.write(b"half an episode")
+            raise OSError(28, "No space left on device")
+        written.append(file)
+        savez(file, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(OSError, match="No space left"):
+            collect(ENV_ID, workers=1, **SMALL)
+    assert sorted(path.name for path in partial.glob("episode*")) == ["episode_000000.npz", "episode_000001.npz"]
+    assert collect(ENV_ID, workers=1, **SMALL).provenance["sha256"] == whole
+
+
+def test_lost_and_cut_episode_files_are_recorded_again(monkeypatch: pytest.MonkeyPatch, partial: Path) -> None:
+    whole = collect(ENV_ID, name="test/whole-v0", workers=1, **SMALL).provenance["sha256"]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, InterruptedHereError())
+        with pytest.raises(InterruptedHereError):
+            collect(ENV_ID, workers=1, **SMALL)
+    episode_path(partial, 0).unlink()
+    os.truncate(episode_path(partial, 1), 1000)
+    assert collect(ENV_ID, workers=1, **SMALL).provenance["sha256"] == whole
+
+
+def test_killed_collection_continues_with_the_same_result(datasets_path: Path, partial: Path) -> None:
+    arguments = {**SMALL, "episodes": 40, "steps": 60}
+    whole = collect(ENV_ID, name="test/whole-v0", workers=1, **arguments).provenance["sha256"]
+    script = f"from wm_agents.datasets import collect; collect({ENV_ID!r}, workers=2, **{arguments!r})"
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(partial.glob("episode*.npz"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)  # its two workers see that it is gone and stop by themselves
+    process.wait()
+    finished = len(list(partial.glob("episode*.npz")))
+    assert 3 <= finished < 40
+    assert not (datasets_path / NAME).exists()
+    assert collect(ENV_ID, workers=1, **arguments).provenance["sha256"] == whole
+
+
+def test_dead_worker_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, partial: Path) -> None:
+    entry = "wm_agents.datasets.policies:UniformRandom"
+    monkeypatch.setitem(policies.POLICIES._entries, "known-here-only", entry)
+    with pytest.raises(RuntimeError, match=r"ended with status 1.*known-here-only.*(\n.*)*continues"):
+        collect(ENV_ID, policy="known-here-only", name=NAME, workers=2, **SMALL)
+
+
+def test_unfinished_collection_of_other_arguments_is_not_lost(monkeypatch: pytest.MonkeyPatch, partial: Path) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, InterruptedHereError())
+        with pytest.raises(InterruptedHereError):
+            collect(ENV_ID, workers=1, **SMALL)
+    with pytest.raises(ValueError, match=r"unfinished collection .*\(seed 0\)"):
+        collect(ENV_ID, workers=1, seed=1, **SMALL)
+    assert episode_path(partial, 1).exists()
+    assert collect(ENV_ID, workers=1, seed=1, overwrite=True, **SMALL).provenance["seed"] == 1
+
+
+def test_two_collections_of_one_dataset_do_not_mix(partial: Path) -> None:
+    partial.mkdir(parents=True)
+    with FileLock(partial / "lock"), pytest.raises(RuntimeError, match="Another process is collecting"):
+        collect(ENV_ID, workers=1, **SMALL)
+
+
+def test_replacing_keeps_the_old_dataset_until_the_new_one_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = collect(ENV_ID, workers=1, **SMALL).provenance
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, InterruptedHereError())
+        with pytest.raises(InterruptedHereError):
+            collect(ENV_ID, workers=1, seed=1, overwrite=True, **SMALL)
+    assert load(NAME).provenance == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy": "waypiont"}, "Did you mean 'waypoint'"),
+        ({"episodes": 0}, "At least 1 episode"),
+        ({"steps": 1}, "2 steps"),
+        ({"workers": 0}, "1 worker"),
+        ({"seed": -1}, "count from 0"),
+        ({"name": "no version"}, "name-v<number>"),
+        ({"image_size": 4}, "image_size"),
+    ],
+)
+def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        collect(ENV_ID, **{**SMALL, "workers": 1, **changes})
+
+
+def test_unknown_and_foreign_tasks() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'wm/PointMaze-UMaze-v0'"):
+        collect("wm/PointMaze-Umaze-v0", **SMALL)
+    with pytest.raises(ValueError, match="not a goal task"):
+        collect("CartPole-v1", **SMALL)
+
+
+def test_workers_start_without_torch() -> None:
+    script = "import sys; import wm_agents.datasets.worker; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wm_agents.losses import LOSSES, LatentBatch
+from wm_agents.losses.prediction import Prediction
+from wm_agents.losses.sigreg import SIGReg
+
+
+def latents(z: torch.Tensor, seed: int = 0, predicted: torch.Tensor | None = None) -> LatentBatch:
+    """A batch around ``z [B, T, D]`` for terms that look at the latents alone."""
+    predicted = z[:, 1:] if predicted is None else predicted
+    return LatentBatch(z, predicted, torch.zeros(*predicted.shape[:2], 2), torch.Generator().manual_seed(seed))
+
+
+def epps_pulley(x: np.ndarray, knots: int) -> float:
+    """B * integral over [-3, 3] of |mean exp(itx) - exp(-t^2/2)|^2 exp(-t^2/2) dt for ``x [B]``, in float64."""
+    t = np.linspace(-3, 3, knots)
+    values = np.abs(np.exp(1j * np.outer(t, x)).mean(axis=1) - np.exp(-(t**2) / 2)) ** 2 * np.exp(-(t**2) / 2)
+    return len(x) * float(np.sum((values[1:] + values[:-1]) / 2) * (t[1] - t[0]))
+
+
+def test_prediction_is_the_mean_squared_error_to_the_next_latents():
+    z = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]], [[-9.0, 9.0], [0.0, 0.0], [1.0, -1.0]]])
+    predicted = torch.tensor([[[1.0, 0.0], [3.0, 5.0]], [[2.0, 0.0], [1.0, 2.0]]])
+    # Squared errors: 0 4 | 0 1 | 4 0 | 0 9; the first frame has no prediction and does not count.
+    assert Prediction()(latents(z, predicted=predicted)).item() == pytest.approx(18 / 8)
+
+
+def test_prediction_gradient_flows_through_targets_too():
+    z = torch.randn(4, 3, 2, requires_grad=True)
+    predicted = torch.randn(4, 2, 2, requires_grad=True)
+    Prediction()(latents(z, predicted=predicted)).backward()
+    torch.testing.assert_close(z.grad[:, 1:], -predicted.grad)
+    assert z.grad[:, 1:].abs().min() > 0
+    assert (z.grad[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "x",
+    [np.array([0.3, -1.2, 0.8, 2.1, -0.4]), np.array([1.5, 1.5, 1.5]), np.array([-4.0, 4.0]), np.array([0.7])],
+    ids=["spread", "collapsed", "bimodal", "single"],
+)
+def test_sigreg_equals_numerical_integration(x):
+    # In one dimension the only unit directions are +1 and -1, and the statistic is even: no randomness is left.
+    value = SIGReg()(latents(torch.tensor(x, dtype=torch.float32)[:, None, None])).item()
+    assert value == pytest.approx(epps_pulley(x, 33), rel=1e-4)  # the same trapezoid, unfolded to [-3, 3]
+    assert value == pytest.approx(epps_pulley(x, 10_001), rel=0.02)
+
+
+def test_sigreg_of_latents_at_the_origin_has_a_closed_form():
+    # |1 - g|^2 g with g = exp(-t^2/2) integrates to the Gaussian integrals of g - 2 g^2 + g^3 over [-3, 3].
+    gaussian = [math.sqrt(2 * math.pi / k) * math.erf(3 * math.sqrt(k / 2)) for k in (1, 2, 3)]
+    exact = 64 * (gaussian[0] - 2 * gaussian[1] + gaussian[2])
+    assert SIGReg()(latents(torch.zeros(64, 2, 5))).item() == pytest.approx(exact, rel=0.01)
+
+
+def test_sigreg_averages_over_unit_directions_and_time():
+    rng = np.random.default_rng(0)
+    z = rng.normal([0.5, -1.0], [0.3, 2.0], size=(6, 3, 2))
+    angles = 2 * np.pi * (np.arange(500) + 0.5) / 500
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    expected = np.mean([[epps_pulley(z[:, t] @ u, 33) for u in directions.T] for t in range(3)])
+    value = SIGReg(directions=20_000)(latents(torch.tensor(z, dtype=torch.float32))).item()
+    assert value == pytest.approx(expected, rel=0.02)
+
+
+def test_sigreg_uses_the_generator_for_fresh_directions():
+    z = torch.randn(16, 2, 8, generator=torch.Generator().manual_seed(1))
+    batch, term = latents(z, seed=3), SIGReg()
+    first, second = term(batch), term(batch)
+    assert first != second
+    assert term(latents(z, seed=3)) == first
+
+
+@pytest.mark.parametrize("size", [64, 1024])
+def test_sigreg_is_small_for_gaussian_samples_whatever_the_batch(size):
+    z = torch.randn(size, 8, 16, generator=torch.Generator().manual_seed(2))
+    # E|phi_B - phi|^2 = (1 - exp(-t^2)) / B, so the expected statistic is the integral of (1 - g^2) g: 1.05.
+    expected = math.sqrt(2 * math.pi) * math.erf(3 / math.sqrt(2))
+    expected -= math.sqrt(2 * math.pi / 3) * math.erf(3 * math.sqrt(1.5))
+    assert SIGReg()(latents(z)).item() == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda z: 0.01 * z, lambda z: 3 * z, lambda z: 0.5 * z, lambda z: z + 1, lambda z: z * torch.eye(16)[0]],
+    ids=["collapsed", "too wide", "too narrow", "shifted", "one dimension left"],
+)
+def test_sigreg_is_large_for_other_distributions_and_grows_linearly_with_the_batch(damage):
+    z = torch.randn(1024, 4, 16, generator=torch.Generator().manual_seed(4))
+    good, bad = SIGReg()(latents(z)).item(), SIGReg()(latents(damage(z))).item()
+    assert bad > 20 * good
+    repeated = SIGReg()(latents(damage(z).repeat(4, 1, 1))).item()  # the same distribution, four times the batch
+    assert repeated == pytest.approx(4 * bad, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.01, 5.0])
+def test_sigreg_gradient_brings_the_spread_to_one(scale):
+    generator = torch.Generator().manual_seed(5)
+    z = (scale * torch.randn(128, 1, 4, generator=generator)).requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=0.1)
+    term = SIGReg(directions=64)
+    for _ in range(100):
+        optimizer.zero_grad()
+        term(LatentBatch(z, z, z, generator)).backward()
+        optimizer.step()
+    assert z.detach().std(dim=0) == pytest.approx(np.ones((1, 4)), abs=0.2)
+    assert z.detach().mean(dim=0) == pytest.approx(np.zeros((1, 4)), abs=0.2)
+
+
+def test_unknown_loss_term_says_what_exists():
+    with pytest.raises(ValueError, match=r"Unknown loss term 'sigregg'\. Did you mean 'sigreg'\?"):
+        LOSSES.get("sigregg")

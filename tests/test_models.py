@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel, WorldModelConfig
+from wm_agents.models.inverse_dynamics import sinusoid
+from wm_agents.models.world_model import ActionStatistics
+
+both_predictors = pytest.mark.parametrize("predictor", ["mlp", "transformer"])
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def images(*lead: int, size: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(len(lead))
+    return torch.randint(0, 256, (*lead, size, size, 3), generator=generator, dtype=torch.uint8)
+
+
+# Encoding
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (2, 1, 3)])
+def test_encode_keeps_the_leading_dimensions(world_model, lead):
+    model = world_model()
+    z = model.encode(images(*lead))
+    assert z.shape == (*lead, 6)
+    assert z.dtype == torch.float32
+    flat = model.encode(images(*lead).reshape(-1, 16, 16, 3))
+    torch.testing.assert_close(z.reshape(-1, 6), flat)
+    assert len({tuple(row) for row in flat.tolist()}) == len(flat)  # different images, different latents
+
+
+@pytest.mark.parametrize("encoder", ["conv", "vit"])
+@pytest.mark.parametrize("image_size", [16, 24])
+def test_encoders_work_at_small_sizes_and_pass_gradients(world_model, encoder, image_size):
+    model = world_model(encoder=encoder, image_size=image_size).train()
+    z = model.encode(images(2, 2, size=image_size))
+    assert z.shape == (2, 2, 6)
+    z.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.encoder.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_encode_takes_uint8_only(world_model, dtype):
+    with pytest.raises(ValueError, match=r"must be uint8 in 0\.\.255, not torch\.\w+: pass the environment's images as is"):
+        world_model().encode(images(1).to(dtype))
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (1, 3, 16, 16), (1, 16, 16, 1), (1, 16, 8, 3), (16, 16)])
+def test_encode_refuses_other_image_sizes_and_says_the_way_out(world_model, shape):
+    with pytest.raises(ValueError, match=r"trained on \(16, 16, 3\): make the environment with image_size=16"):
+        world_model().encode(torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_the_latent_of_an_image_does_not_depend_on_the_batch_in_evaluation_mode(world_model):
+    model, pixels = world_model(), images(5)
+    torch.testing.assert_close(model.encode(pixels)[3:4], model.encode(pixels[3:4]))
+
+
+# Prediction
+
+
+@both_predictors
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_forward_row_t_is_predict_on_the_history_up_to_t(world_model, predictor, history):
+    model = world_model(predictor=predictor, history=history)
+    z, actions = normal(4, 6, 6), normal(4, 6, 6, seed=1)
+    rows = model(z, actions)
+    assert rows.shape == (4, 6, 6)
+    for t in range(6):
+        start = max(0, t + 1 - history)
+        torch.testing.assert_close(rows[:, t], model.predict(z[:, start : t + 1], actions[:, start : t + 1]))
+        torch.testing.assert_close(rows[:, t], model.predict(z[:, : t + 1], actions[:, : t + 1]))
+
+
+@both_predictors
+def test_later_frames_and_actions_leave_earlier_predictions_as_they_are(world_model, predictor):
+    model = world_model(predictor=predictor, history=3)
+    z, actions = normal(2, 5, 6), normal(2, 5, 6, seed=1)
+    rows = model(z, actions)
+    for t in range(1, 5):
+        later_z, later_actions = z.clone(), actions.clone()
+        later_z[:, t:] += 1
+        later_actions[:, t:] -= 1
+        changed = model(later_z, later_actions)
+        torch.testing.assert_close(changed[:, :t], rows[:, :t], rtol=0, atol=1e-6)
+        assert ((changed[:, t:] - rows[:, t:]).abs().amax(dim=-1) > 1e-4).all()
+
+
+@both_predictors
+def test_predictions_use_every_frame_and_action_of_the_history_and_no_older(world_model, predictor):
+    model = world_model(predictor=predictor, history=2)
+    z, actions = normal(1, 4, 6), normal(1, 4, 6, seed=1)
+    last = model(z, actions)[:, -1]
+    for frame, matters in enumerate([False, False, True, True]):
+        for changed in (0, 1):
+            inputs = [z.clone(), actions.clone()]
+            inputs[changed][:, frame] += 1
+            difference = (model(*inputs)[:, -1] - last).abs().max()
+            assert (difference > 1e-4) if matters else (difference < 1e-6)
+
+
+@both_predictors
+@pytest.mark.parametrize("frames", [1, 3, 5])
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_rollout_is_predict_repeated(world_model, predictor, frames, horizon):
+    model = world_model(predictor=predictor, history=3)
+    z, past = normal(2, frames, 6), normal(2, frames - 1, 6, seed=1)
+    actions = normal(2, 4, horizon, 6, seed=2)
+    imagined = model.rollout(z, past, actions)
+    assert imagined.shape == (2, 4, horizon, 6)
+    for b in range(2):
+        for s in range(4):
+            latents, blocks = [*z[b]], [*past[b]]
+            for h in range(horizon):
+                blocks.append(actions[b, s, h])
+                latents.append(model.predict(torch.stack(latents)[None], torch.stack(blocks)[None])[0])
+                torch.testing.assert_close(imagined[b, s, h], latents[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_transformer_ignores_actions_at_first_but_gradients_reach_them(world_model):
+    model = world_model(predictor="transformer", shaken=False)
+    z, actions = normal(4, 2, 6), normal(4, 2, 6, seed=1)
+    predictor = model.predictor
+    tokens = normal(4, 2, 16)
+    for block in predictor.blocks:  # gates are zero: both branches are shut
+        assert torch.equal(block(tokens, normal(4, 2, 16, seed=2)), tokens)
+    assert torch.equal(model(z, actions), model(z, actions + 1))
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(z, actions).square().sum().backward()
+    for block in predictor.blocks:
+        assert block.modulation[1].weight.grad.abs().sum() > 0
+    optimizer.step()
+    assert (model(z, actions) - model(z, actions + 1)).abs().max() > 1e-4
+    optimizer.zero_grad()
+    model(z, actions).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.embed.parameters())
+
+
+def test_mlp_predicts_a_change_of_the_last_latent(world_model):
+    model = world_model()
+    with torch.no_grad():
+        for parameter in model.predictor.net[-1].parameters():
+            parameter.zero_()
+    z = normal(3, 2, 6)
+    torch.testing.assert_close(model(z, normal(3, 2, 6, seed=1)), z)
+
+
+@both_predictors
+def test_same_seed_same_weights(world_model, predictor):
+    first, again, other = (world_model(predictor=predictor, shaken=False, seed=seed) for seed in (1, 1, 2))
+    for (name, value), same in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(value, same), name
+    assert any(
+        not torch.equal(value, different)
+        for value, different in zip(first.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+# Actions
+
+ONE_ACTION = st.tuples(
+    st.floats(-5, 5), st.floats(0, 4), st.floats(-3, 3), st.floats(0.05, 3)
+)  # low, width, mean, std
+
+
+def with_actions(dimensions: list[tuple[float, float, float, float]], block: int) -> WorldModel:
+    low, width, mean, std = (np.array(column) for column in zip(*dimensions, strict=True))
+    config = WorldModelConfig(
+        image_size=16, action_size=len(low), action_block=block, latent_size=2, predictor_width=4, predictor_depth=1
+    )
+    return WorldModel(config, ActionStatistics(low, low + width, mean, std))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ONE_ACTION, min_size=1, max_size=3), st.integers(1, 3), st.integers(0, 1000))
+def test_normalize_and_denormalize_are_inverse_inside_the_bounds(dimensions, block, seed):
+    model = with_actions(dimensions, block)
+    rng = np.random.default_rng(seed)
+    low, high = (bound.repeat(block) for bound in (model.action_low, model.action_high))
+    raw = low + torch.tensor(rng.random((7, len(low))), dtype=torch.float32) * (high - low)
+    torch.testing.assert_close(model.denormalize(model.normalize(raw)), raw, rtol=1e-4, atol=1e-4)
+    primitive = raw[:, : model.config.action_size]
+    torch.testing.assert_close(model.normalize(raw)[:, : model.config.action_size], model.normalize(primitive))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ONE_ACTION, min_size=1, max_size=3), st.integers(1, 3), st.floats(width=32, allow_nan=False))
+def test_denormalize_never_leaves_the_bounds(dimensions, block, value):
+    model = with_actions(dimensions, block)
+    size = model.config.block_size
+    for z_scores in (torch.full((2, size), value), value * normal(2, size), *model.block_bounds()):
+        raw = model.denormalize(torch.nan_to_num(z_scores)).reshape(-1, block, model.config.action_size)
+        assert (raw >= model.action_low).all()
+        assert (raw <= model.action_high).all()
+
+
+def test_normalize_is_the_z_score(world_model):
+    model = world_model(action_block=2)  # mean -0.1, 0.2; std 0.3, 0.7
+    z_scores = model.normalize(torch.tensor([0.2, 0.9, -0.4, -0.5]))
+    assert z_scores.tolist() == pytest.approx([1, 1, -1, -1], rel=1e-5)
+
+
+def test_block_bounds_are_the_action_bounds_normalised_and_repeated(world_model):
+    model = world_model(action_block=2)  # bounds -1..0.5 and -0.5..2
+    low, high = model.block_bounds()
+    assert low.tolist() == pytest.approx(2 * [-0.9 / 0.3, -0.7 / 0.7], rel=1e-5)
+    assert high.tolist() == pytest.approx(2 * [0.6 / 0.3, 1.8 / 0.7], rel=1e-5)
+    torch.testing.assert_close(model.denormalize(high), model.action_high.repeat(2))
+
+
+def test_action_statistics_of_another_size_are_refused():
+    three = np.ones(3)
+    with pytest.raises(ValueError, match=r"action low has shape \(3,\), expected \(2,\)"):
+        WorldModel(WorldModelConfig(), ActionStatistics(three, three, three, three))
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["image_size", "action_size", "action_block", "history", "latent_size", "predictor_width", "predictor_depth",
+     "predictor_heads"],
+)  # fmt: skip
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=rf"WorldModelConfig\.{name} must be at least 1, not 0"):
+        WorldModelConfig(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("encoder", "con", r"Unknown encoder 'con'\. Did you mean 'conv'\? Known: conv, vit\."),
+        ("predictor", "transformr", r"Unknown predictor 'transformr'\. Did you mean 'transformer'\? Known: mlp"),
+    ],
+)
+def test_unknown_networks_are_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        WorldModelConfig(**{field: value})
+
+
+@pytest.mark.parametrize(("encoder", "size", "message"), [("vit", 20, "multiple of"), ("conv", 8, "at least 16")])
+def test_image_sizes_that_the_encoder_cannot_take_are_refused(world_model, encoder, size, message):
+    with pytest.raises(ValueError, match=rf"image_size {size} .*{message}"):
+        world_model(encoder=encoder, image_size=size)
+
+
+# Inverse dynamics
+
+
+def test_inverse_dynamics_shapes_and_gradients(inverse_dynamics):
+    model = inverse_dynamics(action_size=3).train()
+    z, goal = normal(5, 6), normal(5, 6, seed=1)
+    actions = model(z, goal, torch.tensor([1, 2, 3, 40, 50]))
+    assert actions.shape == (5, 3)
+    actions.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_horizon_has_no_effect_at_first_but_gradients_reach_it(inverse_dynamics):
+    model = inverse_dynamics(shaken=False)
+    z, goal = normal(4, 6), normal(4, 6, seed=1)
+    near, far = (model(z, goal, torch.full((4,), steps)) for steps in (1, 50))
+    assert torch.equal(near, far)
+    near.square().sum().backward()
+    assert model.modulation.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("max_horizon", [10, 50])
+def test_horizon_matters_and_is_clamped(inverse_dynamics, max_horizon):
+    model = inverse_dynamics(max_horizon=max_horizon)
+    z, goal = normal(1, 6).expand(4, -1), normal(1, 6, seed=1).expand(4, -1)
+    steps = torch.tensor([max_horizon - 1, max_horizon, max_horizon + 1, 100 * max_horizon])
+    before, at, above, far = model(z, goal, steps)
+    assert (before - at).abs().max() > 1e-4
+    torch.testing.assert_close(above, at)
+    torch.testing.assert_close(far, at)
+    torch.testing.assert_close(model(z, goal, steps.float()), model(z, goal, steps))
+
+
+def test_inverse_dynamics_reads_latent_and_goal_apart(inverse_dynamics):
+    model = inverse_dynamics()
+    z, goal, steps = normal(1, 6), normal(1, 6, seed=1), torch.tensor([5])
+    assert (model(z, goal, steps) - model(goal, z, steps)).abs().max() > 1e-4
+
+
+def test_sinusoid_tells_neighbouring_horizons_apart():
+    embedded = sinusoid(torch.arange(51) / 50)
+    assert embedded.shape == (51, 64)
+    distances = torch.cdist(embedded, embedded) + 10 * torch.eye(51)
+    assert distances.min() > 0.5
+    assert sinusoid(torch.tensor([0.25])).squeeze()[[0, 31, 32, 63]].tolist() == pytest.approx(
+        [np.sin(0.25), np.sin(25), np.cos(0.25), np.cos(25)], rel=1e-4
+    )
+
+
+def test_same_seed_same_inverse_dynamics(inverse_dynamics):
+    first, again = inverse_dynamics(shaken=False, seed=1), inverse_dynamics(shaken=False, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_inverse_dynamics_config_refuses_an_empty_horizon():
+    with pytest.raises(ValueError, match="max_horizon must be at least 1 step, not 0"):
+        InverseDynamicsConfig(max_horizon=0)
+    assert isinstance(InverseDynamics(dataclasses.replace(InverseDynamicsConfig(), max_horizon=1)), torch.nn.Module)

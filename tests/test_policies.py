@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wm_agents.envs
+from wm_agents.datasets import POLICIES, episode_seed, rollout_states
+from wm_agents.datasets.episodes import rollout
+
+ENV_ID = "wm/PointMaze-UMaze-v0"
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[gym.Env]:
+    env = gym.make(ENV_ID, obs_type="state")
+    yield env
+    env.close()
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_same_seed_same_episode(env: gym.Env, name: str) -> None:
+    first = rollout_states(env, name, 60, episode_seed("collect", 3, 5))
+    again = rollout_states(env, name, 60, episode_seed("collect", 3, 5))
+    other = rollout_states(env, name, 60, episode_seed("collect", 3, 6))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_episode_has_the_promised_shapes_and_bounds(env: gym.Env, name: str) -> None:
+    states, actions = rollout_states(env, name, 50, episode_seed("evaluate", 0, 0))
+    assert states.shape == (51, 4)
+    assert states.dtype == np.float64
+    assert actions.shape == (50, 2)
+    assert actions.dtype == np.float32
+    assert np.abs(actions).max() <= 1
+    assert np.abs(actions).max() > 0
+
+
+@given(
+    low=st.lists(st.floats(-500, 0, width=32), min_size=1, max_size=5),
+    width=st.floats(0.125, 1000, width=32),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=30, deadline=None)
+def test_random_policies_stay_inside_any_bounds(low: list[float], width: float, seed: int) -> None:
+    bottom = np.asarray(low, dtype=np.float32)
+    space = gym.spaces.Box(bottom, bottom + np.float32(width), dtype=np.float32)
+    for name in ("smooth-random", "uniform-random"):
+        policy = POLICIES.get(name)(SimpleNamespace(action_space=space), np.random.default_rng(seed))
+        for _ in range(20):
+            assert space.contains(policy.act(np.zeros(4)))
+
+
+def test_states_are_those_of_the_episode_with_pixels(env: gym.Env) -> None:
+    with gym.make(ENV_ID, obs_type="pixels", image_size=32) as pixels_env:
+        episode = rollout(pixels_env, "waypoint", 30, episode_seed("collect", 0, 0))
+        assert episode.pixels is not None
+        for step in (0, 17, 30):
+            assert np.array_equal(episode.pixels[step], pixels_env.unwrapped.render_state(episode.states[step]))
+    states, actions = rollout_states(env, "waypoint", 30, episode_seed("collect", 0, 0))
+    assert np.array_equal(states, episode.states)
+    assert np.array_equal(actions, episode.actions)
+
+
+def test_goal_states_are_where_the_waypoint_policy_heads(env: gym.Env) -> None:
+    episode = rollout(env, "waypoint", 400, episode_seed("collect", 0, 1))
+    assert np.isfinite(episode.goal_states).all()
+    assert len(np.unique(episode.goal_states, axis=0)) > 1
+    assert np.array_equal(episode.goal_states[-1], episode.goal_states[-2])
+    assert np.linalg.norm(episode.states[:, :2] - episode.goal_states[:, :2], axis=1).min() < 0.25
+
+
+def test_goal_states_of_an_aimless_policy_are_the_environments(env: gym.Env) -> None:
+    episode = rollout(env, "smooth-random", 40, episode_seed("collect", 0, 1))
+    assert len(np.unique(episode.goal_states, axis=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("env_id", "policy", "episodes"),
+    [(ENV_ID, "smooth-random", 40), (ENV_ID, "waypoint", 40), ("wm/TwoRoom-v0", "waypoint", 40)],
+)
+def test_policies_cover_the_maze(env_id: str, policy: str, episodes: int) -> None:
+    with gym.make(env_id, obs_type="state") as env:
+        runs = [rollout_states(env, policy, 300, episode_seed("collect", 0, index))[0] for index in range(episodes)]
+        visited = {tuple(cell) for cell in np.floor(np.concatenate(runs)[:, :2] / 0.5).astype(int)}
+        rng = np.random.default_rng(0)
+        free = {tuple(np.floor(env.unwrapped.sample_state(rng)[:2] / 0.5).astype(int)) for _ in range(3000)}
+        assert len(free & visited) >= 0.97 * len(free)
+
+
+def test_smooth_random_is_correlated_in_time_and_uniform_is_not(env: gym.Env) -> None:
+    def correlation(policy: str) -> float:
+        actions = [rollout_states(env, policy, 300, episode_seed("collect", 1, index))[1] for index in range(5)]
+        before, after = (np.concatenate([part[s] for part in actions]).ravel() for s in (slice(-1), slice(1, None)))
+        return float(np.corrcoef(before, after)[0, 1])
+
+    assert correlation("smooth-random") > 0.8
+    assert abs(correlation("uniform-random")) < 0.1
+
+
+def test_goals_and_time_limits_do_not_end_an_episode() -> None:
+    with gym.make(ENV_ID, obs_type="state", max_episode_steps=10) as env:
+        states, _ = rollout_states(env, "waypoint", 350, episode_seed("collect", 0, 0))
+    assert len(states) == 351
+    assert len(np.unique(states, axis=0)) > 300
+
+
+def test_seeds_of_training_and_evaluation_never_meet() -> None:
+    seeds = [
+        tuple(episode_seed(kind, seed, episode).generate_state(4))
+        for kind in ("collect", "evaluate")
+        for seed in range(4)
+        for episode in range(50)
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_bad_seeds_and_names_say_what_exists() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'evaluate'"):
+        episode_seed("evaluation", 0, 0)
+    with pytest.raises(ValueError, match="count from 0"):
+        episode_seed("collect", -1, 0)
+    with pytest.raises(ValueError, match="Did you mean 'waypoint'"):
+        POLICIES.get("waypoints")
+
+
+def test_waypoint_needs_a_maze() -> None:
+    task: Any = SimpleNamespace(action_space=gym.spaces.Box(-1, 1, (2,)))
+    with pytest.raises(ValueError, match="smooth-random"):
+        POLICIES.get("waypoint")(task, np.random.default_rng(0))
+
+
+def test_ids_are_registered() -> None:
+    assert ENV_ID in wm_agents.envs.ENV_IDS

@@ -1,0 +1,70 @@
+import math
+
+import numpy as np
+import pytest
+
+from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3 (score without continuity correction).
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_matches_published_values(successes, n, low, high):
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_wilson_interval_matches_scipy(confidence):
+    stats = pytest.importorskip("scipy.stats")
+    for n in (1, 7, 200):
+        for successes in {0, 1, n // 2, n}:
+            interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+            assert wilson_interval(successes, n, confidence) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+def test_wilson_interval_solves_the_score_equation():
+    # The definition: the bounds are the proportions whose own standard error puts the observed rate z away.
+    low, high = wilson_interval(37, 50)
+    for bound in (low, high):
+        assert abs(37 / 50 - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / 50), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_wilson_interval_is_symmetric_and_inside_the_unit_interval(n):
+    for successes in range(n + 1):
+        low, high = wilson_interval(successes, n)
+        mirrored = wilson_interval(n - successes, n)
+        assert 0 <= low <= successes / n <= high <= 1
+        assert (low, high) == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
+
+
+@pytest.mark.parametrize(("successes", "n", "confidence"), [(0, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
+def test_wilson_interval_refuses_nonsense(successes, n, confidence):
+    with pytest.raises(ValueError, match=r"must|needs"):
+        wilson_interval(successes, n, confidence)
+
+
+def test_mcnemar_exact_values():
+    first = np.array([True] * 10 + [False] * 2 + [True] * 30)
+    second = np.array([False] * 10 + [True] * 2 + [True] * 30)
+    # 2 * P(X <= 2), X ~ Binomial(12, 1/2) = 2 * (1 + 12 + 66) / 4096
+    assert mcnemar(first, second) == (10, 2, pytest.approx(2 * 79 / 4096))
+    assert mcnemar(second, first)[2] == mcnemar(first, second)[2]
+    assert mcnemar(first, first) == (0, 0, 1.0)
+    assert mcnemar([True, False], [False, True]) == (1, 1, 1.0)
+    with pytest.raises(ValueError, match="same tasks"):
+        mcnemar([True], [True, False])
+
+
+def test_summarise():
+    summary = summarise(range(1, 102))
+    assert summary == {"median": 51.0, "p95": 96.0, "mean": 51.0}
+    assert summarise([]) == {"median": None, "p95": None, "mean": None}
+    assert all(type(value) is float for value in summary.values())

@@ -1,0 +1,77 @@
+"""World-model agents with the face of Stable-Baselines3.
+
+Importing the package registers the ``wm/*`` environments with Gymnasium. The public names are loaded on first use, so
+that worker processes which only step environments do not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wm_agents.version import __version__
+
+_ROOT = Path(__file__).resolve().parent.parent
+if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "envs").is_dir():
+    # A bare checkout: envs/ and datasets/ lie beside this package; an installed package has them inside.
+    __path__.append(str(_ROOT))
+
+from wm_agents import envs  # noqa: E402
+
+_LAZY = {
+    "CEMMPC": "wm_agents.agents",
+    "GCIDM": "wm_agents.agents",
+    "InverseDynamicsConfig": "wm_agents.models",
+    "InverseDynamicsTrainingConfig": "wm_agents.training",
+    "TrainingConfig": "wm_agents.training",
+    "WorldModel": "wm_agents.models",
+    "WorldModelConfig": "wm_agents.models",
+    "list_checkpoints": "wm_agents.agents",
+    "load": "wm_agents.agents",
+    "train_world_model": "wm_agents.training",
+}
+_MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "training")
+
+if TYPE_CHECKING:
+    from wm_agents import agents, checkpoint, datasets, evaluation, losses, models, planning, recipes, training
+    from wm_agents.agents import CEMMPC, GCIDM, list_checkpoints, load
+    from wm_agents.models import InverseDynamicsConfig, WorldModel, WorldModelConfig
+    from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig, train_world_model
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"wm_agents.{name}")
+    raise AttributeError(f"module 'wm_agents' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY, *_MODULES])
+
+
+__all__ = [
+    "CEMMPC",
+    "GCIDM",
+    "InverseDynamicsConfig",
+    "InverseDynamicsTrainingConfig",
+    "TrainingConfig",
+    "WorldModel",
+    "WorldModelConfig",
+    "__version__",
+    "agents",
+    "checkpoint",
+    "datasets",
+    "envs",
+    "evaluation",
+    "list_checkpoints",
+    "load",
+    "losses",
+    "models",
+    "planning",
+    "recipes",
+    "train_world_model",
+    "training",
+]

@@ -1,0 +1,75 @@
+"""``wm_agents.load``: shipped agents by name, saved agents by path."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wm_agents.agents.base import WorldModelAgent, open_checkpoint
+from wm_agents.checkpoint import CheckpointError
+from wm_agents.registry import Registry, did_you_mean
+
+AGENTS = Registry(
+    "agent",
+    {
+        "cem-mpc": "wm_agents.agents.cem_mpc:CEMMPC",
+        "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
+    },
+)
+
+
+def list_checkpoints() -> list[str]:
+    """Names that :func:`load` finds inside the package, ``task/agent``."""
+    return sorted(f"{task}/{agent}" for task in shipped() for agent in AGENTS)
+
+
+def shipped() -> dict[str, str]:
+    """Tasks with a checkpoint inside the package, and its SHA-256."""
+    text = (resources.files("wm_agents.checkpoints") / "SHA256SUMS").read_text()
+    lines = (line.split() for line in text.splitlines() if line.strip())
+    return {name.removesuffix(".safetensors"): digest for digest, name in lines}
+
+
+def load(
+    name: str | Path, env: Any = None, *, agent: str | None = None, device: torch.device | str = "auto", **options: Any
+) -> WorldModelAgent:
+    """Load an agent: ``"pointmaze-umaze/gc-idm"`` ships inside the package; a path is a file that ``save`` wrote.
+
+    One file a task holds the world model and the inverse dynamics model, so every agent of that task reads the same
+    file. No dataset and no network is needed, and nothing in the file is executed.
+
+    Args:
+        name: ``task/agent``, or a path to a ``.safetensors`` or ``.zip`` file.
+        env: Environment to control; checked against the checkpoint. None is fine for ``predict``.
+        agent: With a path: which agent to build; by default the one that was saved.
+        device: "auto", "cpu", "cuda".
+        **options: Constructor options of the agent ("horizon", "seed", ...) that override the stored ones.
+
+    Raises:
+        ValueError: Unknown name (the message lists the known ones), or an env that does not fit.
+        CheckpointError: The file is missing, damaged or tampered with.
+    """
+    text = str(name)
+    if text.endswith((".safetensors", ".zip")) or Path(text).is_file():
+        checkpoint = open_checkpoint(text)
+        kind: type[WorldModelAgent] = AGENTS.get(agent or checkpoint.agent or "cem-mpc")
+        return kind.from_checkpoint(checkpoint, env=env, device=device, **options)
+    task, _, kind_name = text.partition("/")
+    known = shipped()
+    if task not in known or kind_name not in AGENTS:
+        raise ValueError(
+            did_you_mean("agent", text, list_checkpoints())
+            + " To load your own, give the path of a .safetensors or .zip file."
+        )
+    if agent not in (None, kind_name):
+        raise ValueError(f"{text!r} already names the agent {kind_name!r}: leave out agent={agent!r}.")
+    path = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
+    with resources.as_file(path) as file:
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != known[task]:
+            raise CheckpointError(f"the shipped checkpoint {file} is missing or damaged: install wm-agents again.")
+        checkpoint = open_checkpoint(file)
+    return AGENTS.get(kind_name).from_checkpoint(checkpoint, env=env, device=device, **options)

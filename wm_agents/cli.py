@@ -1,0 +1,271 @@
+"""The ``wm-agents`` command. Flags are generated from function signatures and config dataclasses by tyro."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wm_agents.models import InverseDynamicsConfig, WorldModelConfig
+from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
+
+app = tyro.extras.SubcommandApp()
+console = Console()
+Flat = tyro.conf.OmitArgPrefixes
+
+
+@app.command
+def doctor() -> None:
+    """Check rendering, versions and threads; print the cure for what is missing."""
+    from wm_agents.doctor import diagnose
+
+    if not diagnose(console):
+        raise SystemExit(1)
+
+
+@app.command(name="list")
+def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "policies"]]) -> None:
+    """List what exists.
+
+    Args:
+        what: Shipped agents, environments, local datasets, planners, or exploration policies.
+    """
+    import gymnasium as gym
+
+    from wm_agents import datasets, list_checkpoints
+    from wm_agents.planning import PLANNERS
+
+    if what == "envs":
+        table = Table("id", "action", "budget", "success: moderate / strict")
+        for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
+            env: Any = gym.make(env_id, obs_type="state")
+            radii = " / ".join(f"{value:g} m" for value in env.unwrapped.success_thresholds.values())
+            table.add_row(env_id, str(env.action_space), str(env.spec.max_episode_steps), radii)
+            env.close()
+        console.print(table)
+        return
+    names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,
+                             "planners": lambda: PLANNERS, "policies": lambda: datasets.POLICIES}  # fmt: skip
+    for name in names[what]():
+        console.print(name, highlight=False)
+
+
+@app.command
+def collect(
+    env_id: tyro.conf.Positional[str], policy: str = "waypoint", episodes: int = 120, steps: int = 300, seed: int = 0,
+    name: str | None = None, image_size: int = 64, workers: int | None = None, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
+
+    Args:
+        env_id: Gymnasium id, for example wm/PointMaze-UMaze-v0.
+        policy: Exploration policy; see "wm-agents list policies".
+        episodes: Episodes.
+        steps: Environment steps of each.
+        seed: Of starts, goals and noise.
+        name: Minari id; by default wm/<task>/<policy>-v0.
+        image_size: Height and width in pixels.
+        workers: Processes; by default one a core.
+        overwrite: Replace a dataset of that name.
+    """
+    from wm_agents import datasets
+
+    dataset = datasets.collect(
+        env_id, policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
+        workers=workers, overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
+
+
+@app.command
+def train(
+    dataset: tyro.conf.Positional[str], out: Path, model: Flat[WorldModelConfig] = WorldModelConfig(),
+    training: Flat[TrainingConfig] = TrainingConfig(), device: str = "auto", resume: bool = False,
+) -> None:  # fmt: skip
+    """Train a world model on a dataset; writes OUT/world-model.safetensors.
+
+    Args:
+        dataset: Minari id; see "wm-agents list datasets".
+        out: Directory of this run.
+        model: Shape of the networks.
+        training: Options of the training.
+        device: auto, cpu or cuda.
+        resume: Go on with the run that is in OUT.
+    """
+    from stable_baselines3.common.logger import configure
+
+    from wm_agents import datasets, train_world_model
+    from wm_agents.checkpoint import Checkpoint, save_checkpoint, versions
+
+    if (out / "training.safetensors").exists() and not resume:
+        raise ValueError(f"{out} holds a run already: add --resume to go on with it, or give another --out.")
+    data = datasets.load(dataset)
+    world_model, history = train_world_model(
+        data, model, training, run_dir=out, logger=configure(str(out), ["csv", "tensorboard"]), device=device
+    )
+    made = {"dataset": data.provenance, "command": command_line(), "versions": versions(), "seed": training.seed,
+            "measured": {name: points[-1][1] for name, points in history.items()}}  # fmt: skip
+    path = out / "world-model.safetensors"
+    save_checkpoint(Checkpoint(world_model, env_id=data.env_id, provenance=made), path)
+    console.print(f"wrote {path}", highlight=False)
+
+
+@app.command
+def fit(
+    checkpoint: tyro.conf.Positional[Path], dataset: tyro.conf.Positional[str], out: Path,
+    model: Flat[InverseDynamicsConfig] = InverseDynamicsConfig(),
+    training: Flat[InverseDynamicsTrainingConfig] = InverseDynamicsTrainingConfig(), device: str = "auto",
+) -> None:  # fmt: skip
+    """Fit GC-IDM on a world model; writes OUT/agent.safetensors. Run again to go on after an interruption.
+
+    Args:
+        checkpoint: File with the world model.
+        dataset: Minari id.
+        out: Directory of this run.
+        model: Shape of the network.
+        training: Options of the training.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import GCIDM, datasets
+    from wm_agents.agents.base import open_checkpoint
+    from wm_agents.pipeline import AGENT_FILE
+
+    source, data = open_checkpoint(checkpoint), datasets.load(dataset)
+    agent = GCIDM(source.world_model, seed=training.seed, device=device, verbose=1)
+    agent.env_id, agent.provenance = source.env_id, {**source.provenance, "fit": command_line()}
+    agent.fit(data, model=model, training=training, run_dir=out)
+    agent.save(out / AGENT_FILE)
+    console.print(f"wrote {out / AGENT_FILE}", highlight=False)
+
+
+@app.command
+def reproduce(
+    task: tyro.conf.Positional[str], out: Path | None = None, seed: int = 0, device: str = "auto"
+) -> None:
+    """Collect, train and fit one task's agents with its recipe; the shipped checkpoints are made like this.
+
+    Args:
+        task: Task name or Gymnasium id.
+        out: Directory of the run; by default runs/<task>-<seed>.
+        seed: Of training.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import pipeline
+    from wm_agents.recipes import recipe
+
+    chosen = recipe(task)
+    folder = out or Path("runs") / f"{chosen.task}-{seed}"
+    pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
+    console.print(f"wrote {folder / pipeline.AGENT_FILE}", highlight=False)
+
+
+@app.command
+def evaluate(
+    agent: tyro.conf.Positional[str], task: str | None = None, tasks: int = 200, offset: str = "25",
+    budget: int | None = None, seed: int = 0, num_envs: int = 16, manifest: Path | None = None,
+    json: Path | None = None, video: Path | None = None, device: str = "auto",
+) -> None:  # fmt: skip
+    """Evaluate an agent on held-out tasks, with floors and intervals.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        task: Gymnasium id; by default the one that the agent was trained on.
+        tasks: Number of tasks.
+        offset: Steps from start to goal in a held-out episode, or "random" for two random free states.
+        budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
+        seed: Of the task set.
+        num_envs: Environments that share a call; 1 for timings of a single one.
+        manifest: Use the tasks of this file; written there first if it does not exist.
+        json: Write all numbers here.
+        video: Write the first 4 tasks here, .mp4 or .gif.
+        device: auto, cpu or cuda.
+    """
+    import gymnasium as gym
+
+    from wm_agents import evaluation, load
+    from wm_agents.recipes import RECIPES
+
+    if video is not None:
+        evaluation.check_video_path(video)
+    name, _, kind = agent.partition(":")
+    player: Any = load(name, agent=kind or None, device=device)
+    env_id = task or player.env_id
+    if manifest is not None and manifest.exists():
+        chosen = evaluation.Manifest.load(manifest)
+    else:
+        distance: Any = offset if offset == "random" else parse_offset(offset)
+        evaluation.check_env_id(env_id)
+        limit = gym.spec(env_id).max_episode_steps or 300
+        steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
+        policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
+        chosen = evaluation.make_manifest(
+            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id, "waypoint")
+        )
+        if manifest is not None:
+            chosen.save(manifest)
+    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=agent)
+    evaluation.print_report([result], console)
+    if json is not None:
+        result.save(json)
+    if video is not None:
+        evaluation.write_video(video, result.recordings)
+
+
+@app.command
+def quickstart(
+    out: Path = Path("runs/quickstart"), task: str = "pointmaze-umaze", tasks: int = 50, seed: int = 0,
+    fast: bool = False,
+) -> None:  # fmt: skip
+    """The main job in one command: collect, train, fit, evaluate, and show it. About 5 minutes on two CPU cores.
+
+    Args:
+        out: Where everything is written; run again with the same directory to go on after an interruption.
+        task: Task name or Gymnasium id.
+        tasks: Held-out tasks to evaluate on.
+        seed: Of training.
+        fast: A few seconds of training, to see the parts move; the agents will be poor.
+    """
+    from wm_agents.quickstart import run
+
+    run(console, out, task, tasks=tasks, seed=seed, fast=fast, command=command_line())
+
+
+def parse_offset(text: str) -> int:
+    """Return the offset as a number of steps, or raise ``ValueError`` with what is allowed."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'offset must be a number of steps or "random", not {text!r}.') from None
+
+
+def command_line() -> str:
+    """Return the command as typed, without the path of the program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line, not a traceback."""
+    warnings.filterwarnings("ignore", message=".*MINARI.*")
+    try:
+        app.cli(prog="wm-agents", description="World-model agents with the face of Stable-Baselines3.")
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; what was done is kept: run the same command to go on", style="yellow")
+        raise SystemExit(130) from None
+    except (ValueError, RuntimeError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False)
+        raise SystemExit(2) from None
+
+
+def rich_escape(text: str) -> str:
+    """Keep square brackets of a message from being read as markup."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""``wm-agents doctor``: does everything that the library needs work here?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import gymnasium as gym
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from wm_agents.checkpoint import versions
+
+
+def diagnose(console: Console) -> bool:
+    """Print one row a check, with the cure where one fails, and return whether all passed."""
+    table = Table("check", "result", "finding")
+    passed = True
+    for name, check in CHECKS.items():
+        try:
+            finding, good = check(), True
+        except Exception as error:  # whatever is wrong is the finding
+            finding, good = str(error) or type(error).__name__, False
+        passed &= good
+        table.add_row(name, "[green]ok" if good else "[red]FAILED", finding)
+    console.print(table)
+    return passed
+
+
+def _python() -> str:
+    found = platform.python_version()
+    if not (3, 10) <= tuple(int(part) for part in found.split(".")[:2]) <= (3, 12):
+        raise RuntimeError(f"Python {found}: tested with 3.10 to 3.12. Make a virtual environment with one of these.")
+    return found
+
+
+def _versions() -> str:
+    found = versions()
+    if int(found["mujoco"].split(".")[0]) != 3:
+        raise RuntimeError(f'mujoco {found["mujoco"]}: 3.x is needed. Run: pip install "mujoco>=3.3,<4"')
+    return ", ".join(f"{name} {version}" for name, version in found.items() if name != "python")
+
+
+def _rendering() -> str:
+    env = gym.make("wm/PointMaze-UMaze-v0")
+    observation, _ = env.reset(seed=0)
+    if observation["pixels"].mean() < 1:
+        raise RuntimeError("frames are black: try MUJOCO_GL=egl or MUJOCO_GL=osmesa.")
+    started, frames = time.perf_counter(), 200
+    for _ in range(frames):
+        env.step(env.action_space.sample())
+    rate = frames / (time.perf_counter() - started)
+    env.close()
+    return f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}, {rate:,.0f} frames/s at 64x64"
+
+
+def _threads() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads > cores:
+        raise RuntimeError(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}.")
+    return f"torch uses {threads} of {cores} cores; for several processes at once set OMP_NUM_THREADS=1"
+
+
+def _checkpoint() -> str:
+    from wm_agents.agents import list_checkpoints, load
+
+    names = list_checkpoints()
+    if not names:
+        raise RuntimeError("no shipped checkpoint is installed: install wm-agents again.")
+    load(names[0])
+    return f"{len(names)} shipped agents; {names[0]} loads"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "python": _python,
+    "versions": _versions,
+    "rendering": _rendering,
+    "threads": _threads,
+    "checkpoints": _checkpoint,
+}

@@ -1,0 +1,125 @@
+"""Figures: paths in a maze seen from above, and training curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
+
+from wm_agents.evaluation.tasks import atomic_path
+
+WALL, SUCCESS, FAILURE, START, GOAL = "#3b4252", "#2e8b57", "#c0392b", "#2c6fbb", "#e08e0b"
+
+
+def maze_figure(
+    env: gym.Env,
+    paths: Sequence[np.ndarray],
+    starts: np.ndarray,
+    goals: np.ndarray,
+    successes: Sequence[bool] | np.ndarray,
+    *,
+    title: str = "",
+) -> Figure:
+    """Draw a maze from above with each task's start, goal (with its success radius) and path.
+
+    Args:
+        env: A maze, for example ``gym.make("wm/PointMaze-UMaze-v0")``; it is asked for its walls only.
+        paths: For each task, simulator states ``[L, S]``.
+        starts: Simulator states ``[N, S]``.
+        goals: Simulator states ``[N, S]``.
+        successes: bool ``[N]``, which tasks were solved (green path; red otherwise).
+        title: Printed above.
+
+    Raises:
+        ValueError: The arguments disagree on the number of tasks.
+    """
+    if not len(paths) == len(starts) == len(goals) == len(successes):
+        raise ValueError(
+            "a figure needs one path, start, goal and outcome for each task, got "
+            f"{len(paths)}, {len(starts)}, {len(goals)} and {len(successes)}."
+        )
+    maze: Any = env.unwrapped
+    walls, cell = np.asarray(maze.walls()), float(maze.cell_size)
+    low, high = walls.min(axis=0), walls.max(axis=0)  # up to the middle of the outer walls, as the environment's images
+    width, height = high - low
+    scale = 6 / max(width, height)
+    figure = Figure(figsize=(width * scale, height * scale + 0.7), layout="constrained")
+    axes = figure.subplots()
+    corners = walls - cell / 2
+    axes.add_collection(PatchCollection([Rectangle(xy, cell, cell) for xy in corners], facecolor=WALL, edgecolor=WALL))
+    radius = float(maze.success_thresholds["moderate"])
+    for path, start, goal, success in zip(paths, starts, goals, successes, strict=True):
+        route, begin, end = (np.asarray(maze.achieved_goal(np.asarray(states))) for states in (path, start, goal))
+        axes.plot(route[:, 0], route[:, 1], color=SUCCESS if success else FAILURE, linewidth=1.5, alpha=0.8, zorder=2)
+        axes.add_patch(Circle((end[0], end[1]), radius, facecolor=GOAL, alpha=0.25, zorder=1))
+        axes.plot(*begin[:2], marker="o", color=START, markersize=6, linestyle="none", zorder=3)
+        axes.plot(*end[:2], marker="*", color=GOAL, markersize=11, linestyle="none", zorder=3)
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[], title=title)
+    handles = [
+        Line2D([], [], color=START, marker="o", linestyle="none", label="start"),
+        Line2D([], [], color=GOAL, marker="*", markersize=10, linestyle="none", label="goal"),
+        Line2D([], [], color=SUCCESS, label="reached"),
+        Line2D([], [], color=FAILURE, label="not reached"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], *, title: str = "") -> Figure:
+    """Draw training curves, one panel for each quantity.
+
+    Args:
+        history: Curves by name, each ``(step, value)`` pairs. Names that differ only before the last ``/``, as
+            ``train/prediction`` and ``validation/prediction``, share a panel. Values that are not finite are left out.
+        title: Printed above.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for name, points in history.items():
+        finite = [(step, value) for step, value in points if math.isfinite(value)]
+        if finite:
+            group, _, quantity = name.rpartition("/")
+            panels.setdefault(quantity, {})[group] = np.array(finite, dtype=np.float64)
+    if not panels:
+        raise ValueError("there are no finite values to draw: train for at least one logging interval first.")
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4 * columns, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (quantity, curves) in zip(grid, panels.items(), strict=False):
+        for group, curve in curves.items():
+            marker = "o" if len(curve) < 3 else None
+            axes.plot(curve[:, 0], curve[:, 1], label=group or None, marker=marker, linewidth=1.5)
+        axes.set(title=quantity.replace("_", " "), xlabel="step")
+        axes.grid(alpha=0.3)
+        if any(curves):
+            axes.legend(frameon=False)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
+    """Write a figure atomically, in the format of the path's suffix (``.png``, ``.svg``, ``.pdf``).
+
+    Raises:
+        ValueError: The suffix is not a format that matplotlib writes.
+    """
+    formats = figure.canvas.get_supported_filetypes()
+    suffix = Path(path).suffix.lstrip(".").lower()
+    if suffix not in formats:
+        raise ValueError(f"cannot write a figure as {Path(path).name!r}: use one of .{', .'.join(sorted(formats))}.")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)

@@ -1,0 +1,243 @@
+"""What an evaluation found: the record, its JSON form, and the table that people read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from wm_agents.datasets import task_name
+from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
+from wm_agents.evaluation.tasks import Manifest, atomic_path
+from wm_agents.evaluation.video import Recording
+from wm_agents.version import __version__
+
+Mode = Literal["moderate", "strict"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How each task ended.
+
+    Attributes:
+        moderate: int64 ``[N]``, environment steps until success in the moderate mode first held; 0 where it never did.
+        strict: int64 ``[N]``, the same for the strict mode.
+    """
+
+    moderate: np.ndarray
+    strict: np.ndarray
+
+    def steps(self, mode: Mode = "moderate") -> np.ndarray:
+        """Return the steps to success of every task, int64 ``[N]``; 0 where the task failed."""
+        return self.moderate if mode == "moderate" else self.strict
+
+    def success_rate(self, mode: Mode = "moderate") -> float:
+        """Return the fraction of tasks that succeeded, in [0, 1]."""
+        return float((self.steps(mode) > 0).mean())
+
+    def interval(self, mode: Mode = "moderate") -> tuple[float, float]:
+        """Return the 95% Wilson interval of the success rate."""
+        return wilson_interval(int((self.steps(mode) > 0).sum()), len(self.steps(mode)))
+
+    def to_dict(self) -> dict[str, list[int | None]]:
+        """Return the steps to success of every task by mode; None where the task failed."""
+        return {
+            "moderate": [int(step) or None for step in self.moderate],
+            "strict": [int(step) or None for step in self.strict],
+        }
+
+
+@dataclass
+class Timings:
+    """What the calls of ``predict`` cost; one entry a call, except for ``ms_per_plan``.
+
+    Attributes:
+        ms_per_step: Wall time of the call divided by the environments in it.
+        encode_ms_per_step: The part that the agent spent on encoding; empty if it keeps no decision record.
+        plan_ms_per_step: The part that it spent on search, or on the policy's forward pass; empty as above.
+        ms_per_plan: Planning time divided by the environments that planned; one entry a call in which some did.
+        plans: Environments that planned, over all calls.
+        evaluations: World-model evaluations, over all plans.
+    """
+
+    ms_per_step: list[float] = field(default_factory=list)
+    encode_ms_per_step: list[float] = field(default_factory=list)
+    plan_ms_per_step: list[float] = field(default_factory=list)
+    ms_per_plan: list[float] = field(default_factory=list)
+    plans: int = 0
+    evaluations: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The result of evaluating one agent on one manifest.
+
+    Attributes:
+        agent: Name of the agent.
+        manifest: The tasks.
+        outcomes: How each task ended.
+        floors: ``"random"`` and ``"noop"``, on the same tasks.
+        timings: Cost of the decisions.
+        seed: Seed of the agent's randomness and of the random floor.
+        num_envs: Environments served by one call of ``predict`` (fewer towards the end).
+        threads: Torch's threads.
+        command: The command line of the process.
+        provenance: What the agent says about its training.
+        paths: For each task, float64 ``[L+1, S]`` simulator states from the start on.
+        recordings: The recorded tasks, for :func:`wm_agents.evaluation.write_video`.
+    """
+
+    agent: str
+    manifest: Manifest
+    outcomes: Outcomes
+    floors: Mapping[str, Outcomes]
+    timings: Timings
+    seed: int
+    num_envs: int
+    threads: int
+    command: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    paths: Sequence[np.ndarray] = ()
+    recordings: Sequence[Recording] = ()
+
+    @property
+    def success_rate(self) -> float:
+        """Fraction of tasks solved, moderate mode."""
+        return self.outcomes.success_rate()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but paths and recordings, ready for JSON.
+
+        Rates are fractions in [0, 1], times milliseconds. The top level is the moderate mode, ``strict`` the other.
+        What was not measured is None, never NaN.
+        """
+        manifest, timings = self.manifest, self.timings
+        content = {
+            "agent": self.agent,
+            "task": task_name(manifest.env_id),
+            "env_id": manifest.env_id,
+            "tasks": len(manifest),
+            "offset": manifest.offset,
+            "budget": manifest.budget,
+            "seed": manifest.seed,
+            "policy": manifest.policy,
+            "manifest_sha256": manifest.sha256,
+            **self._mode("moderate"),
+            "strict": self._mode("strict"),
+            "ms_per_step": {
+                **summarise(timings.ms_per_step),
+                "encode": summarise(timings.encode_ms_per_step),
+                "plan": summarise(timings.plan_ms_per_step),
+            },
+            "ms_per_plan": summarise(timings.ms_per_plan),
+            "plans": timings.plans,
+            "evaluations_per_plan": timings.evaluations / timings.plans if timings.plans else None,
+            "outcomes": self.outcomes.to_dict(),
+            "floor_outcomes": {name: floor.to_dict() for name, floor in self.floors.items()},
+            "evaluation_seed": self.seed,
+            "num_envs": self.num_envs,
+            "threads": self.threads,
+            "command": self.command,
+            "provenance": dict(self.provenance),
+            "version": __version__,
+        }
+        return _json_ready(content)
+
+    def save(self, path: str | Path) -> None:
+        """Write :meth:`to_dict` as JSON, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _mode(self, mode: Mode) -> dict[str, Any]:
+        steps = self.outcomes.steps(mode)
+        return {
+            "success_rate": self.outcomes.success_rate(mode),
+            "ci95": list(self.outcomes.interval(mode)),
+            "floors": {name: floor.success_rate(mode) for name, floor in self.floors.items()},
+            "steps_to_success": summarise(steps[steps > 0]),
+        }
+
+
+def print_report(results: Sequence[EvaluationResult], console: Console) -> None:
+    """Print one table for each set of tasks among ``results``, floors first, then paired comparisons with the best.
+
+    Args:
+        results: At least one.
+        console: Where to print.
+
+    Raises:
+        ValueError: There are no results.
+    """
+    if not results:
+        raise ValueError("there are no results to report.")
+    for manifest in dict.fromkeys(result.manifest for result in results):
+        group = [result for result in results if result.manifest == manifest]
+        console.print(results_table(group))
+        best = max(group, key=lambda result: result.success_rate)
+        for other in (result for result in group if result is not best):
+            ahead, behind, p = mcnemar(best.outcomes.moderate > 0, other.outcomes.moderate > 0)
+            console.print(
+                f"{best.agent} against {other.agent}, same tasks: only the former solved {ahead}, only the latter "
+                f"{behind} (exact McNemar p = {p:.2g})",
+                highlight=False,
+            )
+
+
+def results_table(results: Sequence[EvaluationResult]) -> Table:
+    """Return the table of results on one manifest (the first one's), its floors as the first rows."""
+    manifest = results[0].manifest
+    offset = "random start and goal" if manifest.offset == "random" else f"offset {manifest.offset}"
+    table = Table(
+        title=f"{task_name(manifest.env_id)}: {len(manifest)} tasks, {offset}, budget {manifest.budget}",
+        caption=(
+            "success [95% Wilson interval] and steps to it (median): moderate radius; ms: median; "
+            f"evals: a plan's world-model evaluations; tasks {manifest.sha256[:12]}"
+        ),
+    )
+    table.add_column("agent", no_wrap=True)
+    for column in ("success", "strict", "steps", "ms/step", "ms/plan", "evals"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, floor in results[0].floors.items():
+        table.add_row(name, *_rates(floor), "-", "-", "-", style="dim")
+    table.add_section()
+    for result in results:
+        timings = result.timings
+        table.add_row(
+            result.agent,
+            *_rates(result.outcomes),
+            _number(summarise(timings.ms_per_step)["median"], 2),
+            _number(summarise(timings.ms_per_plan)["median"], 2),
+            _number(timings.evaluations / timings.plans if timings.plans else None, 0),
+        )
+    return table
+
+
+def _rates(outcomes: Outcomes) -> tuple[str, str, str]:
+    low, high = outcomes.interval()
+    success = f"{100 * outcomes.success_rate():.1f}% [{100 * low:.0f}, {100 * high:.0f}]"
+    steps = outcomes.moderate[outcomes.moderate > 0]
+    return success, f"{100 * outcomes.success_rate('strict'):.1f}%", _number(summarise(steps)["median"], 0)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:,.{decimals}f}"
+
+
+def _json_ready(value: Any) -> Any:
+    """Turn numpy values, tuples and paths into JSON's types, and numbers that JSON has not into None."""
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _json_ready(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,75 @@
+"""The statistics of a comparison: an interval for a success rate, a paired test, summaries of timings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import NormalDist
+
+import numpy as np
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a binomial proportion, without continuity correction.
+
+    Args:
+        successes: Number of successes, in ``[0, n]``.
+        n: Number of trials, at least 1.
+        confidence: Two-sided confidence level, in (0, 1).
+
+    Returns:
+        ``(low, high)``, fractions inside [0, 1].
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    if n < 1:
+        raise ValueError(f"an interval needs at least one trial, got n={n}.")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie in [0, {n}], got {successes}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate, shrink = successes / n, 1 + z * z / n
+    centre = (rate + z * z / (2 * n)) / shrink
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / shrink
+    return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """Compare two agents on the same tasks with the exact McNemar test.
+
+    Args:
+        first: bool ``[N]``, which tasks the first agent solved.
+        second: bool ``[N]``, the same tasks, the second agent.
+
+    Returns:
+        Tasks that only the first solved, tasks that only the second solved, and the two-sided p-value of the
+        hypothesis that both are equally likely (1 when they never disagree).
+
+    Raises:
+        ValueError: The two arrays differ in shape.
+
+    Source: Q. McNemar, Psychometrika 12 (1947), with the exact binomial tail instead of the chi-square one.
+    """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape:
+        raise ValueError(f"a paired test needs the same tasks, got shapes {first.shape} and {second.shape}.")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    n = only_first + only_second
+    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
+    return only_first, only_second, min(1.0, 2 * tail / 2**n)
+
+
+def summarise(values: Iterable[float]) -> dict[str, float | None]:
+    """Return ``median``, ``p95`` (linear interpolation) and ``mean``; each is None when there is no value."""
+    data = np.asarray(list(values), dtype=np.float64)
+    if data.size == 0:
+        return {"median": None, "p95": None, "mean": None}
+    return {
+        "median": float(np.median(data)),
+        "p95": float(np.percentile(data, 95)),
+        "mean": float(data.mean()),
+    }

@@ -1,0 +1,278 @@
+"""Evaluation tasks: frozen pairs of a start and a goal state, in a manifest whose hash anyone can reproduce."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from wm_agents.datasets import POLICIES, episode_seed, rollout_states
+from wm_agents.registry import did_you_mean
+
+FORMAT = 1
+DECIMALS = 6
+"""States are rounded to this many decimals, so that the file, the hash and what is evaluated agree."""
+
+DRAWS_PER_TASK = 50
+"""Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
+
+Offset = int | Literal["random"]
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, with its suffix, that replaces it when the block ends without error.
+
+    An exception or a kill leaves what was at ``path`` as it was. Missing parent folders are created.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise ``ValueError`` with the known ids and the nearest match if Gymnasium does not know ``env_id``."""
+    if env_id not in gym.registry:
+        raise ValueError(did_you_mean("environment", env_id, [name for name in gym.registry if name.startswith("wm/")]))
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A fixed set of tasks. Two manifests are equal when their hashes are.
+
+    Attributes:
+        env_id: Gymnasium id of the environment.
+        policy: Exploration policy of the held-out episodes; empty for random starts and goals.
+        offset: Environment steps between start and goal in their episode, or ``"random"``.
+        budget: Environment steps that an agent has for a task.
+        seed: Seed of the held-out episodes, or of the random states.
+        starts: float64 ``[N, S]`` simulator states.
+        goals: float64 ``[N, S]`` simulator states, as recorded; only what the success test looks at counts.
+        sources: int64 ``[N, 2]``: held-out episode and step of each start; ``[0, 2]`` for random starts and goals.
+
+    Raises:
+        ValueError: No tasks, shapes that disagree, states that are not finite, or a budget below 1.
+    """
+
+    env_id: str
+    policy: str
+    offset: Offset
+    budget: int
+    seed: int
+    starts: np.ndarray
+    goals: np.ndarray
+    sources: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check_settings(self.offset, self.budget)
+        for name in ("starts", "goals"):
+            states = np.round(np.asarray(getattr(self, name), dtype=np.float64), DECIMALS) + 0.0  # + 0.0: no minus zero
+            states.setflags(write=False)
+            object.__setattr__(self, name, states)
+        sources = np.array(self.sources, dtype=np.int64).reshape(-1, 2)
+        sources.setflags(write=False)
+        object.__setattr__(self, "sources", sources)
+        if self.starts.ndim != 2 or self.starts.shape != self.goals.shape or self.starts.size == 0:
+            raise ValueError(
+                "a manifest needs at least one task, with starts and goals of one shape [N, S]; "
+                f"got {self.starts.shape} and {self.goals.shape}."
+            )
+        if not (np.isfinite(self.starts).all() and np.isfinite(self.goals).all()):
+            raise ValueError("a manifest's starts and goals must be finite numbers.")
+        if len(self.sources) not in (0, len(self)):
+            raise ValueError(f"a manifest needs one source a task or none, got {len(self.sources)} for {len(self)}.")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Manifest) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the content as canonical JSON (sorted keys, no spaces)."""
+        return hashlib.sha256(json.dumps(self._content(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "env_id": self.env_id,
+            "policy": self.policy,
+            "offset": self.offset,
+            "budget": self.budget,
+            "seed": self.seed,
+            "starts": self.starts.tolist(),
+            "goals": self.goals.tolist(),
+            "sources": self.sources.tolist(),
+        }
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON text, its hash included."""
+        return json.dumps({**self._content(), "sha256": self.sha256})
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the text") -> Manifest:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: JSON.
+            source: What to call it in error messages.
+
+        Raises:
+            ValueError: The text is damaged, incomplete, of another format, or was changed after it was written.
+        """
+        advice = "Restore the file, or make the manifest again from its seed with make_manifest()."
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r} is not the {FORMAT} that this version reads")
+            fields = {name: content[name] for name in cls.__dataclass_fields__}
+            for name, kind in (("env_id", str), ("policy", str), ("budget", int), ("seed", int)):
+                if not isinstance(fields[name], kind):
+                    raise ValueError(f"{name} must be of type {kind.__name__}")
+            manifest = cls(**fields)
+        except KeyError as error:
+            raise ValueError(f"{source} is no manifest: the field {error} is missing. {advice}") from error
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{source} is no manifest: {error}. {advice}") from error
+        if content.get("sha256") != manifest.sha256:
+            raise ValueError(f"{source} was changed after it was written: its sha256 does not match. {advice}")
+        return manifest
+
+    def save(self, path: str | Path) -> None:
+        """Write the manifest as JSON, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Manifest:
+        """Read a manifest that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged or was changed.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8", errors="replace"), source=str(path))
+
+
+def make_manifest(
+    env_id: str,
+    *,
+    tasks: int = 200,
+    offset: Offset = 25,
+    budget: int = 50,
+    seed: int = 0,
+    policy: str = "waypoint",
+) -> Manifest:
+    """Draw tasks that nobody trained on; no dataset is read and no frame is rendered.
+
+    With a number as ``offset``, each task comes from a held-out episode of its own, generated by ``policy`` from a
+    seed that collection never uses: a random step is the start, the state ``offset`` steps later is the goal. With
+    ``"random"``, both are random free states. A pair that is already solved at the start (moderate mode) is replaced by
+    one from the next episode. The same arguments give the same manifest; fewer tasks give its beginning.
+
+    Args:
+        env_id: A registered id such as ``"wm/PointMaze-UMaze-v0"``.
+        tasks: Number of tasks, at least 1.
+        offset: Environment steps from start to goal, at least 1, or ``"random"``.
+        budget: Environment steps that an agent has, at least 1.
+        seed: Seed of the task set, at least 0.
+        policy: Name of the exploration policy; ignored for ``"random"``.
+
+    Raises:
+        ValueError: An argument is out of range or unknown, or too few pairs are unsolved at the start.
+    """
+    check_env_id(env_id)
+    if tasks < 1:
+        raise ValueError(f"an evaluation needs at least one task, got tasks={tasks}.")
+    if seed < 0:
+        raise ValueError(f"the seed must be at least 0, got {seed}.")
+    _check_settings(offset, budget)
+    env = gym.make(env_id, obs_type="state", disable_env_checker=True)
+    try:
+        if offset == "random":
+            policy, candidates = "", _random_pairs(env, seed)
+        else:
+            POLICIES.get(policy)
+            candidates = _episode_pairs(env, policy, offset, seed)
+        starts, goals, sources = _unsolved(env, candidates, tasks, offset)
+    finally:
+        env.close()
+    return Manifest(env_id, policy, offset, budget, seed, starts, goals, sources)
+
+
+Pair = tuple[np.ndarray, np.ndarray, "tuple[int, int] | None"]
+"""Start state, goal state, and (episode, step) where they come from an episode."""
+
+
+def _check_settings(offset: Any, budget: Any) -> None:
+    if offset != "random" and (isinstance(offset, bool) or not isinstance(offset, int) or offset < 1):
+        raise ValueError(f'offset must be a number of environment steps, at least 1, or "random", got {offset!r}.')
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise ValueError(f"budget must be a number of environment steps, at least 1, got {budget!r}.")
+
+
+def _random_pairs(env: gym.Env, seed: int) -> Iterator[Pair]:
+    sample_state: Any = env.unwrapped.sample_state  # type: ignore[attr-defined]
+    rng = np.random.default_rng(episode_seed("evaluate", seed, 0))
+    while True:
+        yield sample_state(rng), sample_state(rng), None
+
+
+def _episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator[Pair]:
+    """Yield one pair from each held-out episode, which is rolled out no further than its goal."""
+    length = env.spec.max_episode_steps if env.spec is not None else None
+    if length is not None and offset > length:
+        raise ValueError(
+            f"offset {offset} is longer than an episode of {env.spec.id} ({length} steps): "  # type: ignore[union-attr]
+            f'use an offset of at most {length}, or offset="random".'
+        )
+    steps = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
+    episode = 0
+    while True:
+        step = int(steps.integers((length or offset) - offset + 1))
+        states, _ = rollout_states(env, policy, step + offset, episode_seed("evaluate", seed, episode))
+        yield states[step], states[step + offset], (episode, step)
+        episode += 1
+
+
+def _unsolved(
+    env: gym.Env, candidates: Iterator[Pair], tasks: int, offset: Offset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the first ``tasks`` pairs that are not solved at the start."""
+    successes: Any = env.unwrapped.successes  # type: ignore[attr-defined]
+    kept: list[Pair] = []
+    for tried, (start, goal, source) in enumerate(candidates, start=1):
+        start, goal = np.round(start, DECIMALS), np.round(goal, DECIMALS)
+        if not bool(successes(start, goal)["moderate"]):
+            kept.append((start, goal, source))
+        if len(kept) == tasks:
+            break
+        if tried >= DRAWS_PER_TASK * tasks:
+            raise ValueError(
+                f"only {len(kept)} of {tried} pairs at offset {offset} are unsolved at the start, {tasks} are needed: "
+                'use a larger offset, or offset="random".'
+            )
+    sources = [source for _, _, source in kept if source is not None]
+    return (
+        np.stack([start for start, _, _ in kept]),
+        np.stack([goal for _, goal, _ in kept]),
+        np.array(sources, dtype=np.int64).reshape(-1, 2),
+    )

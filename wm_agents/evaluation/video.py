@@ -1,0 +1,114 @@
+"""Videos of evaluated tasks: what the agent saw beside the goal, with a border that turns green on success."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio
+import numpy as np
+from imageio_ffmpeg import count_frames_and_secs
+
+from wm_agents.evaluation.tasks import atomic_path
+
+SUFFIXES = (".mp4", ".gif")
+SEPARATOR, BORDER, HOLD_SECONDS = 4, 6, 0.8
+BACKGROUND, RUNNING, SUCCESS, FAILURE = (24, 24, 24), (120, 120, 120), (46, 160, 67), (200, 60, 50)
+
+
+@dataclass
+class Recording:
+    """The frames of one task.
+
+    Attributes:
+        task: Index in the manifest.
+        goal: uint8 ``[H, W, 3]`` goal image.
+        frames: uint8 ``[H, W, 3]`` images, the start first, then one after each environment step.
+        success_step: Steps until the first success (moderate mode), or None.
+    """
+
+    task: int
+    goal: np.ndarray
+    frames: list[np.ndarray] = field(default_factory=list)
+    success_step: int | None = None
+
+
+def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int = 15, height: int = 256) -> None:
+    """Write the recordings one after another: observation on the left, goal on the right.
+
+    The border is grey while the agent is under way, green from its first success on, and red on the last frame of a
+    task that failed; each task's last frame is held for a moment. The file appears at ``path`` when it is complete.
+
+    Args:
+        path: Ends in ``.mp4`` (H.264) or ``.gif``.
+        recordings: At least one, from :func:`wm_agents.evaluation.evaluate`.
+        fps: Frames (environment steps) a second, at least 1.
+        height: Images are enlarged by a whole factor, without smoothing, to at least this many pixels.
+
+    Raises:
+        ValueError: The suffix is neither ``.mp4`` nor ``.gif``, there is nothing to write, or fps is below 1.
+        OSError: The file could not be written to its end.
+    """
+    check_video_path(path)
+    if not any(recording.frames for recording in recordings):
+        raise ValueError("there is nothing to write: evaluate with video=1 or more to record tasks.")
+    if fps < 1:
+        raise ValueError(f"fps must be at least 1, got {fps}.")
+    with atomic_path(path) as temporary:
+        if temporary.suffix.lower() == ".gif":
+            writer = imageio.get_writer(temporary, format="GIF", mode="I", duration=1000 / fps, loop=0)
+        else:
+            # Frames have even sides already, so no resizing to multiples of 16 is needed.
+            writer = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1)
+        written = 0
+        with closing(writer):  # on errors too: the encoder must have let go of the file before it is removed
+            for recording in recordings:
+                for frame in compose(recording, hold=round(HOLD_SECONDS * fps), height=height):
+                    writer.append_data(frame)
+                    written += 1
+        if temporary.suffix.lower() != ".gif" and _frames_in(temporary) != written:
+            raise OSError(f"the encoder did not finish {path}: look for its message above and for a full disk.")
+
+
+def check_video_path(path: str | Path) -> None:
+    """Raise ``ValueError`` unless ``path`` ends in a format that :func:`write_video` writes."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in SUFFIXES:
+        raise ValueError(f"cannot write a video as {suffix or 'a file without suffix'!r}: use {' or '.join(SUFFIXES)}.")
+
+
+def compose(recording: Recording, *, hold: int = 0, height: int = 256) -> Iterator[np.ndarray]:
+    """Yield the video frames of one task, uint8 ``[H, W, 3]`` with even sides; the last one ``1 + hold`` times."""
+    last = len(recording.frames) - 1
+    for step, frame in enumerate(recording.frames):
+        solved = recording.success_step is not None and step >= recording.success_step
+        colour = SUCCESS if solved else FAILURE if step == last else RUNNING
+        composed = _side_by_side(frame, recording.goal, colour, height)
+        for _ in range(1 + (hold if step == last else 0)):
+            yield composed
+
+
+def _frames_in(path: Path) -> int:
+    """Return the number of frames of an MP4, 0 if it cannot be read (the encoder's exit status is not reported)."""
+    try:
+        return int(count_frames_and_secs(str(path))[0])
+    except (OSError, RuntimeError):
+        return 0
+
+
+def _side_by_side(frame: np.ndarray, goal: np.ndarray, colour: tuple[int, int, int], height: int) -> np.ndarray:
+    left, right = (_enlarge(image, height) for image in (frame, goal))
+    tall, wide = left.shape[0] + 2 * BORDER, left.shape[1] + right.shape[1] + SEPARATOR + 2 * BORDER
+    canvas = np.full((tall + tall % 2, wide + wide % 2, 3), colour, dtype=np.uint8)
+    inner = canvas[BORDER : BORDER + left.shape[0], BORDER : wide - BORDER]
+    inner[:] = BACKGROUND
+    inner[:, : left.shape[1]] = left
+    inner[:, left.shape[1] + SEPARATOR :] = right
+    return canvas
+
+
+def _enlarge(image: np.ndarray, height: int) -> np.ndarray:
+    factor = max(1, -(-height // image.shape[0]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,81 @@
+"""The goal-conditioned inverse dynamics model: latent, goal latent and remaining steps in, one action out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class InverseDynamicsConfig:
+    """Shape of an inverse dynamics model.
+
+    Attributes:
+        latent_size: D of the world model whose latents it reads.
+        action_size: A.
+        width: Hidden units of each of the three layers (the paper's 512 at D = 192).
+        max_horizon: Steps; longer distances are clamped to it. Training goals lie at most this far ahead.
+        dropout: After each hidden layer.
+    """
+
+    latent_size: int = 32
+    action_size: int = 2
+    width: int = 256
+    max_horizon: int = 50
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.max_horizon < 1:
+            raise ValueError(f"InverseDynamicsConfig.max_horizon must be at least 1 step, not {self.max_horizon}.")
+
+
+class InverseDynamics(nn.Module):
+    """GC-IDM (arXiv 2605.08732): three layers on ``[z, z_goal]``, modulated by the fraction of the horizon left.
+
+    The fraction ``min(steps, max_horizon) / max_horizon`` enters as a 64-d sinusoid through a small MLP that scales
+    and shifts the last hidden layer; scale and shift start at zero. The output is one **primitive** action in
+    environment units, not squashed: callers clip it.
+
+    Args:
+        config: The shape of the network.
+    """
+
+    def __init__(self, config: InverseDynamicsConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        layers: list[nn.Module] = []
+        for inputs in (2 * config.latent_size, width, width):
+            linear = nn.Linear(inputs, width)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout)]
+        self.body = nn.Sequential(*layers)
+        self.condition = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
+        self.modulation = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.head = nn.Linear(width, config.action_size)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, z: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor) -> torch.Tensor:
+        """``z [B, D], z_goal [B, D], steps_remaining [B]`` (environment steps) to actions ``[B, A]``."""
+        hidden = self.body(torch.cat([z, z_goal], dim=-1))
+        limit = self.config.max_horizon
+        fraction = steps_remaining.to(hidden.dtype).clamp(max=limit) / limit
+        scale, shift = self.modulation(self.condition(sinusoid(fraction))).chunk(2, dim=-1)
+        return self.head(hidden * (1 + scale) + shift)
+
+
+def sinusoid(fraction: torch.Tensor, size: int = 64) -> torch.Tensor:
+    """Embed numbers in [0, 1] as sines and cosines of geometric frequencies from 1 to 100 rad: ``[B] -> [B, size]``.
+
+    Neighbouring horizons (1/50 apart) stay distinct without aliasing at the highest frequency.
+    """
+    exponents = torch.arange(size // 2, device=fraction.device, dtype=fraction.dtype) / (size // 2 - 1)
+    angles = fraction.unsqueeze(-1) * torch.exp(math.log(100.0) * exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

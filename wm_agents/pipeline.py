@@ -1,0 +1,72 @@
+"""From nothing to trained agents: collect, train, fit, save. Every part can be interrupted and goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.logger import configure
+
+from wm_agents import datasets
+from wm_agents.agents import GCIDM
+from wm_agents.checkpoint import versions
+from wm_agents.recipes import Recipe
+from wm_agents.training import train_world_model
+
+AGENT_FILE = "agent.safetensors"
+
+
+def reproduce(
+    recipe: Recipe, out: str | Path, *, seed: int = 0, device: str = "auto", command: str = "", progress: bool = True
+) -> GCIDM:
+    """Run a recipe: data, world model, GC-IDM; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
+
+    Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote.
+
+    Args:
+        recipe: What to make, from :func:`wm_agents.recipes.recipe`.
+        out: Directory of this run.
+        seed: Of training; the data's seed is always 0, so runs of several seeds share their data.
+        device: "auto", "cpu", "cuda".
+        command: Recorded in the checkpoint's provenance.
+        progress: Show progress bars.
+
+    Returns:
+        The fitted agent; ``agent.history`` holds the training curves.
+    """
+    out = Path(out)
+    recipe = recipe.seeded(seed)
+    dataset = datasets.collect(
+        recipe.env_id, policy=recipe.policy, episodes=recipe.episodes, steps=recipe.episode_steps,
+        name=recipe.dataset, progress=progress,
+    )  # fmt: skip
+    started = time.perf_counter()
+    logger = configure(str(out), ["csv", "tensorboard"])
+    world_model, history = train_world_model(
+        dataset, recipe.world_model, recipe.training, run_dir=out, logger=logger, device=device, progress=progress
+    )
+    agent = GCIDM(world_model, seed=seed, device=device, verbose=int(progress))
+    agent.set_logger(logger)
+    agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
+    agent.history |= history
+    agent.env_id = recipe.env_id
+    agent.provenance = provenance(recipe, dataset.provenance, seed, command)
+    agent.provenance["measured"] = {name: points[-1][1] for name, points in agent.history.items()}
+    agent.provenance["training_seconds"] = round(time.perf_counter() - started, 1)
+    agent.provenance["threads"] = torch.get_num_threads()
+    agent.save(out / AGENT_FILE)
+    return agent
+
+
+def provenance(recipe: Recipe, data: dict[str, Any], seed: int, command: str) -> dict[str, Any]:
+    """Return what made a checkpoint: recipe, data, seed, command and versions, as JSON types."""
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "dataset": data,
+        "seed": seed,
+        "command": command,
+        "versions": versions(),
+    }

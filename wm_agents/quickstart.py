@@ -1,0 +1,80 @@
+"""``wm-agents quickstart``: the main job from nothing to a table, a video and a figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+from rich.console import Console
+
+from wm_agents import evaluation, pipeline
+from wm_agents.agents import CEMMPC
+from wm_agents.recipes import Recipe, recipe
+
+
+def run(
+    console: Console, out: Path, task: str, *, tasks: int = 50, seed: int = 0, fast: bool = False, command: str = ""
+) -> list[evaluation.EvaluationResult]:
+    """Collect, train, fit, evaluate random, CEM-MPC and GC-IDM; write report, video and figures into ``out``.
+
+    Returns:
+        The results of CEM-MPC and GC-IDM, floors inside.
+    """
+    started = time.perf_counter()
+    chosen = shortened(recipe(task)) if fast else recipe(task)
+    agent = pipeline.reproduce(chosen, out, seed=seed, command=command)
+    manifest = evaluation.make_manifest(
+        chosen.env_id, tasks=tasks, offset="random", budget=chosen.budget, seed=0, policy=chosen.policy
+    )
+    manifest.save(out / "tasks.json")
+    search = CEMMPC(agent.world_model, seed=seed)
+    with torch.inference_mode():
+        results = [
+            evaluation.evaluate(search, manifest, name="cem-mpc"),
+            evaluation.evaluate(agent, manifest, name="gc-idm", video=min(4, tasks)),
+        ]
+    evaluation.print_report(results, console)
+    for result in results:
+        result.save(out / f"{result.agent}.json")
+    amortised = results[-1]
+    evaluation.write_video(out / "gc-idm.mp4", amortised.recordings)
+    evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
+    env = gym.make(chosen.env_id, obs_type="state")
+    shown = slice(0, 12)
+    evaluation.save_figure(
+        evaluation.maze_figure(
+            env, amortised.paths[shown], manifest.starts[shown], manifest.goals[shown],
+            amortised.outcomes.moderate[shown] > 0, title=f"GC-IDM on held-out tasks, {chosen.task}",
+        ),
+        out / "paths.png",
+    )  # fmt: skip
+    env.close()
+    minutes = (time.perf_counter() - started) / 60
+    console.print(
+        f"\nDone in {minutes:.1f} minutes. In {out}/: gc-idm.mp4 (observation and goal), paths.png, training.png, "
+        f"the results as JSON, and the agent in {pipeline.AGENT_FILE}.\n"
+        "Next:\n"
+        f"  wm-agents evaluate {out / pipeline.AGENT_FILE} --offset 100 --budget 200   # your agent, other tasks\n"
+        f"  wm-agents evaluate {chosen.task}/gc-idm --offset random                    # the shipped one\n"
+        "  wm-agents quickstart --task pointmaze-medium --out runs/medium             # a larger maze\n"
+        f'  python -c "import wm_agents; wm_agents.load(\'{chosen.task}/gc-idm\')"     # in your own code',
+        highlight=False,
+        soft_wrap=True,
+    )
+    return results
+
+
+def shortened(full: Recipe) -> Recipe:
+    """Return a recipe of the same parts that runs in seconds."""
+    return dataclasses.replace(
+        full,
+        variant="-fast",
+        episodes=8,
+        episode_steps=100,
+        training=dataclasses.replace(full.training, steps=30, evaluate_every=10),
+        inverse_dynamics_training=dataclasses.replace(full.inverse_dynamics_training, steps=100, evaluate_every=50),
+        budget=60,
+    )

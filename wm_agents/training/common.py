@@ -1,0 +1,126 @@
+"""What both training loops share: schedule, data checks, resumable state, progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from wm_agents.checkpoint import CheckpointError, read_tensors, write_tensors
+
+
+def warmup_cosine(step: int, steps: int, warmup: int, final: float = 0.0) -> float:
+    """Learning-rate factor: linear warm-up, then a cosine from 1 to ``final``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """bf16 autocast when ``precision`` is "bf16", or "auto" on a GPU; else full precision.
+
+    On the CPUs measured bf16 made the small convolutional encoder no faster (docs/benchmarks.md), so "auto" stays in
+    float32 there.
+    """
+    enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int, start: int, show: bool) -> Iterator[Any]:
+    """A rich bar with rate and ETA; yields ``update(step, note)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, disable=not show) as bar:
+        task = bar.add_task(label, total=total, completed=start, note="")
+        yield lambda step, note="": bar.update(task, completed=step, **({"note": note} if note else {}))
+
+
+class TrainingState:
+    """Everything that a resumed run needs to end like an uninterrupted one, in one safetensors file.
+
+    Holds weights, AdamW moments, both random number generators, torch's global generator (dropout), the step and the
+    history of metrics. The ``fingerprint`` names the run: data, shapes and options. A file of another run is refused.
+
+    Args:
+        path: Where the state lives; None keeps nothing.
+        fingerprint: JSON-able description of the run.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: dict[str, Any]) -> None:
+        self.path = path
+        self.fingerprint = json.loads(json.dumps(fingerprint, default=str))
+
+    def save(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator,
+        generator: torch.Generator, history: dict[str, list[tuple[int, float]]],
+    ) -> None:  # fmt: skip
+        """Write the state atomically."""
+        if self.path is None:
+            return
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        tensors["random.torch"] = torch.get_rng_state()
+        tensors["random.generator"] = generator.get_state()
+        header = {
+            "fingerprint": self.fingerprint,
+            "step": step,
+            "numpy": rng.bit_generator.state,
+            "history": history,
+        }
+        write_tensors(tensors, header, self.path)
+
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[int, dict[str, list[tuple[int, float]]]]:
+        """Load the state, if there is one, and return the step to go on from and the history so far.
+
+        Raises:
+            CheckpointError: The file is damaged, or belongs to a run with other data or options.
+        """
+        if self.path is None or not self.path.exists():
+            return 0, {}
+        tensors, header = read_tensors(self.path)
+        if header["fingerprint"] != self.fingerprint:
+            changed = sorted(
+                key
+                for key in {*header["fingerprint"], *self.fingerprint}
+                if header["fingerprint"].get(key) != self.fingerprint.get(key)
+            )
+            raise CheckpointError(
+                f"{self.path} belongs to a run that differs in {', '.join(changed)}: give the same options to resume, "
+                "or another directory to start anew."
+            )
+        model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, moment = name.split(".")
+                state.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random.torch"])
+        generator.set_state(tensors["random.generator"])
+        rng.bit_generator.state = header["numpy"]
+        history = {name: [(int(s), float(v)) for s, v in points] for name, points in header["history"].items()}
+        return int(header["step"]), history

@@ -1,0 +1,33 @@
+"""Linear probes: how much of the simulator's state can be read off a latent by ridge regression."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def linear_probe_r2(
+    train_z: torch.Tensor, train_states: np.ndarray, test_z: torch.Tensor, test_states: np.ndarray, ridge: float = 1e-3
+) -> np.ndarray:
+    """Fit states from latents by ridge regression, return R2 on other data, per state dimension.
+
+    Args:
+        train_z: ``[M, D]``.
+        train_states: ``[M, S]``.
+        test_z: ``[L, D]``.
+        test_states: ``[L, S]``.
+        ridge: Penalty, relative to the number of rows.
+
+    Returns:
+        ``[S]``: 1 is perfect, 0 no better than the mean. A dimension that does not vary gives 0.
+    """
+
+    def with_bias(z: torch.Tensor) -> np.ndarray:
+        values = z.detach().cpu().double().numpy()
+        return np.concatenate([values, np.ones((len(values), 1))], axis=1)
+
+    x, y = with_bias(train_z), with_bias(test_z)
+    weights = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ train_states)
+    error = np.square(test_states - y @ weights).sum(axis=0)
+    total = np.square(test_states - test_states.mean(axis=0)).sum(axis=0)
+    return np.where(total > 1e-9, 1 - error / np.maximum(total, 1e-9), 0.0)

@@ -1,0 +1,80 @@
+"""The small records that the layers hand to each other.
+
+Letters: N environments, B batch, S sampled candidates, H planning horizon in blocks, T frames, D latent size,
+A primitive action size, K primitive actions per block. A block is K *different* consecutive actions, concatenated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+CostFn = Callable[[torch.Tensor], torch.Tensor]
+"""``actions [B, S, H, K*A] -> cost [B, S]``: what a planner minimises."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A training batch: T frames K steps apart and the action blocks between them.
+
+    Attributes:
+        pixels: uint8 ``[B, T, H, W, C]``.
+        actions: float32 ``[B, T-1, K*A]``, environment units; block ``t`` leads from frame ``t`` to frame ``t+1``.
+        states: float64 ``[B, T, S]``, simulator states; for probes only, never for training.
+    """
+
+    pixels: np.ndarray
+    actions: np.ndarray
+    states: np.ndarray
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """Hindsight goals: frame ``i``, a later frame of the same episode, and the action taken at ``i``.
+
+    Attributes:
+        frame: int64 ``[B]``, index of the current frame in the dataset.
+        goal: int64 ``[B]``, index of the goal frame.
+        steps: int64 ``[B]``, ``goal - frame``, at least 1.
+        actions: float32 ``[B, A]``, environment units.
+    """
+
+    frame: np.ndarray
+    goal: np.ndarray
+    steps: np.ndarray
+    actions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner returns.
+
+    Attributes:
+        actions: ``[B, H, K*A]``, inside the bounds.
+        cost: ``[B]``, the cost of ``actions``.
+        evaluations: Candidate sequences scored per environment.
+    """
+
+    actions: torch.Tensor
+    cost: torch.Tensor
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What one ``predict`` call cost.
+
+    Attributes:
+        encode_ms: Milliseconds spent on encoding observations and goals.
+        plan_ms: Milliseconds spent on search, or on the policy's forward pass.
+        plans: Environments that (re)planned in this call.
+        evaluations: World-model evaluations (candidate blocks rolled out) per plan.
+    """
+
+    encode_ms: float
+    plan_ms: float
+    plans: int
+    evaluations: int
