@@ -92,20 +92,20 @@ def test_sigreg_is_small_for_gaussian_samples_whatever_the_batch(size):
     ids=["collapsed", "too wide", "too narrow", "shifted", "one dimension left"],
 )
 def test_sigreg_is_large_for_other_distributions_and_grows_linearly_with_the_batch(damage):
-    z = torch.randn(1024, 4, 16, generator=torch.Generator().manual_seed(4))
+    z = torch.randn(512, 2, 16, generator=torch.Generator().manual_seed(4))
     good, bad = SIGReg()(latents(z)).item(), SIGReg()(latents(damage(z))).item()
     assert bad > 20 * good
     repeated = SIGReg()(latents(damage(z).repeat(4, 1, 1))).item()  # the same distribution, four times the batch
     assert repeated == pytest.approx(4 * bad, rel=1e-4)
 
 
-@pytest.mark.parametrize("scale", [0.01, 5.0])
+@pytest.mark.parametrize("scale", [0.01, 3.0])
 def test_sigreg_gradient_brings_the_spread_to_one(scale):
     generator = torch.Generator().manual_seed(5)
     z = (scale * torch.randn(128, 1, 4, generator=generator)).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=0.1)
     term = SIGReg(directions=64)
-    for _ in range(100):
+    for _ in range(150):
         optimizer.zero_grad()
         term(LatentBatch(z, z, z, generator)).backward()
         optimizer.step()

@@ -33,6 +33,7 @@ def test_encode_keeps_the_leading_dimensions(world_model, lead):
     z = model.encode(images(*lead))
     assert z.shape == (*lead, 6)
     assert z.dtype == torch.float32
+    assert model.encode(images(*lead)[:0] if lead else images(0)).numel() == 0
     flat = model.encode(images(*lead).reshape(-1, 16, 16, 3))
     torch.testing.assert_close(z.reshape(-1, 6), flat)
     assert len({tuple(row) for row in flat.tolist()}) == len(flat)  # different images, different latents
@@ -50,7 +51,9 @@ def test_encoders_work_at_small_sizes_and_pass_gradients(world_model, encoder, i
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
 def test_encode_takes_uint8_only(world_model, dtype):
-    with pytest.raises(ValueError, match=r"must be uint8 in 0\.\.255, not torch\.\w+: pass the environment's images as is"):
+    with pytest.raises(
+        ValueError, match=r"must be uint8 in 0\.\.255, not torch\.\w+: pass the environment's images as is"
+    ):
         world_model().encode(images(1).to(dtype))
 
 
@@ -168,9 +171,7 @@ def test_same_seed_same_weights(world_model, predictor):
 
 # Actions
 
-ONE_ACTION = st.tuples(
-    st.floats(-5, 5), st.floats(0, 4), st.floats(-3, 3), st.floats(0.05, 3)
-)  # low, width, mean, std
+ONE_ACTION = st.tuples(st.floats(-5, 5), st.floats(0, 4), st.floats(-3, 3), st.floats(0.05, 3))  # low, width, mean, std
 
 
 def with_actions(dimensions: list[tuple[float, float, float, float]], block: int) -> WorldModel:
@@ -261,7 +262,7 @@ def test_image_sizes_that_the_encoder_cannot_take_are_refused(world_model, encod
 def test_inverse_dynamics_shapes_and_gradients(inverse_dynamics):
     model = inverse_dynamics(action_size=3).train()
     z, goal = normal(5, 6), normal(5, 6, seed=1)
-    actions = model(z, goal, torch.tensor([1, 2, 3, 40, 50]))
+    actions = model(z, normal(5, 6, seed=2), goal, torch.tensor([0, 1, 2, 40, 50]))
     assert actions.shape == (5, 3)
     actions.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
@@ -270,8 +271,9 @@ def test_inverse_dynamics_shapes_and_gradients(inverse_dynamics):
 def test_horizon_has_no_effect_at_first_but_gradients_reach_it(inverse_dynamics):
     model = inverse_dynamics(shaken=False)
     z, goal = normal(4, 6), normal(4, 6, seed=1)
-    near, far = (model(z, goal, torch.full((4,), steps)) for steps in (1, 50))
+    unknown, near, far = (model(z, z, goal, torch.full((4,), steps)) for steps in (0, 1, 50))
     assert torch.equal(near, far)
+    assert torch.equal(near, unknown)
     near.square().sum().backward()
     assert model.modulation.weight.grad.abs().sum() > 0
 
@@ -281,17 +283,46 @@ def test_horizon_matters_and_is_clamped(inverse_dynamics, max_horizon):
     model = inverse_dynamics(max_horizon=max_horizon)
     z, goal = normal(1, 6).expand(4, -1), normal(1, 6, seed=1).expand(4, -1)
     steps = torch.tensor([max_horizon - 1, max_horizon, max_horizon + 1, 100 * max_horizon])
-    before, at, above, far = model(z, goal, steps)
+    before, at, above, far = model(z, z, goal, steps)
     assert (before - at).abs().max() > 1e-4
     torch.testing.assert_close(above, at)
     torch.testing.assert_close(far, at)
-    torch.testing.assert_close(model(z, goal, steps.float()), model(z, goal, steps))
+    torch.testing.assert_close(model(z, z, goal, steps.float()), model(z, z, goal, steps))
+
+
+def test_zero_steps_stand_for_an_unknown_distance(inverse_dynamics):
+    model = inverse_dynamics()
+    z, goal = normal(1, 6), normal(1, 6, seed=1)
+    steps = torch.arange(51)
+    actions = model(z.expand(51, -1), z.expand(51, -1), goal.expand(51, -1), steps)
+    assert (actions[1:] - actions[0]).abs().amax(dim=-1).min() > 1e-4
+    with torch.no_grad():
+        model.unknown += 1
+    moved = (model(z.expand(51, -1), z.expand(51, -1), goal.expand(51, -1), steps) - actions).abs().amax(dim=-1)
+    assert moved[0] > 1e-4
+    assert moved[1:].max() == 0
+
+
+def test_every_row_of_a_batch_has_its_own_horizon(inverse_dynamics):
+    model = inverse_dynamics()
+    z, goal, steps = normal(6, 6), normal(6, 6, seed=1), torch.tensor([30, 0, 7, 30, 80, 1])
+    together = model(z, z, goal, steps)
+    for row in range(6):
+        alone = model(z[row : row + 1], z[row : row + 1], goal[row : row + 1], steps[row : row + 1])
+        torch.testing.assert_close(alone[0], together[row])
 
 
 def test_inverse_dynamics_reads_latent_and_goal_apart(inverse_dynamics):
     model = inverse_dynamics()
     z, goal, steps = normal(1, 6), normal(1, 6, seed=1), torch.tensor([5])
-    assert (model(z, goal, steps) - model(goal, z, steps)).abs().max() > 1e-4
+    assert (model(z, z, goal, steps) - model(goal, goal, z, steps)).abs().max() > 1e-4
+
+
+def test_the_earlier_frame_shows_velocity_unless_lag_is_zero(inverse_dynamics):
+    z, before, goal, steps = normal(2, 6), normal(2, 6, seed=1), normal(2, 6, seed=2), torch.tensor([5, 0])
+    sees, blind = inverse_dynamics(lag=5), inverse_dynamics(lag=0)
+    assert (sees(z, before, goal, steps) - sees(z, z, goal, steps)).abs().amax(dim=1).min() > 1e-4
+    assert torch.equal(blind(z, before, goal, steps), blind(z, z, goal, steps))
 
 
 def test_sinusoid_tells_neighbouring_horizons_apart():
@@ -312,4 +343,6 @@ def test_same_seed_same_inverse_dynamics(inverse_dynamics):
 def test_inverse_dynamics_config_refuses_an_empty_horizon():
     with pytest.raises(ValueError, match="max_horizon must be at least 1 step, not 0"):
         InverseDynamicsConfig(max_horizon=0)
+    with pytest.raises(ValueError, match="lag must be at least 0 steps, not -1"):
+        InverseDynamicsConfig(lag=-1)
     assert isinstance(InverseDynamics(dataclasses.replace(InverseDynamicsConfig(), max_horizon=1)), torch.nn.Module)

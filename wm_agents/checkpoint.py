@@ -113,7 +113,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             inverse_dynamics.load_state_dict(_part(tensors, "inverse_dynamics."))
             inverse_dynamics.eval()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold a world model that this version can build: {error}") from error
+        raise CheckpointError(
+            f"{path} does not hold a world model that this version can build ({error}): "
+            "give a file that an agent's save() wrote, or upgrade wm-agents."
+        ) from error
     return Checkpoint(
         world_model=world_model.eval(),
         inverse_dynamics=inverse_dynamics,
@@ -132,7 +135,7 @@ def build_config(kind: type[T], values: Mapping[str, Any]) -> T:
     """Build a config dataclass from JSON values, refusing fields that it does not have."""
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := set(values) - known:
-        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)}: written by a newer version?")
+        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)}")
     return kind(**values)
 
 
@@ -162,7 +165,10 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
         CheckpointError: No such file, truncated, tampered with, or of another format.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"there is no checkpoint file at {path}.")
+        raise CheckpointError(
+            f"there is no checkpoint file at {path}: give the path of a file that an agent's save() wrote, "
+            "or load a shipped one by its name (wm_agents.list_checkpoints())."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -170,10 +176,16 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or is no safetensors file ({error}): get it again.") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was not written by this version of wm-agents: its format is not {FORMAT!r}.")
+        raise CheckpointError(
+            f"{path} was not written by this version of wm-agents: its format is not {FORMAT!r}. "
+            "Give a file that an agent's save() wrote."
+        )
     if content_hash(tensors, metadata.get("header", "")) != metadata.get("sha256"):
         raise CheckpointError(f"{path} does not match its own SHA-256: it was damaged or changed. Get it again.")
-    return tensors, json.loads(metadata["header"])
+    try:
+        return tensors, json.loads(metadata["header"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} has no readable JSON header ({error}): get it again.") from error
 
 
 def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from wm_agents.models import InverseDynamicsConfig, WorldModelConfig
 from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
@@ -42,7 +42,7 @@ def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", 
     from wm_agents.planning import PLANNERS
 
     if what == "envs":
-        table = Table("id", "action", "budget", "success: moderate / strict")
+        table = Table(Column("id", no_wrap=True), "action", "budget", "success: moderate / strict")
         for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
             env: Any = gym.make(env_id, obs_type="state")
             radii = " / ".join(f"{value:g} m" for value in env.unwrapped.success_thresholds.values())
@@ -113,7 +113,7 @@ def train(
             "measured": {name: points[-1][1] for name, points in history.items()}}  # fmt: skip
     path = out / "world-model.safetensors"
     save_checkpoint(Checkpoint(world_model, env_id=data.env_id, provenance=made), path)
-    console.print(f"wrote {path}", highlight=False)
+    console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -141,7 +141,7 @@ def fit(
     agent.env_id, agent.provenance = source.env_id, {**source.provenance, "fit": command_line()}
     agent.fit(data, model=model, training=training, run_dir=out)
     agent.save(out / AGENT_FILE)
-    console.print(f"wrote {out / AGENT_FILE}", highlight=False)
+    console.print(f"wrote {out / AGENT_FILE}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -162,7 +162,7 @@ def reproduce(
     chosen = recipe(task)
     folder = out or Path("runs") / f"{chosen.task}-{seed}"
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
-    console.print(f"wrote {folder / pipeline.AGENT_FILE}", highlight=False)
+    console.print(f"wrote {folder / pipeline.AGENT_FILE}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -198,6 +198,9 @@ def evaluate(
     env_id = task or player.env_id
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
+        if task not in (None, chosen.env_id):
+            raise ValueError(f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
+                             "another --manifest.")  # fmt: skip
     else:
         distance: Any = offset if offset == "random" else parse_offset(offset)
         evaluation.check_env_id(env_id)
@@ -258,7 +261,7 @@ def main() -> None:
         console.print("\ninterrupted; what was done is kept: run the same command to go on", style="yellow")
         raise SystemExit(130) from None
     except (ValueError, RuntimeError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

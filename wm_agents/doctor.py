@@ -10,6 +10,7 @@ from collections.abc import Callable
 import gymnasium as gym
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wm_agents.checkpoint import versions
@@ -18,16 +19,18 @@ from wm_agents.checkpoint import versions
 def diagnose(console: Console) -> bool:
     """Print one row a check, with the cure where one fails, and return whether all passed."""
     table = Table("check", "result", "finding")
-    passed = True
+    failed: dict[str, str] = {}
     for name, check in CHECKS.items():
         try:
-            finding, good = check(), True
+            finding = check()
         except Exception as error:  # whatever is wrong is the finding
-            finding, good = str(error) or type(error).__name__, False
-        passed &= good
-        table.add_row(name, "[green]ok" if good else "[red]FAILED", finding)
+            failed[name] = finding = str(error) or type(error).__name__
+        table.add_row(name, "[red]FAILED" if name in failed else "[green]ok", escape(finding.splitlines()[0]))
     console.print(table)
-    return passed
+    for name, cure in failed.items():
+        # Below the table and not wrapped, so that a command can be copied whole.
+        console.print(f"{name}: {cure}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return not failed
 
 
 def _python() -> str:

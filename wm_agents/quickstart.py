@@ -25,10 +25,11 @@ def run(
     """
     started = time.perf_counter()
     chosen = shortened(recipe(task)) if fast else recipe(task)
-    agent = pipeline.reproduce(chosen, out, seed=seed, command=command)
+    # First, so that a mistake in the tasks is found before the minutes of training.
     manifest = evaluation.make_manifest(
         chosen.env_id, tasks=tasks, offset="random", budget=chosen.budget, seed=0, policy=chosen.policy
     )
+    agent = pipeline.reproduce(chosen, out, seed=seed, command=command)
     manifest.save(out / "tasks.json")
     search = CEMMPC(agent.world_model, seed=seed)
     with torch.inference_mode():

@@ -70,8 +70,8 @@ RECIPES: dict[str, Recipe] = {
             episodes=200,
             episode_steps=400,
             training=TrainingConfig(steps=2500),
-            inverse_dynamics=InverseDynamicsConfig(max_horizon=150),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=8000),
+            inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
             budget=600,
         ),
     )

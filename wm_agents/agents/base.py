@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
-from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 from wm_agents.models import WorldModel
 from wm_agents.types import DecisionRecord
 
@@ -157,13 +158,11 @@ class WorldModelAgent(BaseAlgorithm):
             raise ValueError("give a path: checkpoints are written atomically, which a stream cannot be.")
         target = Path(str(path))
         if target.suffix == ".zip":
-            inner = target.with_name(f".{target.stem}.{_MEMBER}")
-            save_checkpoint(self.checkpoint(), inner)
-            try:
-                with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-                    archive.write(inner, _MEMBER)
-            finally:
-                inner.unlink()
+            archive = io.BytesIO()
+            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
+                save_checkpoint(self.checkpoint(), Path(folder) / _MEMBER)
+                members.write(Path(folder) / _MEMBER, _MEMBER)
+            write_atomically(archive.getvalue(), target)
         else:
             save_checkpoint(self.checkpoint(), with_suffix(target))
 
@@ -222,7 +221,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(
                 f"{target} is a zip archive without {_MEMBER}: an agent of Stable-Baselines3 itself? Load it there."
             )
-        return load_checkpoint(archive.extract(_MEMBER, folder))
+        try:
+            member = archive.extract(_MEMBER, folder)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise CheckpointError(f"{target} is damaged ({error}): get it again.") from error
+        return load_checkpoint(member)
 
 
 def check_env_fits(env: VecEnv, world_model: WorldModel) -> None:

@@ -116,7 +116,7 @@ class CEMMPC(WorldModelAgent):
         elites: Candidates that the Gaussian is refitted to.
         iterations: Rounds per plan.
         policy: Ignored; SB3 passes it.
-        seed: Of the search.
+        seed: Of the search; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for the agent alone.
         device: "auto", "cpu", "cuda".
         verbose: 0 silent, 1 informative.
         tensorboard_log: Directory of the TensorBoard log.
@@ -127,7 +127,7 @@ class CEMMPC(WorldModelAgent):
     def __init__(
         self, world_model: WorldModel, env: Any = None, *, horizon: int = 5, receding_horizon: int = 1,
         objective: str = "summed", samples: int = 300, elites: int = 30, iterations: int = 10, policy: Any = None,
-        seed: int | None = 0, device: torch.device | str = "auto", verbose: int = 0,
+        seed: int | None = None, device: torch.device | str = "auto", verbose: int = 0,
         tensorboard_log: str | None = None, _init_setup_model: bool = True,
     ) -> None:  # fmt: skip
         if not 1 <= receding_horizon <= horizon:
@@ -139,7 +139,8 @@ class CEMMPC(WorldModelAgent):
         super().__init__(world_model, env, seed, device, verbose, tensorboard_log, _init_setup_model)
 
     def options(self) -> dict[str, Any]:
-        return {**self.planner_options, "receding_horizon": self.receding_horizon, "objective": self.objective}
+        return {**self.planner_options, "receding_horizon": self.receding_horizon, "objective": self.objective,
+                "seed": self.seed}  # fmt: skip
 
     def make_policy(self) -> WorldModelPolicy:
         return MPCPolicy(

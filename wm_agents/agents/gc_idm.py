@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.policy import Memory, WorldModelPolicy
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class GCIDMPolicy(WorldModelPolicy):
-    """Encodes every step and asks the inverse dynamics model for the next action. Memory: steps since the start."""
+    """Encodes every step and asks the inverse dynamics model for the next action.
+
+    Memory: steps since the start ``[N]``, and the latents of the last ``lag`` steps ``[N, lag + 1, D]``, oldest first.
+    """
 
     def __init__(
         self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel,
@@ -35,23 +38,33 @@ class GCIDMPolicy(WorldModelPolicy):
         self.countdown = countdown
 
     def blank(self, n: int) -> Memory:
-        return (np.zeros(n, np.int64),)
+        lag = self._network().config.lag
+        return np.zeros(n, np.int64), np.zeros((n, lag + 1, self.world_model.config.latent_size), np.float32)
 
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
     ) -> tuple[np.ndarray, Memory, DecisionRecord]:
-        if self.inverse_dynamics is None:
-            raise ValueError("this GCIDM has no inverse dynamics model yet: call agent.fit(dataset) first.")
-        (elapsed,) = memory
-        horizon = self.horizon or self.inverse_dynamics.config.max_horizon
-        remaining = np.maximum(1, horizon - elapsed) if self.countdown else np.full_like(elapsed, horizon)
+        network = self._network()
+        elapsed, latents = memory
+        remaining = np.full_like(elapsed, self.horizon or 0)
+        if self.countdown:
+            remaining = np.maximum(1, remaining - elapsed)
         started = time.perf_counter()
         z = self.encode(pixels)
         encoded = time.perf_counter()
-        actions = self.inverse_dynamics(z, goal, torch.from_numpy(remaining).to(z.device)).cpu().numpy()
+        latents = np.concatenate([latents[:, 1:], z.cpu().numpy()[:, None]], axis=1)
+        fresh = elapsed == 0
+        latents[fresh] = latents[fresh, -1:]  # no past yet: as if standing still
+        before = torch.from_numpy(latents[:, 0]).to(z.device)
+        actions = network(z, before, goal, torch.from_numpy(remaining).to(z.device)).cpu().numpy()
         done = time.perf_counter()
         cost = DecisionRecord(1000 * (encoded - started), 1000 * (done - encoded), len(pixels), 0)
-        return actions, (elapsed + 1,), cost
+        return actions, (elapsed + 1, latents), cost
+
+    def _network(self) -> InverseDynamics:
+        if self.inverse_dynamics is None:
+            raise ValueError("this GCIDM has no inverse dynamics model yet: call agent.fit(dataset) first.")
+        return self.inverse_dynamics
 
 
 class GCIDM(WorldModelAgent):
@@ -63,11 +76,12 @@ class GCIDM(WorldModelAgent):
         world_model: Its encoder is used, frozen.
         env: The environment (or its id, or a VecEnv) to control; optional for ``predict``.
         inverse_dynamics: A trained model; None to train one with :meth:`fit`.
-        horizon: Steps to the goal that the model is told. None is the longest it was trained on: right for goals of
-            unknown distance.
-        countdown: Let the horizon shrink by one each step of the episode, when the goal's distance in steps is known.
+        horizon: Environment steps to the goal that the model is told; None: it is told that the distance is unknown,
+            which is right for free goals.
+        countdown: Let the horizon shrink by one each step of the episode (the paper's protocol), for a goal that is a
+            known number of steps away.
         policy: Ignored; SB3 passes it.
-        seed: Of fitting.
+        seed: Of fitting; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for the agent alone.
         device: "auto", "cpu", "cuda".
         verbose: 0 silent, 1 progress bars and log tables.
         tensorboard_log: Directory of the TensorBoard log.
@@ -83,6 +97,8 @@ class GCIDM(WorldModelAgent):
     ) -> None:  # fmt: skip
         if horizon is not None and horizon < 1:
             raise ValueError(f"horizon must be at least 1 step, not {horizon}.")
+        if countdown and horizon is None:
+            raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
         self.inverse_dynamics = inverse_dynamics
         self.horizon = horizon
         self.countdown = countdown
@@ -96,7 +112,7 @@ class GCIDM(WorldModelAgent):
         return {"inverse_dynamics": checkpoint.inverse_dynamics}
 
     def options(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "countdown": self.countdown}
+        return {"horizon": self.horizon, "countdown": self.countdown, "seed": self.seed}
 
     def make_policy(self) -> WorldModelPolicy:
         return GCIDMPolicy(
@@ -111,7 +127,7 @@ class GCIDM(WorldModelAgent):
         model: InverseDynamicsConfig | None = None,
         training: InverseDynamicsTrainingConfig | None = None,
         run_dir: str | Path | None = None,
-        callback: BaseCallback | None = None,
+        callback: MaybeCallback = None,
     ) -> GCIDM:
         """Train the inverse dynamics model on reward-free data with hindsight goals.
 
@@ -120,28 +136,34 @@ class GCIDM(WorldModelAgent):
             model: Shape of the network.
             training: Options; the agent's seed is used when None.
             run_dir: Keep a resumable state there.
-            callback: An SB3 callback (``EvalCallback``); ``num_timesteps`` counts gradient updates meanwhile.
+            callback: An SB3 callback (``EvalCallback``), or what else ``learn`` takes in SB3; ``num_timesteps`` counts
+                gradient updates meanwhile.
 
         Returns:
             The agent itself.
         """
-        if callback is not None:
-            callback.init_callback(self)
+        training = training or InverseDynamicsTrainingConfig(seed=self.seed or 0)
+        hooks = None if callback is None else self._init_callback(callback)
 
         def on_step(network: InverseDynamics, step: int) -> bool:
             self.num_timesteps = step
-            if callback is None:
+            if hooks is None:
                 return True
             self._use(network.eval())
-            keep = callback.on_step()
+            keep = hooks.on_step()
             network.train()
             return keep
 
+        self.num_timesteps = 0
+        if hooks is not None:
+            hooks.on_training_start({"self": self, "total_timesteps": training.steps}, {})
         network, self.history = train_inverse_dynamics(
-            self.world_model, dataset, model, training or InverseDynamicsTrainingConfig(seed=self.seed or 0),
-            run_dir=run_dir, logger=self.logger, on_step=on_step, progress=self.verbose > 0,
+            self.world_model, dataset, model, training, run_dir=run_dir, logger=self.logger, on_step=on_step,
+            progress=self.verbose > 0,
         )  # fmt: skip
         self._use(network)
+        if hooks is not None:
+            hooks.on_training_end()
         return self
 
     def _use(self, network: InverseDynamics) -> None:

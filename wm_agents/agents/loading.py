@@ -54,7 +54,7 @@ def load(
         CheckpointError: The file is missing, damaged or tampered with.
     """
     text = str(name)
-    if text.endswith((".safetensors", ".zip")) or Path(text).is_file():
+    if text.endswith((".safetensors", ".zip")) or Path(f"{text}.safetensors").is_file():
         checkpoint = open_checkpoint(text)
         kind: type[WorldModelAgent] = AGENTS.get(agent or checkpoint.agent or "cem-mpc")
         return kind.from_checkpoint(checkpoint, env=env, device=device, **options)

@@ -137,17 +137,20 @@ class WorldModelPolicy(BasePolicy):
 
     def _memory(self, n: int, state: Memory | None, episode_start: np.ndarray | None) -> Memory:
         latent = self.world_model.config.latent_size
-        fresh = (np.full(n, -1, np.int64), np.zeros((n, latent), np.float32), *self.blank(n))
+        fresh: Memory = (np.full(n, -1, np.int64), np.zeros((n, latent), np.float32), *self.blank(n))
         if state is None:
             return fresh
-        if len(state) != len(fresh) or any(old.shape != new.shape for old, new in zip(state, fresh, strict=False)):
+        if len(state) != len(fresh) or any(np.shape(old) != new.shape for old, new in zip(state, fresh, strict=False)):
             raise ValueError(
                 f"the state does not belong to this agent with {n} environments: pass what the last predict() of the "
                 "same agent and the same environments returned, or None."
             )
-        memory = tuple(array.copy() for array in state)
+        memory = tuple(np.array(old, dtype=new.dtype) for old, new in zip(state, fresh, strict=True))
         if episode_start is not None:
-            rows = np.broadcast_to(np.asarray(episode_start, dtype=bool), (n,))
+            marked = np.asarray(episode_start, dtype=bool)
+            if marked.shape not in ((), (n,)):
+                raise ValueError(f"episode_start has shape {marked.shape}; one boolean for each of {n} is needed.")
+            rows = np.broadcast_to(marked, (n,))
             for old, new in zip(memory, fresh, strict=True):
                 old[rows] = new[rows]
         return memory

@@ -22,6 +22,7 @@ class PixelNormalizer(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(_STD), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``[B, H, W, 3] -> [B, 3, H, W]``."""
         return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
@@ -32,12 +33,14 @@ class ConvEncoder(nn.Module):
     loss on the tasks here. ``[B, H, W, 3] -> [B, features]``.
 
     Args:
-        image_size: Height and width of the images, in pixels.
+        image_size: Height and width of the images, in pixels; at least 16.
         features: Size of the output.
     """
 
     def __init__(self, image_size: int, features: int = 256) -> None:
         super().__init__()
+        if image_size < 16:
+            raise ValueError(f"image_size {image_size} is too small: the conv encoder needs at least 16 pixels.")
         self.features = features
         self.normalize = PixelNormalizer()
         self.conv = nn.Sequential(
@@ -57,6 +60,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(flat, features), nn.LayerNorm(features), nn.SiLU())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``[B, H, W, 3] -> [B, features]``."""
         return self.head(self.conv(self.normalize(pixels)))
 
 
@@ -88,6 +92,7 @@ class ViTEncoder(nn.Module):
         self.layers = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(features), enable_nested_tensor=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``[B, H, W, 3] -> [B, features]``."""
         tokens = self.patches(self.normalize(pixels)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
         return self.layers(tokens)[:, 0]
@@ -101,6 +106,4 @@ class Projector(nn.Sequential):
     """
 
     def __init__(self, features: int, hidden: int, latent: int) -> None:
-        super().__init__(
-            nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, latent)
-        )
+        super().__init__(nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, latent))

@@ -18,18 +18,23 @@ class InverseDynamicsConfig:
         action_size: A.
         width: Hidden units of each of the three layers (the paper's 512 at D = 192).
         max_horizon: Steps; longer distances are clamped to it. Training goals lie at most this far ahead.
+        lag: Environment steps back to the earlier frame whose latent shows the velocity; 0 reads the current frame
+            alone, as the paper does.
         dropout: After each hidden layer.
     """
 
     latent_size: int = 32
     action_size: int = 2
     width: int = 256
-    max_horizon: int = 50
+    max_horizon: int = 150
+    lag: int = 5
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if self.max_horizon < 1:
             raise ValueError(f"InverseDynamicsConfig.max_horizon must be at least 1 step, not {self.max_horizon}.")
+        if self.lag < 0:
+            raise ValueError(f"InverseDynamicsConfig.lag must be at least 0 steps, not {self.lag}.")
 
 
 class InverseDynamics(nn.Module):
@@ -38,6 +43,11 @@ class InverseDynamics(nn.Module):
     The fraction ``min(steps, max_horizon) / max_horizon`` enters as a 64-d sinusoid through a small MLP that scales
     and shifts the last hidden layer; scale and shift start at zero. The output is one **primitive** action in
     environment units, not squashed: callers clip it.
+
+    Two things go beyond the paper (docs/agents/gc-idm.md has the measurements). 0 steps stand for an *unknown*
+    distance, with a learned embedding of its own: a free goal has no horizon to tell, and any fixed one is wrong for
+    most goals. And the change of the latent since ``lag`` steps ago is a third input: one frame does not show
+    velocity, and a controller that does not see it overshoots.
 
     Args:
         config: The shape of the network.
@@ -48,13 +58,14 @@ class InverseDynamics(nn.Module):
         self.config = config
         width = config.width
         layers: list[nn.Module] = []
-        for inputs in (2 * config.latent_size, width, width):
+        for inputs in ((3 if config.lag else 2) * config.latent_size, width, width):
             linear = nn.Linear(inputs, width)
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
             layers += [linear, nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
         self.condition = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
+        self.unknown = nn.Parameter(torch.zeros(width))
         self.modulation = nn.Linear(width, 2 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -62,12 +73,24 @@ class InverseDynamics(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, z: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor) -> torch.Tensor:
-        """``z [B, D], z_goal [B, D], steps_remaining [B]`` (environment steps) to actions ``[B, A]``."""
-        hidden = self.body(torch.cat([z, z_goal], dim=-1))
-        limit = self.config.max_horizon
-        fraction = steps_remaining.to(hidden.dtype).clamp(max=limit) / limit
-        scale, shift = self.modulation(self.condition(sinusoid(fraction))).chunk(2, dim=-1)
+    def forward(
+        self, z: torch.Tensor, z_before: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor
+    ) -> torch.Tensor:
+        """Return actions ``[B, A]``, in environment units, not clipped.
+
+        Args:
+            z: ``[B, D]``, now.
+            z_before: ``[B, D]``, ``lag`` steps ago; ``z`` itself where there was no frame yet.
+            z_goal: ``[B, D]``.
+            steps_remaining: ``[B]``, whole environment steps to the goal; 0 where that is not known.
+        """
+        inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
+        hidden = self.body(torch.cat(inputs, dim=-1))
+        # A batch holds few distinct horizons: condition once for each.
+        steps, row = steps_remaining.clamp(max=self.config.max_horizon).unique(return_inverse=True)
+        known = self.condition(sinusoid(steps.to(hidden.dtype) / self.config.max_horizon))
+        condition = torch.where((steps > 0).unsqueeze(-1), known, self.unknown)
+        scale, shift = self.modulation(condition)[row].chunk(2, dim=-1)
         return self.head(hidden * (1 + scale) + shift)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,10 @@ from torch import nn
 
 from wm_agents.models.encoders import ConvEncoder, Projector, ViTEncoder
 from wm_agents.models.predictors import MLPPredictor, TransformerPredictor
+from wm_agents.registry import did_you_mean
+
+EncoderName = Literal["conv", "vit"]
+PredictorName = Literal["mlp", "transformer"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,23 @@ class WorldModelConfig:
     action_block: int = 5
     history: int = 2
     latent_size: int = 32
-    encoder: Literal["conv", "vit"] = "conv"
-    predictor: Literal["mlp", "transformer"] = "mlp"
+    encoder: EncoderName = "conv"
+    predictor: PredictorName = "mlp"
     predictor_width: int = 256
     predictor_depth: int = 2
     predictor_heads: int = 4
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "action_size", "action_block", "history", "latent_size", "predictor_depth"):
+        for name in (
+            "image_size", "action_size", "action_block", "history", "latent_size",
+            "predictor_width", "predictor_depth", "predictor_heads",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"WorldModelConfig.{name} must be at least 1, not {getattr(self, name)}.")
+        for kind, known in (("encoder", get_args(EncoderName)), ("predictor", get_args(PredictorName))):
+            if getattr(self, kind) not in known:
+                raise ValueError(did_you_mean(kind, getattr(self, kind), known))
 
     @property
     def block_size(self) -> int:
@@ -116,14 +126,16 @@ class WorldModel(nn.Module):
         """
         size = self.config.image_size
         if pixels.dtype != torch.uint8:
-            raise ValueError(f"pixels must be uint8 in 0..255, not {pixels.dtype}: pass the environment's images as is.")
+            raise ValueError(
+                f"pixels must be uint8 in 0..255, not {pixels.dtype}: pass the environment's images as is."
+            )
         if tuple(pixels.shape[-3:]) != (size, size, 3):
             raise ValueError(
                 f"images are {tuple(pixels.shape[-3:])}, the world model was trained on ({size}, {size}, 3): "
                 f"make the environment with image_size={size}."
             )
-        lead = pixels.shape[:-3]
-        return self.projector(self.encoder(pixels.flatten(0, -4))).float().unflatten(0, lead)
+        z = self.projector(self.encoder(pixels.reshape(-1, size, size, 3))).float()
+        return z.reshape(*pixels.shape[:-3], self.config.latent_size)
 
     def forward(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Teacher forcing: ``z [B, T, D], actions [B, T, K*A] -> [B, T, D]``, row ``t`` predicts frame ``t+1``."""
@@ -145,7 +157,7 @@ class WorldModel(nn.Module):
         Returns:
             ``[B, S, H, D]``; index ``h`` is the latent after block ``h``.
         """
-        batch, samples, horizon, block = actions.shape
+        batch, samples, horizon = actions.shape[:3]
         history = self.config.history
         z = z[:, -history:]
         past = past[:, past.shape[1] - (z.shape[1] - 1) :]

@@ -35,7 +35,8 @@ class Planner(Protocol):
             generator: Source of randomness; the same generator state gives the same plan.
 
         Raises:
-            ValueError: Bounds are crossed or not finite, or every candidate's cost is NaN or infinite.
+            ValueError: Bounds are crossed or not finite, ``init`` has another shape or holds NaN, or every
+                candidate's cost is NaN or infinite.
         """
         ...
 
@@ -46,6 +47,14 @@ def check_bounds(low: torch.Tensor, high: torch.Tensor) -> None:
         raise ValueError("action bounds must be finite: planners sample between them.")
     if (low > high).any():
         raise ValueError("action bounds are crossed: every low must be at most its high.")
+
+
+def check_init(init: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless a warm start has the plan's shape ``[B, H, K*A]`` and holds no NaN."""
+    if tuple(init.shape) != shape:
+        raise ValueError(f"init has shape {tuple(init.shape)}, the plan {shape}: pass [B, H, K*A] or None.")
+    if torch.isnan(init).any():
+        raise ValueError("init holds NaN: pass an earlier plan, or None to start from the middle of the bounds.")
 
 
 def finite_costs(costs: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from wm_agents.planning.base import check_bounds, check_solved, finite_costs
+from wm_agents.planning.base import check_bounds, check_init, check_solved, finite_costs
 from wm_agents.types import CostFn, Plan
 
 
@@ -43,8 +44,11 @@ class CEM:
                 raise ValueError(f"CEM {name} must be at least 1, not {getattr(self, name)}.")
         if self.elites > self.samples:
             raise ValueError(f"CEM elites ({self.elites}) must not exceed samples ({self.samples}).")
-        if self.initial_std <= 0 or self.min_std < 0:
-            raise ValueError("CEM initial_std must be positive and min_std at least 0.")
+        if not (0 < self.initial_std < math.inf and 0 <= self.min_std < math.inf):
+            raise ValueError(
+                f"CEM initial_std ({self.initial_std}) must be positive and min_std ({self.min_std}) at least 0, "
+                "both finite."
+            )
 
     def plan(
         self,
@@ -59,6 +63,8 @@ class CEM:
         """See :meth:`wm_agents.planning.base.Planner.plan`. Costs ``[B]`` are of the returned mean."""
         check_bounds(low, high)
         shape = (batch, self.horizon, low.numel())
+        if init is not None:
+            check_init(init, shape)
         mean = ((low + high) / 2).expand(shape) if init is None else init
         mean = mean.clamp(low, high)
         std = torch.full_like(mean, self.initial_std)
@@ -69,9 +75,16 @@ class CEM:
             candidates = (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)
             costs = finite_costs(cost(candidates))
             best = torch.minimum(best, costs.amin(dim=1))
-            _, order = costs.topk(self.elites, dim=1, largest=False)
+            scores, order = costs.topk(self.elites, dim=1, largest=False)
             elites = candidates.gather(1, order[:, :, None, None].expand(-1, -1, *shape[1:]))
-            mean = elites.mean(dim=1)
-            std = elites.std(dim=1, correction=0).clamp(min=self.min_std)
+            # Elites without a finite cost do not count; where no elite has one, the Gaussian stays as it is.
+            usable = torch.isfinite(scores)[:, :, None, None].to(elites)
+            weights = usable / usable.sum(dim=1, keepdim=True).clamp(min=1)
+            found = usable.amax(dim=1) > 0
+            # The clamp: rounding can carry the mean of values on the bound past it.
+            mean = torch.where(found, (weights * elites).sum(dim=1).clamp(low, high), mean)
+            spread = (weights * (elites - mean.unsqueeze(1)).square()).sum(dim=1).sqrt()
+            std = torch.where(found, spread, std).clamp(min=self.min_std)
         check_solved(best)
-        return Plan(mean, cost(mean.unsqueeze(1)).squeeze(1), evaluations=self.samples * self.iterations + 1)
+        final = finite_costs(cost(mean.unsqueeze(1))).squeeze(1)
+        return Plan(mean, final, evaluations=self.samples * self.iterations + 1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+import reprlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,31 @@ def progress_bar(label: str, total: int, start: int, show: bool) -> Iterator[Any
         yield lambda step, note="": bar.update(task, completed=step, **({"note": note} if note else {}))
 
 
+@contextlib.contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back until the step at hand is complete: a state saved within a step could not be resumed exactly.
+
+    Yields a function that tells whether Ctrl-C was pressed. A second Ctrl-C interrupts at once. Outside the main
+    thread, where Python delivers no signals, nothing is changed.
+    """
+    pressed = False
+
+    def hold(*_: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class TrainingState:
     """Everything that a resumed run needs to end like an uninterrupted one, in one safetensors file.
 
@@ -102,12 +130,9 @@ class TrainingState:
         if self.path is None or not self.path.exists():
             return 0, {}
         tensors, header = read_tensors(self.path)
-        if header["fingerprint"] != self.fingerprint:
-            changed = sorted(
-                key
-                for key in {*header["fingerprint"], *self.fingerprint}
-                if header["fingerprint"].get(key) != self.fingerprint.get(key)
-            )
+        if "fingerprint" not in header:
+            raise CheckpointError(f"{self.path} holds no training state: give another directory to start anew.")
+        if changed := list(_differences(header["fingerprint"], self.fingerprint)):
             raise CheckpointError(
                 f"{self.path} belongs to a run that differs in {', '.join(changed)}: give the same options to resume, "
                 "or another directory to start anew."
@@ -124,3 +149,14 @@ class TrainingState:
         rng.bit_generator.state = header["numpy"]
         history = {name: [(int(s), float(v)) for s, v in points] for name, points in header["history"].items()}
         return int(header["step"]), history
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Name every entry in which two fingerprints differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(old, float) and isinstance(new, float) and math.isclose(old, new, rel_tol=1e-6):
+        return  # rounding alone: sums depend on the number of threads
+    elif old != new:
+        yield f"{name} ({reprlib.repr(old)} there, {reprlib.repr(new)} here)"

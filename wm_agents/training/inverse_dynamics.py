@@ -13,7 +13,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
-from wm_agents.training.common import TrainingState, progress_bar, set_learning_rate, warmup_cosine
+from wm_agents.training.common import TrainingState, held_interrupt, progress_bar, set_learning_rate, warmup_cosine
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -32,16 +32,20 @@ class InverseDynamicsTrainingConfig:
         weight_decay: Of AdamW.
         clip_norm: Largest gradient norm.
         validation_fraction: Of the episodes, held out; the same split as the world model's.
+        unknown_fraction: Of the pairs whose distance is hidden from the network.
+        discount: Weight per step of distance where the distance is hidden: near goals show the direct way to far ones.
         evaluate_every: Steps between validations.
         seed: Of initial weights, pairs and dropout.
     """
 
-    steps: int = 4000
+    steps: int = 3000
     batch_size: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     validation_fraction: float = 0.1
+    unknown_fraction: float = 0.5
+    discount: float = 0.99
     evaluate_every: int = 500
     seed: int = 0
 
@@ -129,41 +133,55 @@ def train_inverse_dynamics(
 
     def error(data: TrajectoryDataset, size: int, source: np.random.Generator) -> torch.Tensor:
         pairs = data.hindsight(size, config.max_horizon, source)
+        # Frames near an episode's start have a shorter past, and so has any agent's first step: show both often.
+        first = data.starts[np.searchsorted(data.starts, pairs.frame, side="right") - 1]
+        lag = np.where(source.random(size) < 0.1, source.integers(0, config.lag + 1, size), config.lag)
+        before = np.maximum(pairs.frame - lag, first)
+        hidden = source.random(size) < training.unknown_fraction
+        weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), 1.0)
+        if hidden.any():
+            weights[hidden] /= weights[hidden].mean()
         predicted = network(
             latents[torch.from_numpy(pairs.frame)],
+            latents[torch.from_numpy(before)],
             latents[torch.from_numpy(pairs.goal)],
-            torch.from_numpy(pairs.steps).to(device),
+            torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(device),
         )
-        return (predicted - torch.from_numpy(pairs.actions).to(device)).square().mean()
+        errors = (predicted - torch.from_numpy(pairs.actions).to(device)).square().mean(dim=1)
+        return (errors * torch.from_numpy(weights.astype(np.float32)).to(device)).mean()
+
+    def save() -> None:
+        state.save(step, network, optimizer, rng, generator, history)
 
     warmup = max(1, training.steps // 100)
-    with progress_bar("inverse dynamics", training.steps, step, progress) as update:
-        try:
-            while step < training.steps:
-                factor = warmup_cosine(step, training.steps, warmup, final=0.01)
-                set_learning_rate(optimizer, training.learning_rate * factor)
-                loss = error(train, training.batch_size, rng)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-                optimizer.step()
-                step += 1
-                update(step)
-                if step % training.evaluate_every == 0 or step == training.steps:
-                    network.eval()
-                    with torch.no_grad():
-                        held_out = float(error(validation, 2048, np.random.default_rng(0)))
-                    network.train()
-                    metrics = {"inverse_dynamics/train": float(loss.detach()), "inverse_dynamics/validation": held_out}
-                    for name, number in metrics.items():
-                        history.setdefault(name, []).append((step, number))
-                        if logger is not None:
-                            logger.record(name, number)
+    with progress_bar("inverse dynamics", training.steps, step, progress) as update, held_interrupt() as interrupted:
+        while step < training.steps and not interrupted():
+            factor = warmup_cosine(step, training.steps, warmup, final=0.01)
+            set_learning_rate(optimizer, training.learning_rate * factor)
+            loss = error(train, training.batch_size, rng)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+            optimizer.step()
+            step += 1
+            update(step)
+            if step % training.evaluate_every == 0 or step == training.steps:
+                network.eval()
+                with torch.no_grad():
+                    held_out = float(error(validation, 2048, np.random.default_rng(0)))
+                network.train()
+                metrics = {"inverse_dynamics/train": float(loss.detach()), "inverse_dynamics/validation": held_out}
+                for name, number in metrics.items():
+                    history.setdefault(name, []).append((step, number))
                     if logger is not None:
-                        logger.dump(step)
-                    update(step, f"val action MSE {held_out:.3f}")
-                if on_step is not None and not on_step(network, step):
-                    break
-        finally:
-            state.save(step, network, optimizer, rng, generator, history)
+                        logger.record(name, number)
+                if logger is not None:
+                    logger.dump(step)
+                update(step, f"val action MSE {held_out:.3f}")
+                save()
+            if on_step is not None and not on_step(network, step):
+                break
+    save()
+    if interrupted():
+        raise KeyboardInterrupt
     return network.eval(), history

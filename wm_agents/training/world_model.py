@@ -17,7 +17,14 @@ from stable_baselines3.common.utils import get_device
 
 from wm_agents.losses import LOSSES, LatentBatch, LossTerm
 from wm_agents.models.world_model import ActionStatistics, WorldModel, WorldModelConfig
-from wm_agents.training.common import TrainingState, autocast, progress_bar, set_learning_rate, warmup_cosine
+from wm_agents.training.common import (
+    TrainingState,
+    autocast,
+    held_interrupt,
+    progress_bar,
+    set_learning_rate,
+    warmup_cosine,
+)
 from wm_agents.training.probe import linear_probe_r2
 
 if TYPE_CHECKING:
@@ -145,36 +152,37 @@ def train_world_model(
 
     saved = time.monotonic()
     warmup = max(1, training.steps // 100)
-    with progress_bar("world model", training.steps, step, progress) as update:
-        try:
-            while step < training.steps:
-                set_learning_rate(optimizer, training.learning_rate * warmup_cosine(step, training.steps, warmup))
-                total, values, _ = losses(batch_of(train, training.batch_size, rng))
-                optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                torch.nn.utils.clip_grad_norm_(world_model.parameters(), training.clip_norm)
-                optimizer.step()
-                step += 1
-                update(step)
-                if step % training.evaluate_every == 0 or step == training.steps:
-                    metrics = {f"train/{name}": float(value.detach()) for name, value in values.items()}
-                    metrics |= _validate(world_model, train, validation, batch_of, losses)
-                    for name, number in metrics.items():
-                        history.setdefault(name, []).append((step, number))
-                    _log(logger, metrics, step)
-                    update(step, f"val {metrics['validation/loss']:.3f}  probe R2 {metrics['probe/position']:.2f}")
-                    if metrics["latent/std"] < COLLAPSE_STD:
-                        warnings.warn(
-                            f"latents have collapsed at step {step}: their standard deviation is "
-                            f"{metrics['latent/std']:.3f}, below {COLLAPSE_STD}. Raise the weight of the regulariser.",
-                            CollapseWarning,
-                            stacklevel=2,
-                        )
-                if time.monotonic() - saved > 60 * training.checkpoint_minutes:
-                    save()
-                    saved = time.monotonic()
-        finally:
-            save()
+    with progress_bar("world model", training.steps, step, progress) as update, held_interrupt() as interrupted:
+        while step < training.steps and not interrupted():
+            set_learning_rate(optimizer, training.learning_rate * warmup_cosine(step, training.steps, warmup))
+            total, values, z = losses(batch_of(train, training.batch_size, rng))
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(world_model.parameters(), training.clip_norm)
+            optimizer.step()
+            step += 1
+            update(step)
+            if step % training.evaluate_every == 0 or step == training.steps:
+                metrics = {f"train/{name}": float(value.detach()) for name, value in values.items()}
+                metrics |= _validate(world_model, train, validation, batch_of, losses)
+                for name, number in metrics.items():
+                    history.setdefault(name, []).append((step, number))
+                _log(logger, metrics, step)
+                update(step, f"val {metrics['validation/loss']:.3f}  probe R2 {metrics['probe/position']:.2f}")
+                # The batch's own spread too: early on, BatchNorm's moving averages lag and make the other look small.
+                if max(metrics["latent/std"], _spread(z.detach())) < COLLAPSE_STD:
+                    warnings.warn(
+                        f"latents have collapsed at step {step}: their standard deviation is "
+                        f"{metrics['latent/std']:.3f}, below {COLLAPSE_STD}. Raise the weight of the regulariser.",
+                        CollapseWarning,
+                        stacklevel=2,
+                    )
+            if time.monotonic() - saved > 60 * training.checkpoint_minutes:
+                save()
+                saved = time.monotonic()
+    save()
+    if interrupted():
+        raise KeyboardInterrupt
     fresh = np.random.default_rng([training.seed, 2])
     _recalibrate(world_model, lambda: losses(batch_of(train, training.batch_size, fresh)))
     return world_model.eval(), history
@@ -199,11 +207,16 @@ def _validate(
     flat = (z.flatten(0, 1), window.states.reshape(-1, window.states.shape[-1]))
     fit = (train_z.flatten(0, 1), reference.states.reshape(-1, reference.states.shape[-1]))
     r2 = linear_probe_r2(*fit, *flat)
-    metrics = {"validation/loss": float(total), "latent/std": float(flat[0].std(dim=0).mean())}
+    metrics = {"validation/loss": float(total), "latent/std": _spread(z)}
     metrics |= {f"validation/{name}": float(value) for name, value in values.items()}
     metrics |= {f"probe/{name}": float(value) for name, value in zip(train.state_names, r2, strict=True)}
     positions = [value for name, value in zip(train.state_names, r2, strict=True) if not name.startswith("v")]
     return metrics | {"probe/position": float(np.mean(positions))}
+
+
+def _spread(z: torch.Tensor) -> float:
+    """Standard deviation of latents ``[B, T, D]``, averaged over the dimensions."""
+    return float(z.flatten(0, 1).std(dim=0).mean())
 
 
 def _recalibrate(world_model: WorldModel, forward: Callable[[], object], batches: int = 20) -> None:

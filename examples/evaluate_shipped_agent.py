@@ -1,0 +1,38 @@
+"""Evaluate both agents that ship for a task on the same held-out goals.
+
+Expect a table with two floors (random actions, no action) above the two agents, success with 95% intervals, and one
+line that compares the agents task by task. A minute or two on two CPU cores.
+
+    python examples/evaluate_shipped_agent.py [--task pointmaze-umaze] [--tasks 20] [--budget 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+import wm_agents
+from wm_agents import evaluation
+from wm_agents.recipes import recipe
+
+
+def main(task: str, tasks: int, budget: int | None) -> None:
+    chosen = recipe(task)
+    manifest = evaluation.make_manifest(
+        chosen.env_id, tasks=tasks, offset="random", budget=budget or chosen.budget, seed=0
+    )  # fmt: skip
+    results = []
+    for name in ("gc-idm", "cem-mpc"):
+        agent = wm_agents.load(f"{chosen.task}/{name}")
+        results.append(evaluation.evaluate(agent, manifest, name=name))
+    evaluation.print_report(results, Console())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="pointmaze-umaze", help="see: wm-agents list agents")
+    parser.add_argument("--tasks", type=int, default=20, help="number of tasks")
+    parser.add_argument("--budget", type=int, help="environment steps for each; the task's usual number by default")
+    arguments = parser.parse_args()
+    main(arguments.task, arguments.tasks, arguments.budget)
