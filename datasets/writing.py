@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,14 +14,18 @@ import gymnasium as gym
 import minari
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset._storages import hdf5_storage
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
+from PIL import Image
 
 from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
 
 ASSEMBLED = "dataset"
+ALWAYS_ENCODES = minari.__version__ == "0.5.3"
+"""Minari 0.5.3, the last for Python 3.10, compresses every image, by default as a lossy JPEG."""
 
 
 def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -> None:
@@ -43,7 +49,7 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
         action_space=task.action_space,
         env_spec=env.spec,
         data_format="hdf5",
-        jpeg_encoding=False,
+        **({} if ALWAYS_ENCODES else {"jpeg_encoding": False}),
     )
     storage.update_metadata(
         {
@@ -54,7 +60,25 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
             PROVENANCE: {**made, "state_names": list(task.state_names)},
         }
     )
-    storage.update_episodes(_buffers(folder, made["episodes"]))
+    with _png_for_jpeg() if ALWAYS_ENCODES else contextlib.nullcontext():
+        storage.update_episodes(_buffers(folder, made["episodes"]))
+
+
+@contextlib.contextmanager
+def _png_for_jpeg() -> Iterator[None]:
+    """Let Minari 0.5.3 compress images as PNG, which is lossless; its reader opens any image format."""
+
+    def encode(frame: np.ndarray) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, format="PNG", compress_level=1)
+        return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+
+    original = hdf5_storage.encode_frame
+    hdf5_storage.encode_frame = encode
+    try:
+        yield
+    finally:
+        hdf5_storage.encode_frame = original
 
 
 def _buffers(folder: Path, episodes: int) -> Iterator[EpisodeBuffer]:

@@ -47,7 +47,8 @@ def main() -> None:
     for iterations in (10, 30):
         search = wm_agents.load(f"{TASK}/cem-mpc", iterations=iterations, horizon=5)
         plan = milliseconds(lambda agent=search: agent.predict(observation), 10)
-        print(f"CEM plan, 300 samples x {iterations} iterations x 5 blocks:{plan:8.1f} ms = {plan / decision:.0f} decisions")
+        ratio = f"{plan / decision:.0f} decisions"
+        print(f"CEM plan, 300 samples x {iterations} iterations x 5 blocks:{plan:8.1f} ms = {ratio}")
 
     action = env.action_space.sample()
     step = milliseconds(lambda: env.step(action), 1000)
@@ -59,7 +60,8 @@ def main() -> None:
         data = datasets.collect(
             ENV_ID, episodes=20, steps=300, name="wm/benchmark/speed-v0", workers=1, progress=False, overwrite=True
         )
-        print(f"collection, one process, all included:       {data.frames / (time.perf_counter() - started):8.0f} frames/s")
+        seconds = time.perf_counter() - started
+        print(f"collection, one process, all included:       {data.frames / seconds:8.0f} frames/s")
         rng = np.random.default_rng(0)
         read = milliseconds(lambda: data.windows(256, 4, 5, rng), 30)
         print(f"reading windows:                             {1000 * 256 * 4 / read:8.0f} frames/s")

@@ -1,7 +1,7 @@
 """Regenerate the success table of docs/benchmarks.md.
 
-Evaluates the runs that `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors) on fixed held-out
-tasks and writes one JSON file a cell; cells that exist are skipped, so it can be interrupted. Then prints the table.
+Evaluates what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors) on fixed held-out tasks
+and writes one JSON file a cell; cells that exist are skipped, so it can be interrupted. Then prints the table.
 
     python examples/benchmark_success.py --seeds 0 1 2 --agents gc-idm cem-mpc
     python examples/benchmark_success.py --table
@@ -19,8 +19,9 @@ from wm_agents import evaluation
 from wm_agents.recipes import RECIPES
 
 SETTINGS = {"25/50": (25, 50), "100/200": (100, 200), "random": ("random", None)}
-KEPT = ("agent", "task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "strict", "floors",
-        "steps_to_success", "ms_per_step", "ms_per_plan", "evaluations_per_plan", "num_envs", "threads", "version")  # fmt: skip
+KEPT = ("agent", "task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "strict",
+        "floors", "steps_to_success", "ms_per_step", "ms_per_plan", "evaluations_per_plan", "num_envs", "threads",
+        "version")  # fmt: skip
 
 
 def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Namespace) -> None:
@@ -30,8 +31,9 @@ def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Nam
         return
     recipe = RECIPES[task]
     offset, budget = SETTINGS[setting]
+    budget = budget or recipe.budget
     manifest = evaluation.make_manifest(
-        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget or recipe.budget, seed=0, policy=recipe.policy
+        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=0, policy=recipe.policy
     )
     player = wm_agents.load(arguments.runs / f"{task}-{seed}" / "agent.safetensors", agent=agent)
     result = evaluation.evaluate(player, manifest, name=agent).to_dict()
@@ -49,12 +51,19 @@ def print_table(folder: Path) -> None:
     print("| task | setting | agent | success, each seed | mean | strict | random / no-op | median steps |")
     print("|---|---|---|---|---|---|---|---|")
     for (task, setting, agent), cells in sorted(rows.items()):
-        each = ", ".join(f"{100 * c['success_rate']:.1f} [{100 * c['ci95'][0]:.0f}, {100 * c['ci95'][1]:.0f}]" for c in cells)
+        each = ", ".join(interval(c["success_rate"], c["ci95"]) for c in cells)
         mean = statistics.mean(100 * c["success_rate"] for c in cells)
         strict = statistics.mean(100 * c["strict"]["success_rate"] for c in cells)
         floors = " / ".join(f"{100 * cells[0]['floors'][name]:.0f}" for name in ("random", "noop"))
         steps = statistics.median(c["steps_to_success"]["median"] or float("nan") for c in cells)
-        print(f"| {task} | {setting.replace('-', '/')} | {agent} | {each} | **{mean:.1f}** | {strict:.1f} | {floors} | {steps:.0f} |")
+        name = setting.replace("-", "/")
+        values = (task, name, agent, each, f"**{mean:.1f}**", f"{strict:.1f}", floors, f"{steps:.0f}")
+        print(f"| {' | '.join(values)} |")
+
+
+def interval(rate: float, bounds: list[float]) -> str:
+    """Return a rate and its interval in percent."""
+    return f"{100 * rate:.1f} [{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]"
 
 
 def main() -> None:

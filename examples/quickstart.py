@@ -35,7 +35,7 @@ def main(fast: bool, out: Path) -> None:
     )
     world_model, _ = train_world_model(data, training=TrainingConfig(steps=20 if fast else 1500), run_dir=out)
     agent = GCIDM(world_model, ENV_ID, verbose=1)
-    agent.fit(data, training=InverseDynamicsTrainingConfig(steps=50 if fast else 4000), run_dir=out)
+    agent.fit(data, training=InverseDynamicsTrainingConfig(steps=50 if fast else 3000), run_dir=out)
     agent.save(out / "agent.safetensors")
 
     tasks = evaluation.make_manifest(

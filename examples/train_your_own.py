@@ -36,7 +36,7 @@ def main(fast: bool, out: Path) -> None:
     training = TrainingConfig(steps=20 if fast else 1500)
     world_model, _ = wm_agents.train_world_model(data, shape, training, run_dir=out)
     agent = wm_agents.GCIDM(world_model, "my/Cross-v0", verbose=1)
-    steps = InverseDynamicsTrainingConfig(steps=50 if fast else 4000)
+    steps = InverseDynamicsTrainingConfig(steps=50 if fast else 3000)
     agent.fit(data, model=wm_agents.InverseDynamicsConfig(max_horizon=40), training=steps, run_dir=out)
     agent.save(out / "cross.safetensors")
 

@@ -112,5 +112,5 @@ def test_the_renderer_is_installed_with_the_line_that_errors_give():
 
 def test_readme_has_the_two_set_up_commands():
     lines = "".join(block.text for block in blocks(ROOT / "README.md", "bash")).splitlines()
-    assert "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wm-agents quickstart" in lines
-    assert 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in lines
+    assert "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install . && .venv/bin/wm-agents quickstart" in lines
+    assert 'python3 -m venv --upgrade-deps .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in lines

@@ -6,10 +6,10 @@ import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import wm_agents.envs
 from rich.console import Console
-from wm_agents.datasets import episode_seed, rollout_states
 
+import wm_agents.envs
+from wm_agents.datasets import episode_seed, rollout_states
 from wm_agents.evaluation import (
     Manifest,
     Recording,

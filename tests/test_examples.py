@@ -20,7 +20,9 @@ RUNS = {
 
 
 def test_every_example_is_listed():
-    assert sorted(RUNS) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    # The benchmarks measure for minutes to hours; what they call is tested elsewhere.
+    found = {path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("benchmark_")}
+    assert found == set(RUNS)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -46,7 +46,7 @@ class Checkpoint:
         world_model: The world model.
         inverse_dynamics: The goal-conditioned inverse dynamics model on its latents, if one was fitted.
         agent: Registry name of the agent that was saved ("cem-mpc"); empty for a bare world model.
-        options: That agent's own options, as JSON types.
+        options: Constructor options by agent name, as JSON types: the file of one task serves several agents.
         env_id: Gymnasium id of the environment that it was trained on.
         provenance: Data, seeds, commands, versions, measured numbers; JSON types.
     """
@@ -54,7 +54,7 @@ class Checkpoint:
     world_model: WorldModel
     inverse_dynamics: InverseDynamics | None = None
     agent: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
     env_id: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 

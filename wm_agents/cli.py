@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import shlex
 import sys
 import warnings
@@ -64,7 +65,7 @@ def collect(
     """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
 
     Args:
-        env_id: Gymnasium id, for example wm/PointMaze-UMaze-v0.
+        env_id: Gymnasium id or task name, for example wm/PointMaze-UMaze-v0 or pointmaze-umaze.
         policy: Exploration policy; see "wm-agents list policies".
         episodes: Episodes.
         steps: Environment steps of each.
@@ -77,7 +78,7 @@ def collect(
     from wm_agents import datasets
 
     dataset = datasets.collect(
-        env_id, policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
+        full_id(env_id), policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
         workers=workers, overwrite=overwrite,
     )  # fmt: skip
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
@@ -85,8 +86,8 @@ def collect(
 
 @app.command
 def train(
-    dataset: tyro.conf.Positional[str], out: Path, model: Flat[WorldModelConfig] = WorldModelConfig(),
-    training: Flat[TrainingConfig] = TrainingConfig(), device: str = "auto", resume: bool = False,
+    dataset: tyro.conf.Positional[str], out: Path, model: Annotated[WorldModelConfig, Flat] = WorldModelConfig(),
+    training: Annotated[TrainingConfig, Flat] = TrainingConfig(), device: str = "auto", resume: bool = False,
 ) -> None:  # fmt: skip
     """Train a world model on a dataset; writes OUT/world-model.safetensors.
 
@@ -119,8 +120,8 @@ def train(
 @app.command
 def fit(
     checkpoint: tyro.conf.Positional[Path], dataset: tyro.conf.Positional[str], out: Path,
-    model: Flat[InverseDynamicsConfig] = InverseDynamicsConfig(),
-    training: Flat[InverseDynamicsTrainingConfig] = InverseDynamicsTrainingConfig(), device: str = "auto",
+    model: Annotated[InverseDynamicsConfig, Flat] = InverseDynamicsConfig(),
+    training: Annotated[InverseDynamicsTrainingConfig, Flat] = InverseDynamicsTrainingConfig(), device: str = "auto",
 ) -> None:  # fmt: skip
     """Fit GC-IDM on a world model; writes OUT/agent.safetensors. Run again to go on after an interruption.
 
@@ -145,9 +146,7 @@ def fit(
 
 
 @app.command
-def reproduce(
-    task: tyro.conf.Positional[str], out: Path | None = None, seed: int = 0, device: str = "auto"
-) -> None:
+def reproduce(task: tyro.conf.Positional[str], out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
     """Collect, train and fit one task's agents with its recipe; the shipped checkpoints are made like this.
 
     Args:
@@ -169,13 +168,13 @@ def reproduce(
 def evaluate(
     agent: tyro.conf.Positional[str], task: str | None = None, tasks: int = 200, offset: str = "25",
     budget: int | None = None, seed: int = 0, num_envs: int = 16, manifest: Path | None = None,
-    json: Path | None = None, video: Path | None = None, device: str = "auto",
+    json: Path | None = None, video: Path | None = None, options: tuple[str, ...] = (), device: str = "auto",
 ) -> None:  # fmt: skip
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
         agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
-        task: Gymnasium id; by default the one that the agent was trained on.
+        task: Gymnasium id or task name; by default the one that the agent was trained on.
         tasks: Number of tasks.
         offset: Steps from start to goal in a held-out episode, or "random" for two random free states.
         budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
@@ -184,6 +183,7 @@ def evaluate(
         manifest: Use the tasks of this file; written there first if it does not exist.
         json: Write all numbers here.
         video: Write the first 4 tasks here, .mp4 or .gif.
+        options: The agent's own options as name=value, for example horizon=10 precision=bf16.
         device: auto, cpu or cuda.
     """
     import gymnasium as gym
@@ -194,8 +194,8 @@ def evaluate(
     if video is not None:
         evaluation.check_video_path(video)
     name, _, kind = agent.partition(":")
-    player: Any = load(name, agent=kind or None, device=device)
-    env_id = task or player.env_id
+    player: Any = load(name, agent=kind or None, device=device, **parse_options(options))
+    env_id = full_id(task) if task else player.env_id
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
         if task not in (None, chosen.env_id):
@@ -212,7 +212,8 @@ def evaluate(
         )
         if manifest is not None:
             chosen.save(manifest)
-    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=agent)
+    label = f"{Path(name).resolve().parent.name}/{player.name}" if Path(name).is_file() else agent
+    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
     evaluation.print_report([result], console)
     if json is not None:
         result.save(json)
@@ -239,12 +240,33 @@ def quickstart(
     run(console, out, task, tasks=tasks, seed=seed, fast=fast, command=command_line())
 
 
+def full_id(name: str) -> str:
+    """Return the Gymnasium id that a task name such as "pointmaze-umaze" stands for; other names as they are."""
+    from wm_agents import datasets, envs
+
+    return {datasets.task_name(env_id): env_id for env_id in envs.ENV_IDS}.get(name, name)
+
+
 def parse_offset(text: str) -> int:
     """Return the offset as a number of steps, or raise ``ValueError`` with what is allowed."""
     try:
         return int(text)
     except ValueError:
         raise ValueError(f'offset must be a number of steps or "random", not {text!r}.') from None
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``name=value`` pairs as a dict, values read as JSON where they are JSON and as text otherwise."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise ValueError(f"options are name=value, for example horizon=10, not {pair!r}.")
+        try:
+            options[name] = json_module.loads(value)
+        except json_module.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 def command_line() -> str:

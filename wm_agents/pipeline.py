@@ -48,7 +48,8 @@ def reproduce(
     world_model, history = train_world_model(
         dataset, recipe.world_model, recipe.training, run_dir=out, logger=logger, device=device, progress=progress
     )
-    agent = GCIDM(world_model, seed=seed, device=device, verbose=int(progress))
+    agent = GCIDM(world_model, device=device, verbose=int(progress))
+    agent.stored_options = recipe.options
     agent.set_logger(logger)
     agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
     agent.history |= history

@@ -31,7 +31,7 @@ def run(
     )
     agent = pipeline.reproduce(chosen, out, seed=seed, command=command)
     manifest.save(out / "tasks.json")
-    search = CEMMPC(agent.world_model, seed=seed)
+    search = CEMMPC.from_checkpoint(agent.checkpoint())
     with torch.inference_mode():
         results = [
             evaluation.evaluate(search, manifest, name="cem-mpc"),
@@ -61,7 +61,7 @@ def run(
         f"  wm-agents evaluate {out / pipeline.AGENT_FILE} --offset 100 --budget 200   # your agent, other tasks\n"
         f"  wm-agents evaluate {chosen.task}/gc-idm --offset random                    # the shipped one\n"
         "  wm-agents quickstart --task pointmaze-medium --out runs/medium             # a larger maze\n"
-        f'  python -c "import wm_agents; wm_agents.load(\'{chosen.task}/gc-idm\')"     # in your own code',
+        f"  python -c \"import wm_agents; wm_agents.load('{chosen.task}/gc-idm')\"     # in your own code",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from wm_agents.models import InverseDynamicsConfig, WorldModelConfig
 from wm_agents.registry import did_you_mean
@@ -26,6 +27,7 @@ class Recipe:
         training: Its training.
         inverse_dynamics: Shape of GC-IDM's network.
         inverse_dynamics_training: Its training.
+        options: Constructor options of the agents, by name, where they differ from the class's defaults.
         budget: Environment steps for a task with a random start and goal.
         variant: Sets a variant's data apart from the task's usual data.
     """
@@ -38,6 +40,7 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     inverse_dynamics_training: InverseDynamicsTrainingConfig = field(default_factory=InverseDynamicsTrainingConfig)
+    options: dict[str, dict[str, Any]] = field(default_factory=lambda: {"cem-mpc": {"horizon": 16}})
     budget: int = 300
     variant: str = ""
 
@@ -64,7 +67,13 @@ RECIPES: dict[str, Recipe] = {
     recipe.task: recipe
     for recipe in (
         Recipe("wm/PointMaze-UMaze-v0"),
-        Recipe("wm/TwoRoom-v0"),
+        Recipe(
+            "wm/TwoRoom-v0",
+            episodes=200,
+            episode_steps=400,
+            training=TrainingConfig(steps=2000),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
+        ),
         Recipe(
             "wm/PointMaze-Medium-v0",
             episodes=200,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import tempfile
 import zipfile
@@ -21,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
 from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 from wm_agents.models import WorldModel
+from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
 _MEMBER = "agent.safetensors"
@@ -59,6 +61,7 @@ class WorldModelAgent(BaseAlgorithm):
             )
         self.world_model = world_model
         self.provenance: dict[str, Any] = {}
+        self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
         super().__init__(
             policy=WorldModelPolicy, env=env, learning_rate=0.0, seed=seed, device=device, verbose=verbose,
@@ -136,9 +139,8 @@ class WorldModelAgent(BaseAlgorithm):
     def checkpoint(self) -> Checkpoint:
         """Return everything that the agent is, ready to be written."""
         inverse_dynamics = getattr(self, "inverse_dynamics", None)
-        return Checkpoint(
-            self.world_model, inverse_dynamics, self.name, self.options(), self.env_id, dict(self.provenance)
-        )
+        options = {**self.stored_options, self.name: self.options()}
+        return Checkpoint(self.world_model, inverse_dynamics, self.name, options, self.env_id, dict(self.provenance))
 
     def save(  # type: ignore[override]
         self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None,
@@ -185,9 +187,14 @@ class WorldModelAgent(BaseAlgorithm):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
-        """Build the agent from a checkpoint's parts; stored options count only if they are this agent's."""
-        options = dict(checkpoint.options) if checkpoint.agent == cls.name else {}
-        agent = cls(checkpoint.world_model, env, **cls.parts(checkpoint), **{**options, **kwargs})
+        """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
+        known = {"env", *inspect.signature(cls).parameters} - {"world_model", "policy", "_init_setup_model"}
+        for name in kwargs:
+            if name not in known:
+                raise ValueError(did_you_mean(f"option of {cls.__name__}", name, known))
+        options = {**checkpoint.options.get(cls.name, {}), **kwargs}
+        agent = cls(checkpoint.world_model, env, **cls.parts(checkpoint), **options)
+        agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
         return agent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,12 +26,13 @@ class MPCPolicy(WorldModelPolicy):
 
     def __init__(
         self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel,
-        planner: planning.Planner, objective: str, receding_horizon: int, seed: int,
+        planner: planning.Planner, objective: str, receding_horizon: int, precision: str, seed: int,
     ) -> None:  # fmt: skip
         super().__init__(observation_space, action_space, world_model, seed)
         self.planner = planner
         self.objective = planning.OBJECTIVES.get(objective)
         self.receding_horizon = receding_horizon
+        self.precision = precision
 
     def blank(self, n: int) -> Memory:
         config = self.world_model.config
@@ -95,9 +96,14 @@ class MPCPolicy(WorldModelPolicy):
         # One fixed stream per plan: the same noise for every environment and every replan, so that a decision depends
         # on the observation, the memory and the seed alone, whatever N is and whatever came before.
         generator = torch.Generator(device=z.device).manual_seed(self.seed)
+
+        def cost(actions: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(z.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+                imagined = self.world_model.rollout(z, executed, actions)
+            return self.objective(imagined, goal)
+
         result = self.planner.plan(
-            lambda actions: self.objective(self.world_model.rollout(z, executed, actions), goal),
-            batch=len(rows), low=low, high=high, init=start, generator=generator,
+            cost, batch=len(rows), low=low, high=high, init=start, generator=generator
         )  # fmt: skip
         plan[rows] = result.actions.cpu().numpy()
         return result.evaluations * self.planner.horizon
@@ -115,6 +121,8 @@ class CEMMPC(WorldModelAgent):
         samples: Candidates per iteration.
         elites: Candidates that the Gaussian is refitted to.
         iterations: Rounds per plan.
+        precision: Of the imagined rollouts. "bf16" is about 4 times faster on CPUs with AVX512-BF16 or AMX and on GPUs,
+            slower on others; costs, elites and actions stay in float32.
         policy: Ignored; SB3 passes it.
         seed: Of the search; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for the agent alone.
         device: "auto", "cpu", "cuda".
@@ -126,13 +134,17 @@ class CEMMPC(WorldModelAgent):
 
     def __init__(
         self, world_model: WorldModel, env: Any = None, *, horizon: int = 5, receding_horizon: int = 1,
-        objective: str = "summed", samples: int = 300, elites: int = 30, iterations: int = 10, policy: Any = None,
+        objective: str = "summed", samples: int = 300, elites: int = 30, iterations: int = 10,
+        precision: Literal["fp32", "bf16"] = "fp32", policy: Any = None,
         seed: int | None = None, device: torch.device | str = "auto", verbose: int = 0,
         tensorboard_log: str | None = None, _init_setup_model: bool = True,
     ) -> None:  # fmt: skip
         if not 1 <= receding_horizon <= horizon:
             raise ValueError(f"receding_horizon must lie in 1..horizon ({horizon} blocks), not {receding_horizon}.")
         planning.OBJECTIVES.get(objective)
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f'precision must be "fp32" or "bf16", not {precision!r}.')
+        self.precision = precision
         self.planner_options = {"horizon": horizon, "samples": samples, "elites": elites, "iterations": iterations}
         self.receding_horizon = receding_horizon
         self.objective = objective
@@ -140,10 +152,11 @@ class CEMMPC(WorldModelAgent):
 
     def options(self) -> dict[str, Any]:
         return {**self.planner_options, "receding_horizon": self.receding_horizon, "objective": self.objective,
-                "seed": self.seed}  # fmt: skip
+                "precision": self.precision, "seed": self.seed}  # fmt: skip
 
     def make_policy(self) -> WorldModelPolicy:
         return MPCPolicy(
             self.observation_space, self.action_space, self.world_model,  # type: ignore[arg-type]
-            planning.make("cem", **self.planner_options), self.objective, self.receding_horizon, self.seed or 0,
+            planning.make("cem", **self.planner_options), self.objective, self.receding_horizon, self.precision,
+            self.seed or 0,
         )  # fmt: skip

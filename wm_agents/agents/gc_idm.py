@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.policy import Memory, WorldModelPolicy
-from wm_agents.checkpoint import Checkpoint, CheckpointError
+from wm_agents.checkpoint import Checkpoint, CheckpointError, versions
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
 from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dynamics
 from wm_agents.types import DecisionRecord
@@ -91,7 +91,7 @@ class GCIDM(WorldModelAgent):
 
     def __init__(
         self, world_model: WorldModel, env: Any = None, *, inverse_dynamics: InverseDynamics | None = None,
-        horizon: int | None = None, countdown: bool = False, policy: Any = None, seed: int | None = 0,
+        horizon: int | None = None, countdown: bool = False, policy: Any = None, seed: int | None = None,
         device: torch.device | str = "auto", verbose: int = 0, tensorboard_log: str | None = None,
         _init_setup_model: bool = True,
     ) -> None:  # fmt: skip
@@ -162,6 +162,8 @@ class GCIDM(WorldModelAgent):
             progress=self.verbose > 0,
         )  # fmt: skip
         self._use(network)
+        self.env_id = self.env_id or dataset.env_id
+        self.provenance = self.provenance or {"dataset": dataset.provenance, "versions": versions()}
         if hooks is not None:
             hooks.on_training_end()
         return self

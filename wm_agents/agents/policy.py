@@ -157,7 +157,7 @@ class WorldModelPolicy(BasePolicy):
 
     def _goals(self, goal_pixels: np.ndarray, memory: Memory) -> torch.Tensor:
         checksums, latents = memory[:2]
-        now = np.array([zlib.crc32(np.ascontiguousarray(image)) for image in goal_pixels], np.int64)
+        now = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
         changed = now != checksums
         if changed.any():
             latents[changed] = self.encode(goal_pixels[changed]).cpu().numpy()
