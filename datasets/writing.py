@@ -24,8 +24,6 @@ from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
 
 ASSEMBLED = "dataset"
-ALWAYS_ENCODES = minari.__version__ == "0.5.3"
-"""Minari 0.5.3, the last for Python 3.10, compresses every image, by default as a lossy JPEG."""
 
 
 def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -> None:
@@ -43,30 +41,37 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     task: Any = env.unwrapped
-    storage = MinariStorage.new(
-        root / "data",
-        observation_space=gym.spaces.Dict(pixels=task.observation_space["pixels"]),
-        action_space=task.action_space,
-        env_spec=env.spec,
-        data_format="hdf5",
-        **({} if ALWAYS_ENCODES else {"jpeg_encoding": False}),
-    )
-    storage.update_metadata(
-        {
-            "dataset_id": name,
-            "minari_version": minari.__version__,
-            "algorithm_name": made["policy"],
-            "description": f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
-            PROVENANCE: {**made, "state_names": list(task.state_names)},
-        }
-    )
-    with _png_for_jpeg() if ALWAYS_ENCODES else contextlib.nullcontext():
+    with lossless_images() as options:
+        storage = MinariStorage.new(
+            root / "data",
+            observation_space=gym.spaces.Dict(pixels=task.observation_space["pixels"]),
+            action_space=task.action_space,
+            env_spec=env.spec,
+            data_format="hdf5",
+            **options,
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": name,
+                "minari_version": minari.__version__,
+                "algorithm_name": made["policy"],
+                "description": f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
+                PROVENANCE: {**made, "state_names": list(task.state_names)},
+            }
+        )
         storage.update_episodes(_buffers(folder, made["episodes"]))
 
 
 @contextlib.contextmanager
-def _png_for_jpeg() -> Iterator[None]:
-    """Let Minari 0.5.3 compress images as PNG, which is lossless; its reader opens any image format."""
+def lossless_images() -> Iterator[dict[str, Any]]:
+    """Yield the options that make Minari store images as they are; create and fill a dataset within.
+
+    Minari 0.5.3, the last for Python 3.10, has no such option and always compresses, as JPEG. Here it is given PNG
+    instead, which is lossless, and which its reader opens as well.
+    """
+    if minari.__version__ != "0.5.3":
+        yield {"jpeg_encoding": False}
+        return
 
     def encode(frame: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
@@ -76,7 +81,7 @@ def _png_for_jpeg() -> Iterator[None]:
     original = hdf5_storage.encode_frame
     hdf5_storage.encode_frame = encode
     try:
-        yield
+        yield {}
     finally:
         hdf5_storage.encode_frame = original
 

@@ -18,6 +18,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from wm_agents.datasets import TrajectoryDataset, list_datasets, load
 from wm_agents.datasets.cache import FOLDER
+from wm_agents.datasets.writing import lossless_images
 
 ROOT = Path(__file__).resolve().parent.parent
 LENGTHS = (12, 30, 2, 7, 19, 25)
@@ -48,7 +49,8 @@ def create(name: str, buffers: list[EpisodeBuffer], **changes: Any) -> None:
         "observation_space": gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (32, 32, 3), np.uint8)),
         "action_space": gym.spaces.Box(-1, 1, (2,), np.float32),
     }
-    minari.create_dataset_from_buffers(name, buffers, jpeg_encoding=False, **{**spaces, **changes})
+    with lossless_images() as options:
+        minari.create_dataset_from_buffers(name, buffers, **{**spaces, **changes, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +204,11 @@ def with_nan(array: np.ndarray) -> np.ndarray:
     ("broken", "message"),
     [
         (lambda: buffer(5, observations={"image": np.array(frames(5))}), "no pixels.*'image'"),
-        (lambda: buffer(5, observations={"pixels": np.zeros((6, 32, 32, 3), np.float32)}), "no pixels.*float32"),
+        pytest.param(
+            lambda: buffer(5, observations={"pixels": np.zeros((6, 32, 32, 3), np.float32)}),
+            "no pixels.*float32",
+            marks=pytest.mark.skipif(minari.__version__ == "0.5.3", reason="its own image encoder mangles floats"),
+        ),
         (lambda: buffer(5, actions=with_nan(buffer(5).actions)), "actions have 1 NaN"),
         (lambda: buffer(5, infos={"state": with_nan(np.zeros((6, 3)))}), "state'. has 1 NaN"),
         (lambda: buffer(5, infos={"state": np.zeros((5, 3))}), "one row a frame"),
