@@ -8,6 +8,7 @@ Expect about a minute. Numbers depend on the machine and on what else runs there
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -44,17 +45,18 @@ def main() -> None:
     _, state = amortised.predict(observation)
     decision = milliseconds(lambda: amortised.predict(observation, state), 300)
     print(f"GC-IDM decision, observation encoded:        {decision:8.2f} ms")
-    for iterations in (10, 30):
-        search = wm_agents.load(f"{TASK}/cem-mpc", iterations=iterations, horizon=5)
+    for precision in ("fp32", "bf16"):
+        search = wm_agents.load(f"{TASK}/cem-mpc", iterations=30, horizon=5, precision=precision)
         plan = milliseconds(lambda agent=search: agent.predict(observation), 10)
         ratio = f"{plan / decision:.0f} decisions"
-        print(f"CEM plan, 300 samples x {iterations} iterations x 5 blocks:{plan:8.1f} ms = {ratio}")
+        print(f"CEM plan, 300 samples x 30 iterations x 5 blocks, {precision}: {plan:6.1f} ms = {ratio}")
 
     action = env.action_space.sample()
     step = milliseconds(lambda: env.step(action), 1000)
     print(f"environment step with a 64x64 frame:         {1000 / step:8.0f} frames/s")
 
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["MINARI_DATASETS_PATH"] = folder
         datasets.collect(ENV_ID, episodes=1, steps=50, name="wm/benchmark/warm-up-v0", workers=1, progress=False)
         started = time.perf_counter()
         data = datasets.collect(
@@ -65,13 +67,13 @@ def main() -> None:
         rng = np.random.default_rng(0)
         read = milliseconds(lambda: data.windows(256, 4, 5, rng), 30)
         print(f"reading windows:                             {1000 * 256 * 4 / read:8.0f} frames/s")
-        steps = 40
-        training = TrainingConfig(steps=steps, evaluate_every=10 * steps)
-        started = time.perf_counter()
-        train_world_model(data, WorldModelConfig(), training, run_dir=folder, progress=False)
-        seconds = time.perf_counter() - started
-        frames = steps * training.batch_size * training.frames
-        print(f"world-model training, set-up included:       {frames / seconds:8.0f} frames/s")
+        for precision in ("fp32", "bf16"):
+            training = TrainingConfig(steps=60, evaluate_every=1000, precision=precision)
+            started = time.perf_counter()
+            train_world_model(data, WorldModelConfig(), training, run_dir=f"{folder}/{precision}", progress=False)
+            frames = training.steps * training.batch_size * training.frames
+            seconds = time.perf_counter() - started
+            print(f"world-model training, {precision}, set-up included: {frames / seconds:8.0f} frames/s")
     env.close()
 
 
