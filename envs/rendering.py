@@ -12,6 +12,7 @@ import ctypes.util
 import functools
 import os
 import sys
+import warnings
 import weakref
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ HIDDEN_GROUP = 3
 
 _LIBRARIES = {"egl": ("EGL", 1), "osmesa": ("OSMesa", 8)}
 _DISABLED = ("disable", "disabled", "off", "false", "0")
+_BACKENDS = ("egl", "osmesa", "glfw", "enable", "enabled", "on", "true", "1", *_DISABLED)  # what MuJoCo knows
 
 
 class RendererUnavailableError(RuntimeError):
@@ -49,6 +51,9 @@ def choose_backend() -> str:
     if sys.platform.startswith("linux"):
         os.environ.setdefault("LP_NUM_THREADS", "0")
         chosen = os.environ.get("MUJOCO_GL", "").lower()
+        if chosen and chosen not in _BACKENDS:
+            warnings.warn(f"MUJOCO_GL={chosen!r} is ignored: use egl, osmesa, glfw or disable.", stacklevel=2)
+            chosen = os.environ["MUJOCO_GL"] = ""
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         wanted = [chosen] if chosen else [] if has_display else list(_LIBRARIES)
         if set(wanted) <= set(_LIBRARIES) and wanted:

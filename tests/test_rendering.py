@@ -249,3 +249,12 @@ def test_a_machine_without_opengl_gets_the_cure_and_still_has_states(chosen):
         [sys.executable, "-c", NO_OPENGL], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_backend_is_ignored_with_a_warning(monkeypatch):
+    monkeypatch.setattr(rendering, "_installed", lambda backend: backend == "egl")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "bogus")
+    with pytest.warns(UserWarning, match="MUJOCO_GL='bogus' is ignored: use egl"):
+        assert rendering.choose_backend() == "egl"

@@ -43,11 +43,12 @@ def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", 
     from wm_agents.planning import PLANNERS
 
     if what == "envs":
-        table = Table(Column("id", no_wrap=True), "action", "budget", "success: moderate / strict")
+        table = Table(Column("id", no_wrap=True), "action", "budget", "moderate / strict")
         for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
             env: Any = gym.make(env_id, obs_type="state")
             radii = " / ".join(f"{value:g} m" for value in env.unwrapped.success_thresholds.values())
-            table.add_row(env_id, str(env.action_space), str(env.spec.max_episode_steps), radii)
+            action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
+            table.add_row(env_id, rich_escape(action), str(env.spec.max_episode_steps), radii)
             env.close()
         console.print(table)
         return

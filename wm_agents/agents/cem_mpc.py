@@ -121,8 +121,8 @@ class CEMMPC(WorldModelAgent):
         samples: Candidates per iteration.
         elites: Candidates that the Gaussian is refitted to.
         iterations: Rounds per plan.
-        precision: Of the imagined rollouts. "bf16" is about 4 times faster on CPUs with AVX512-BF16 or AMX and on GPUs,
-            slower on others; costs, elites and actions stay in float32.
+        precision: Of the imagined rollouts. "bf16" is 1.5 to 3 times faster on CPUs with AVX512-BF16 or AMX, and slower
+            on others; costs, elites and actions stay in float32.
         policy: Ignored; SB3 passes it.
         seed: Of the search; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for the agent alone.
         device: "auto", "cpu", "cuda".

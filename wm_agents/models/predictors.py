@@ -2,7 +2,8 @@
 
 Both take ``z [B, T, D]`` and ``actions [B, T, K*A]`` (normalised; ``actions[:, t]`` is the block executed from frame
 ``t``) and return ``[B, T, D]``: at index ``t`` the prediction of frame ``t+1`` from the frames up to ``t``, at most
-``history`` of them. So one forward pass is teacher forcing over a window, and its last row is the next latent.
+``history`` of them. So one forward pass is teacher forcing over a window, and its last row is the next latent;
+``latest`` computes that row alone, ``[B, D]``, from at most ``history`` frames.
 """
 
 from __future__ import annotations
@@ -50,11 +51,20 @@ class MLPPredictor(nn.Module):
         self.net = nn.Sequential(*layers, nn.Linear(width, latent))
 
     def forward(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """``z [B, T, D], actions [B, T, K*A] -> [B, T, D]``."""
-        frames = torch.cat([z, self.embed(actions)], dim=-1)
-        frames = torch.cat([self.missing.expand(len(z), -1, -1).to(frames.dtype), frames], dim=1)
+        """Teacher forcing over a window; see the module's docstring."""
+        frames = self._frames(z, actions)
         context = frames.unfold(1, self.history, 1).transpose(2, 3).flatten(2)
         return z + self.net(context)
+
+    def latest(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Return the next latent; the inner loop of planning."""
+        # Two-dimensional and contiguous: otherwise torch multiplies row by row, several times slower.
+        context = self._frames(z, actions)[:, -self.history :].flatten(1)
+        return z[:, -1] + self.net(context)
+
+    def _frames(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        frames = torch.cat([z, self.embed(actions)], dim=-1)
+        return torch.cat([self.missing.expand(len(z), -1, -1).to(frames.dtype), frames], dim=1)
 
 
 class TransformerPredictor(nn.Module):
@@ -97,6 +107,10 @@ class TransformerPredictor(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, condition)
         return self.project(self.norm(tokens).flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    def latest(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Return the next latent."""
+        return self.forward(z, actions)[:, -1]
 
 
 class AdaLNBlock(nn.Module):

@@ -144,7 +144,7 @@ class WorldModel(nn.Module):
     def predict(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Next latent ``[B, D]`` from ``z [B, T, D]`` and ``actions [B, T, K*A]``, T between 1 and ``history``."""
         history = self.config.history
-        return self(z[:, -history:], actions[:, -history:])[:, -1]
+        return self.predictor.latest(z[:, -history:], actions[:, -history:]).float()  # type: ignore[operator]
 
     def rollout(self, z: torch.Tensor, past: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Imagine S action sequences from each of B histories.

@@ -170,7 +170,7 @@ def train_inverse_dynamics(
                 with torch.no_grad():
                     held_out = float(error(validation, 2048, np.random.default_rng(0)))
                 network.train()
-                metrics = {"inverse_dynamics/train": float(loss.detach()), "inverse_dynamics/validation": held_out}
+                metrics = {"train/inverse_dynamics": float(loss.detach()), "validation/inverse_dynamics": held_out}
                 for name, number in metrics.items():
                     history.setdefault(name, []).append((step, number))
                     if logger is not None:
