@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import ctypes.util
 import functools
+import importlib.util
 import os
 import sys
 import warnings
@@ -113,6 +114,7 @@ class FrameRenderer:
     def _create(self, size: int) -> mujoco.Renderer:
         import mujoco
 
+        _load_triton_first()
         backend = os.environ.get("MUJOCO_GL", "")
         self._model.vis.global_.offwidth = self._model.vis.global_.offheight = size
         try:
@@ -148,6 +150,19 @@ class FrameRenderer:
 
     def __del__(self) -> None:
         self.close()
+
+
+@functools.cache
+def _load_triton_first() -> None:
+    """Load Triton's library, where it is installed (PyTorch's CUDA builds bring it), ahead of OpenGL's.
+
+    Both Mesa's software rasteriser and Triton hold a copy of LLVM. If Mesa's is loaded first, loading Triton, which
+    PyTorch does when it makes an optimiser, crashes the process.
+    """
+    spec = importlib.util.find_spec("triton")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(os.path.join(folder, "_C", "libtriton.so"))
 
 
 _open: weakref.WeakSet[FrameRenderer] = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import multiprocessing
 import os
 import subprocess
@@ -258,3 +259,13 @@ def test_an_unknown_backend_is_ignored_with_a_warning(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "bogus")
     with pytest.warns(UserWarning, match="MUJOCO_GL='bogus' is ignored: use egl"):
         assert rendering.choose_backend() == "egl"
+
+
+def test_triton_is_loaded_ahead_of_opengl_where_it_is_installed(monkeypatch, tmp_path):
+    loaded = []
+    spec = importlib.machinery.ModuleSpec("triton", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(rendering.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(rendering.ctypes, "CDLL", loaded.append)
+    rendering._load_triton_first.__wrapped__()
+    assert loaded == [str(tmp_path / "_C" / "libtriton.so")]
