@@ -154,8 +154,8 @@ def test_collect_records_once(call: Any, no_data: Path) -> None:
     dataset = datasets.load("wm/pointmaze-umaze/smooth-random-v0")
     assert dataset.pixels.shape == (39, 32, 32, 3)
     assert call(*command, "--image-size", 32).code == 0
-    assert_one_line_error(call(*command, "--image-size", 16), "already exists", "image_size 32 instead of 16")
-    assert call(*command, "--image-size", 16, "--overwrite").code == 0
+    assert_one_line_error(call(*command, "--image-size", 48), "already exists", "image_size 32 instead of 48")
+    assert call(*command, "--image-size", 48, "--overwrite").code == 0
 
 
 def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:
