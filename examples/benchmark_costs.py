@@ -4,7 +4,7 @@
 - position: distance in the maze's plane, read off the imagined latents by a linear probe; ignores walls too
 - path: length of the way around the walls to the goal, from the same probe
 
-Expect about 20 minutes on two cores for 100 tasks. The tasks differ from those of the reported tables.
+Expect about 10 minutes on two cores for 100 tasks. The tasks differ from those of the reported tables.
 """
 
 from __future__ import annotations
