@@ -12,14 +12,17 @@ from wm_agents.datasets.collect import collect, default_name, task_name
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.datasets.loading import list_datasets, load
-from wm_agents.datasets.policies import POLICIES, Policy
+from wm_agents.datasets.mixing import concatenate
+from wm_agents.datasets.policies import POLICIES, Policy, default_policy
 
 __all__ = [
     "POLICIES",
     "Policy",
     "TrajectoryDataset",
     "collect",
+    "concatenate",
     "default_name",
+    "default_policy",
     "episode_seed",
     "list_datasets",
     "load",

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
-from wm_agents.datasets.policies import POLICIES
+from wm_agents.datasets.policies import POLICIES, default_policy
 from wm_agents.datasets.recording import record
 from wm_agents.datasets.writing import put_in_place, write_dataset
 from wm_agents.version import __version__
@@ -30,15 +30,15 @@ def task_name(env_id: str) -> str:
     return env_id.rpartition(":")[2].removeprefix("wm/").rpartition("-v")[0].lower()
 
 
-def default_name(env_id: str, policy: str = "waypoint") -> str:
+def default_name(env_id: str, policy: str | None = None) -> str:
     """Return the Minari id that ``collect`` gives a dataset: ``"wm/pointmaze-umaze/waypoint-v0"``."""
-    return f"wm/{task_name(env_id)}/{policy}-v0"
+    return f"wm/{task_name(env_id)}/{policy or default_policy(env_id)}-v0"
 
 
 def collect(
     env_id: str,
     *,
-    policy: str = "waypoint",
+    policy: str | None = None,
     episodes: int = 120,
     steps: int = 300,
     seed: int = 0,
@@ -58,7 +58,7 @@ def collect(
 
     Args:
         env_id: A ``wm/...`` task.
-        policy: Name in ``POLICIES``.
+        policy: Name in ``POLICIES``; by default the one that suits the task (``default_policy``).
         episodes: Number of episodes, at least 1.
         steps: Actions an episode, at least 2; goals and time limits do not cut it short.
         seed: At least 0.
@@ -72,6 +72,7 @@ def collect(
         ValueError: A bad argument; another dataset, or a partial one of other arguments, has that name.
         RuntimeError: A process failed, or another process is collecting the same dataset.
     """
+    policy = policy or default_policy(env_id)
     POLICIES.get(policy)
     if episodes < 1 or steps < 2 or (workers is not None and workers < 1):
         raise ValueError(

@@ -99,7 +99,15 @@ class TrajectoryDataset:
         index = first[:, None] + np.arange(frames) * block
         steps = first[:, None] + np.arange(span)
         actions = self.actions[steps].reshape(batch_size, frames - 1, block * self.actions.shape[1])
-        return Window(pixels=np.asarray(self.pixels)[index], actions=actions, states=self.states[index])
+        return Window(pixels=np.asarray(self.pixels[index]), actions=actions, states=self.states[index])
+
+    def segments(self, batch_size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the first frames (int64 ``[B]``) of random stretches of ``steps`` actions, all equally likely.
+
+        Raises:
+            ValueError: No episode is that long.
+        """
+        return self._draw(self.lengths - steps + 1, batch_size, rng, f"{steps} steps", steps)[0]
 
     def hindsight(self, batch_size: int, max_horizon: int, rng: np.random.Generator) -> Hindsight:
         """Draw frames (uniformly over all that have an action) and a later frame of the same episode as goal.

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_agents.datasets.policies import POLICIES
+from wm_agents.datasets.policies import POLICIES, find_task
 from wm_agents.registry import did_you_mean
 
 KINDS = ("collect", "evaluate")
@@ -59,8 +59,7 @@ def open_env(env_id: str, image_size: int) -> gym.Env:
     Raises:
         ValueError: No such task is registered, or it cannot set and sample states.
     """
-    if ":" not in env_id and env_id not in gym.registry:
-        raise ValueError(did_you_mean("task", env_id, (name for name in gym.registry if name.startswith("wm/"))))
+    find_task(env_id)
     try:
         env = gym.make(env_id, obs_type="pixels", image_size=image_size)
     except TypeError as error:

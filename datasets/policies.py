@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.registry import Registry
+from wm_agents.registry import Registry, did_you_mean
 
 POLICIES = Registry(
     "exploration policy",
     {
+        "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
+        "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
+        "play": "wm_agents.datasets.play:PushTPlay",
+        "random-play": "wm_agents.datasets.manipulation:RandomPlay",
         "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
         "uniform-random": "wm_agents.datasets.policies:UniformRandom",
         "waypoint": "wm_agents.datasets.policies:Waypoint",
     },
 )
 """Name to policy class; each is called as ``policy(env, rng)`` at the start of an episode."""
+
+
+def find_task(env_id: str) -> gym.envs.registration.EnvSpec:
+    """Return what is registered as ``env_id``, which may be a long name such as ``"wm_agents:wm/TwoRoom-v0"``.
+
+    Raises:
+        ValueError: No such task is registered.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if name not in gym.registry:
+        raise ValueError(did_you_mean("task", name, (known for known in gym.registry if known.startswith("wm/"))))
+    return gym.registry[name]
+
+
+def default_policy(env_id: str) -> str:
+    """Return the name of the policy that collects a task's data by default: what its class says, else smooth-random.
+
+    Raises:
+        ValueError: No such task is registered.
+    """
+    entry: Any = find_task(env_id).entry_point
+    task = load_env_creator(entry) if isinstance(entry, str) else entry
+    return getattr(task, "exploration_policy", "smooth-random")
 
 
 class Policy(ABC):

@@ -1,11 +1,15 @@
 """Goal-reaching environments; importing this package registers the ``wm/*`` Gymnasium ids.
 
-| id | steps | maze |
+| id | steps | task |
 |---|---|---|
-| ``wm/PointMaze-UMaze-v0`` | 300 | a U of 7 cells |
+| ``wm/PointMaze-UMaze-v0`` | 300 | a ball in a U of 7 cells |
 | ``wm/PointMaze-Medium-v0`` | 600 | 8 x 8 cells |
 | ``wm/PointMaze-Large-v0`` | 1000 | 9 x 12 cells |
 | ``wm/TwoRoom-v0`` | 300 | two rooms, one door |
+| ``wm/PushT-v0`` | 300 | push a T-shaped block |
+| ``wm/Reacher-v0`` | 200 | turn an arm of two links |
+| ``wm/Cube-Single-v0`` | 200 | a robot arm moves a cube |
+| ``wm/Cube-Double-v0`` | 500 | the same with two cubes |
 
 A process that never imports ``wm_agents`` (a worker started by ``spawn`` or ``forkserver`` from a notebook) finds an id
 by its long name, ``"wm_agents:wm/TwoRoom-v0"``.
@@ -27,16 +31,31 @@ from wm_agents.envs.rendering import RendererUnavailableError, choose_backend
 # Before anything imports mujoco: it reads its backend from the process environment once, at import.
 choose_backend()
 
-ENV_IDS = ("wm/PointMaze-UMaze-v0", "wm/PointMaze-Medium-v0", "wm/PointMaze-Large-v0", "wm/TwoRoom-v0")
+# Entry points are strings: what a task stands on is imported when the task is made.
+_TASKS: tuple[tuple[str, str, int, dict[str, str]], ...] = (
+    ("wm/PointMaze-UMaze-v0", "pointmaze:PointMaze", 300, {"maze_map": "UMAZE"}),
+    ("wm/PointMaze-Medium-v0", "pointmaze:PointMaze", 600, {"maze_map": "MEDIUM"}),
+    ("wm/PointMaze-Large-v0", "pointmaze:PointMaze", 1000, {"maze_map": "LARGE"}),
+    ("wm/TwoRoom-v0", "pointmaze:PointMaze", 300, {"maze_map": "TWO_ROOM"}),
+    ("wm/PushT-v0", "pusht:PushT", 300, {}),
+    ("wm/Reacher-v0", "reacher:Reacher", 200, {}),
+    ("wm/Cube-Single-v0", "cube:CubeSingle", 200, {}),
+    ("wm/Cube-Double-v0", "cube:CubeDouble", 500, {}),
+)
+
+ENV_IDS = tuple(task[0] for task in _TASKS)
 """Every environment id that this package registers."""
 
-for _id, _maze, _steps in zip(ENV_IDS, ("UMAZE", "MEDIUM", "LARGE", "TWO_ROOM"), (300, 600, 1000, 300), strict=True):
+MAZE_IDS = tuple(task[0] for task in _TASKS if "maze_map" in task[3])
+"""Those of them that are mazes: they have walls and shortest paths."""
+
+for _id, _entry, _steps, _kwargs in _TASKS:
     register(
         id=_id,
-        entry_point="wm_agents.envs.pointmaze:PointMaze",
+        entry_point=f"wm_agents.envs.{_entry}",
         max_episode_steps=_steps,
-        kwargs={"maze_map": _maze},
+        kwargs=_kwargs,
         additional_wrappers=(WrapperSpec("ExposeReward", "wm_agents.envs.goal_env:ExposeReward", kwargs={}),),
     )
 
-__all__ = ["ENV_IDS", "GoalEnv", "RendererUnavailableError", "choose_backend"]
+__all__ = ["ENV_IDS", "MAZE_IDS", "GoalEnv", "RendererUnavailableError", "choose_backend"]

@@ -27,13 +27,14 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     - ``"state"``: ``observation`` ``[S]``, ``achieved_goal`` and ``desired_goal`` ``[G]``, float32: what HER needs.
     - ``"pixels_state"``: all five.
 
-    The reward is 0 on success and -1 otherwise; the episode terminates on success. ``info`` always holds
-    ``is_success`` and ``success`` (the environment's mode), ``success_moderate``, ``success_strict`` (bool), ``state``
-    and ``goal_state`` (float64 ``[S]``). ``reset(options={"state": ..., "goal_state": ...})`` sets either or both
+    The reward is 0 where the success test of the environment's mode holds and -1 elsewhere; the episode terminates on
+    success, that is where the test has held for :attr:`held_steps`. ``info`` always holds ``is_success`` and
+    ``success`` (the environment's mode), ``success_moderate``, ``success_strict`` (bool), ``state`` and ``goal_state``
+    (float64 ``[S]``). ``reset(options={"state": ..., "goal_state": ...})`` sets either or both
     exactly; what is not set is drawn at random, so that the task is not solved at the start.
 
     A task implements :meth:`get_state`, :meth:`sample_state`, :meth:`achieved_goal`, ``_set_state``, ``_simulate`` and
-    ``_draw``, and may refine :meth:`goal_distance` and ``_check_state``.
+    ``_draw``, and may refine :meth:`goal_distance` or :meth:`reached` and ``_check_state``.
 
     Args:
         action_space: The actions of the task.
@@ -52,8 +53,14 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     """The name of each entry of a state."""
     goal_names: ClassVar[tuple[str, ...]]
     """The name of each entry of an achieved goal."""
-    success_thresholds: ClassVar[dict[str, float]]
-    """The largest :meth:`goal_distance` that counts as success, for each mode."""
+    success_thresholds: ClassVar[dict[str, Any]]
+    """What :meth:`reached` compares with, for each mode: here the largest :meth:`goal_distance` that counts."""
+    held_steps: ClassVar[dict[str, int]] = {}
+    """In how many states in a row a mode's test must hold to be a success; 1 for modes that are not named."""
+    success_tests: ClassVar[dict[str, str]] = {}
+    """Each mode's test in a few words, for listings."""
+    exploration_policy: ClassVar[str] = "smooth-random"
+    """The policy that collects the task's data unless another is asked for, as ``wm_agents.datasets`` names it."""
     render_size: ClassVar[int] = 480
     """Height and width of what ``render()`` returns, in pixels."""
 
@@ -81,6 +88,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.action_space = action_space
         self.observation_space = self._observation_space()
         self._goal_state = np.zeros(len(self.state_names))
+        self._held = dict.fromkeys(self.success_thresholds, 0)
         self._goal_pixels: np.ndarray | None = None
 
     # What a task implements.
@@ -121,12 +129,22 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         """Return how far ``achieved`` is from ``desired``, both ``[..., G]``: here the Euclidean distance ``[...]``."""
         return np.linalg.norm(achieved - desired, axis=-1)
 
+    def reached(self, achieved: np.ndarray, desired: np.ndarray) -> dict[str, np.ndarray]:
+        """Return for each success mode whether ``achieved`` is at ``desired``, both ``[..., G]``; bool ``[...]``.
+
+        Here: where :meth:`goal_distance` is at most the mode's threshold.
+        """
+        distance = self.goal_distance(achieved, desired)
+        return {mode: distance <= threshold for mode, threshold in self.success_thresholds.items()}
+
     # The shared face.
 
     def successes(self, state: np.ndarray, goal_state: np.ndarray) -> dict[str, np.ndarray]:
-        """Return for each success mode whether ``state`` reaches ``goal_state``, both ``[..., S]``; bool ``[...]``."""
-        distance = self._distance(self.achieved_goal(state), self.achieved_goal(goal_state))
-        return {mode: distance <= threshold for mode, threshold in self.success_thresholds.items()}
+        """Return for each success mode whether ``state`` reaches ``goal_state``, both ``[..., S]``; bool ``[...]``.
+
+        It judges single states: what :attr:`held_steps` asks for on top is up to :meth:`step`.
+        """
+        return self._reached(self.achieved_goal(state), self.achieved_goal(goal_state))
 
     @property
     def compute_reward(self) -> RewardFn:
@@ -143,8 +161,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self._reward
 
     def _reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
-        reached = self._distance(achieved_goal, desired_goal) <= self.success_thresholds[self.success_mode]
-        return np.asarray(reached, dtype=np.float64) - 1.0
+        return np.asarray(self._reached(achieved_goal, desired_goal)[self.success_mode], dtype=np.float64) - 1.0
 
     def render_state(self, state: np.ndarray, size: int | None = None) -> np.ndarray:
         """Return the frame of any valid ``state`` ``[S]``, markers hidden; the simulation is not touched.
@@ -206,6 +223,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         state, goal = self._draw_task(fixed.get("state"), fixed.get("goal_state"))
         self._set_state(state)
         self._goal_state = goal
+        self._held = dict.fromkeys(self.success_thresholds, 0)
         self._goal_pixels = None if self.obs_type == "state" else self._draw(goal, self.image_size)
         return self._observe(), self._info()
 
@@ -224,7 +242,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             )
         self._simulate(np.clip(values, space.low, space.high))
         info = self._info()
-        return self._observe(), 0.0 if info["is_success"] else -1.0, info["is_success"], False, info
+        reward = 0.0 if self._held[self.success_mode] else -1.0
+        return self._observe(), reward, info["is_success"], False, info
 
     def render(self) -> np.ndarray | None:
         """Return a large frame of the current state that shows the goal as a marker, for people."""
@@ -233,9 +252,9 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             return None
         return self._draw(self.get_state(), self.render_size, self._goal_state)
 
-    def _distance(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+    def _reached(self, achieved: np.ndarray, desired: np.ndarray) -> dict[str, np.ndarray]:
         # In float32, as goals are observed: reward and success agree to the last bit whichever way they are computed.
-        return self.goal_distance(np.asarray(achieved, dtype=np.float32), np.asarray(desired, dtype=np.float32))
+        return self.reached(np.asarray(achieved, dtype=np.float32), np.asarray(desired, dtype=np.float32))
 
     def _draw_task(self, state: np.ndarray | None, goal: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Fill in what is missing, at random and so that the task is not solved at the start."""
@@ -270,8 +289,11 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         return observation
 
     def _info(self) -> dict[str, Any]:
+        """Judge the state that a reset or a step has led to; called once for each."""
         state = self.get_state()
-        solved = {mode: bool(value) for mode, value in self.successes(state, self._goal_state).items()}
+        holds = self.successes(state, self._goal_state)
+        self._held = {mode: self._held[mode] + 1 if bool(holds[mode]) else 0 for mode in holds}
+        solved = {mode: held >= self.held_steps.get(mode, 1) for mode, held in self._held.items()}
         success = solved[self.success_mode]
         return {
             "is_success": success,

@@ -63,6 +63,8 @@ class PointMaze(GoalEnv):
     state_names: ClassVar[tuple[str, ...]] = ("x", "y", "vx", "vy")
     goal_names: ClassVar[tuple[str, ...]] = ("x", "y")
     success_thresholds: ClassVar[dict[str, float]] = {"moderate": 0.45, "strict": 0.3}
+    success_tests: ClassVar[dict[str, str]] = {mode: f"within {far:g} m" for mode, far in success_thresholds.items()}
+    exploration_policy: ClassVar[str] = "waypoint"
     cell_size: ClassVar[float] = 1.0
     """Side of a cell in m."""
 

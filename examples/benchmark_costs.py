@@ -20,7 +20,7 @@ from rich.console import Console
 import wm_agents
 from wm_agents import datasets, evaluation
 from wm_agents.recipes import recipe
-from wm_agents.training.inverse_dynamics import encode_frames
+from wm_agents.training import encode_frames
 
 
 def fit_probe(world_model: wm_agents.WorldModel, data: datasets.TrajectoryDataset) -> torch.Tensor:

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "agents": BOTTOM | LEARNING | {"checkpoint", "training"},
     "evaluation": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "recipes": BOTTOM | {"models", "training"},
+    "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "training"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
     "quickstart": BOTTOM | {"agents", "datasets", "evaluation", "models", "pipeline", "recipes", "training"},

@@ -26,11 +26,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel, WorldModelConfig
+from wm_agents.models import (
+    Denoiser,
+    DenoiserConfig,
+    InverseDynamics,
+    InverseDynamicsConfig,
+    TemporalDistance,
+    TemporalDistanceConfig,
+    WorldModel,
+    WorldModelConfig,
+)
 from wm_agents.models.world_model import ActionStatistics
 from wm_agents.version import __version__
 
 FORMAT = "wm-agents/1"
+HEADS: dict[str, tuple[Any, Any]] = {
+    "inverse_dynamics": (InverseDynamicsConfig, InverseDynamics),
+    "temporal_distance": (TemporalDistanceConfig, TemporalDistance),
+    "denoiser": (DenoiserConfig, Denoiser),
+}
+"""Networks on a world model's latents: name in the file -> classes of its configuration and of the network."""
+
 T = TypeVar("T")
 
 
@@ -44,19 +60,27 @@ class Checkpoint:
 
     Attributes:
         world_model: The world model.
-        inverse_dynamics: The goal-conditioned inverse dynamics model on its latents, if one was fitted.
         agent: Registry name of the agent that was saved ("cem-mpc"); empty for a bare world model.
         options: Constructor options by agent name, as JSON types: the file of one task serves several agents.
         env_id: Gymnasium id of the environment that it was trained on.
         provenance: Data, seeds, commands, versions, measured numbers; JSON types.
+        inverse_dynamics: The goal-conditioned inverse dynamics model on its latents, if one was fitted.
+        temporal_distance: The temporal distance of its latents, if one was fitted.
+        denoiser: The denoiser of action sequences, if one was fitted.
     """
 
     world_model: WorldModel
-    inverse_dynamics: InverseDynamics | None = None
     agent: str = ""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     env_id: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    inverse_dynamics: InverseDynamics | None = None
+    temporal_distance: TemporalDistance | None = None
+    denoiser: Denoiser | None = None
+
+    def heads(self) -> dict[str, Any]:
+        """The fitted networks on the world model's latents, by name."""
+        return {name: head for name in HEADS if (head := getattr(self, name)) is not None}
 
 
 def versions() -> dict[str, str]:
@@ -86,10 +110,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
         "provenance": checkpoint.provenance,
         "world_model": dataclasses.asdict(checkpoint.world_model.config),
     }
-    if checkpoint.inverse_dynamics is not None:
-        header["inverse_dynamics"] = dataclasses.asdict(checkpoint.inverse_dynamics.config)
-        for name, value in checkpoint.inverse_dynamics.state_dict().items():
-            tensors[f"inverse_dynamics.{name}"] = value
+    for head, network in checkpoint.heads().items():
+        header[head] = dataclasses.asdict(network.config)
+        tensors |= {f"{head}.{name}": value for name, value in network.state_dict().items()}
     return write_tensors(tensors, header, path)
 
 
@@ -107,11 +130,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
         world_model = WorldModel(config, actions)
         world_model.load_state_dict(_part(tensors, "world_model."))
-        inverse_dynamics = None
-        if "inverse_dynamics" in header:
-            inverse_dynamics = InverseDynamics(build_config(InverseDynamicsConfig, header["inverse_dynamics"]))
-            inverse_dynamics.load_state_dict(_part(tensors, "inverse_dynamics."))
-            inverse_dynamics.eval()
+        heads = {}
+        for name, (config_kind, kind) in HEADS.items():
+            if name in header:
+                heads[name] = kind(build_config(config_kind, header[name])).eval().requires_grad_(False)
+                heads[name].load_state_dict(_part(tensors, f"{name}."))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} does not hold a world model that this version can build ({error}): "
@@ -119,11 +142,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         ) from error
     return Checkpoint(
         world_model=world_model.eval(),
-        inverse_dynamics=inverse_dynamics,
         agent=header.get("agent", ""),
         options=header.get("options", {}),
         env_id=header.get("env_id", ""),
         provenance=header.get("provenance", {}),
+        **heads,
     )
 
 

@@ -31,16 +31,16 @@ def doctor() -> None:
 
 
 @app.command(name="list")
-def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "policies"]]) -> None:
+def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]]) -> None:
     """List what exists.
 
     Args:
-        what: Shipped agents, environments, local datasets, planners, or exploration policies.
+        what: Shipped agents, environments, local datasets, planners, objectives, or exploration policies.
     """
     import gymnasium as gym
 
     from wm_agents import datasets, list_checkpoints
-    from wm_agents.planning import PLANNERS
+    from wm_agents.planning import OBJECTIVES, PLANNERS
 
     if what == "envs":
         table = Table(Column("id", no_wrap=True), "action", "budget", "moderate / strict")
@@ -52,8 +52,15 @@ def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", 
             env.close()
         console.print(table)
         return
+    if what in ("planners", "objectives"):
+        table = Table(Column("name", no_wrap=True), "what it does")
+        registry = PLANNERS if what == "planners" else OBJECTIVES
+        for name in registry:
+            table.add_row(name, rich_escape((registry.get(name).__doc__ or "").splitlines()[0]))
+        console.print(table)
+        return
     names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,
-                             "planners": lambda: PLANNERS, "policies": lambda: datasets.POLICIES}  # fmt: skip
+                             "policies": lambda: datasets.POLICIES}  # fmt: skip
     for name in names[what]():
         console.print(name, highlight=False)
 

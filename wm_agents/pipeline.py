@@ -14,7 +14,7 @@ from wm_agents import datasets
 from wm_agents.agents import GCIDM
 from wm_agents.checkpoint import versions
 from wm_agents.recipes import Recipe
-from wm_agents.training import train_world_model
+from wm_agents.training import train_denoiser, train_predictor, train_temporal_distance, train_world_model
 
 AGENT_FILE = "agent.safetensors"
 
@@ -22,7 +22,7 @@ AGENT_FILE = "agent.safetensors"
 def reproduce(
     recipe: Recipe, out: str | Path, *, seed: int = 0, device: str = "auto", command: str = "", progress: bool = True
 ) -> GCIDM:
-    """Run a recipe: data, world model, GC-IDM; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
+    """Run a recipe: data, world model, heads; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
     Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote.
 
@@ -45,14 +45,31 @@ def reproduce(
     )  # fmt: skip
     started = time.perf_counter()
     logger = configure(str(out), ["csv", "tensorboard"])
-    world_model, history = train_world_model(
-        dataset, recipe.world_model, recipe.training, run_dir=out, logger=logger, device=device, progress=progress
-    )
+    shared: dict[str, Any] = {"run_dir": out, "logger": logger, "progress": progress}
+    world_model, history = train_world_model(dataset, recipe.world_model, recipe.training, device=device, **shared)
+    if recipe.predictor_training is not None:
+        contacts = datasets.collect(
+            recipe.env_id, policy=recipe.predictor_policy, episodes=recipe.predictor_episodes,
+            steps=recipe.episode_steps, name=recipe.predictor_dataset, progress=progress,
+        )  # fmt: skip
+        everything = datasets.concatenate([dataset, contacts])
+        world_model, curves = train_predictor(world_model, everything, recipe.predictor_training, **shared)
+        history |= curves
     agent = GCIDM(world_model, device=device, verbose=int(progress))
     agent.stored_options = recipe.options
     agent.set_logger(logger)
     agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
     agent.history |= history
+    if recipe.temporal_distance_training is not None:
+        agent.temporal_distance, curves = train_temporal_distance(
+            world_model, dataset, recipe.temporal_distance, recipe.temporal_distance_training, **shared
+        )
+        agent.history |= curves
+    if recipe.denoiser_training is not None:
+        agent.denoiser, curves = train_denoiser(
+            world_model, dataset, recipe.denoiser, recipe.denoiser_training, **shared
+        )
+        agent.history |= curves
     agent.env_id = recipe.env_id
     agent.provenance = provenance(recipe, dataset.provenance, seed, command)
     agent.provenance["measured"] = {name: points[-1][1] for name, points in agent.history.items()}

@@ -9,9 +9,29 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from wm_agents.models import InverseDynamicsConfig, WorldModelConfig
+from wm_agents.models import DenoiserConfig, InverseDynamicsConfig, TemporalDistanceConfig, WorldModelConfig
 from wm_agents.registry import did_you_mean
-from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
+from wm_agents.training import (
+    DenoiserTrainingConfig,
+    InverseDynamicsTrainingConfig,
+    PredictorTrainingConfig,
+    TemporalDistanceTrainingConfig,
+    TrainingConfig,
+)
+
+SEARCH: dict[str, Any] = {"horizon": 10, "objective": "temporal-distance"}
+PLANNERS: dict[str, dict[str, Any]] = {
+    "cem-mpc": SEARCH,
+    "icem": SEARCH,
+    "mppi": SEARCH,
+    "predictive-sampling": SEARCH,
+    "random-shooting": SEARCH,
+    "gradient": SEARCH,
+    "sgld": SEARCH,
+    "diffusion": {**SEARCH, "horizon": 8, "proposals": "diffusion"},
+    "diffusion-guidance": SEARCH,
+}
+"""What the mazes' planners start from, by the agent's name; the rest is each class's defaults."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,13 @@ class Recipe:
         training: Its training.
         inverse_dynamics: Shape of GC-IDM's network.
         inverse_dynamics_training: Its training.
+        predictor_policy: Exploration policy of the data that the predictor is trained further on, beside the task's.
+        predictor_episodes: Its episodes, of ``episode_steps``.
+        predictor_training: The further training of the predictor; None leaves it out.
+        temporal_distance: Shape of the temporal-distance head.
+        temporal_distance_training: Its training; None leaves the head out.
+        denoiser: Shape of the denoiser.
+        denoiser_training: Its training; None leaves the head out.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
         budget: Environment steps for a task with a random start and goal.
         variant: Sets a variant's data apart from the task's usual data.
@@ -40,7 +67,16 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     inverse_dynamics_training: InverseDynamicsTrainingConfig = field(default_factory=InverseDynamicsTrainingConfig)
-    options: dict[str, dict[str, Any]] = field(default_factory=lambda: {"cem-mpc": {"horizon": 16}})
+    predictor_policy: str = "smooth-random"
+    predictor_episodes: int = 120
+    predictor_training: PredictorTrainingConfig | None = field(default_factory=PredictorTrainingConfig)
+    temporal_distance: TemporalDistanceConfig = field(default_factory=TemporalDistanceConfig)
+    temporal_distance_training: TemporalDistanceTrainingConfig | None = field(
+        default_factory=TemporalDistanceTrainingConfig
+    )
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    denoiser_training: DenoiserTrainingConfig | None = field(default_factory=DenoiserTrainingConfig)
+    options: dict[str, dict[str, Any]] = field(default_factory=lambda: PLANNERS)
     budget: int = 300
     variant: str = ""
 
@@ -54,13 +90,18 @@ class Recipe:
         """The Minari id of its data."""
         return f"wm/{self.task}/{self.policy}{self.variant}-v0"
 
+    @property
+    def predictor_dataset(self) -> str:
+        """The Minari id of the predictor's further data."""
+        return f"wm/{self.task}/{self.predictor_policy}{self.variant}-v0"
+
     def seeded(self, seed: int) -> Recipe:
         """Return the same recipe with another seed of training; the data stays."""
-        return dataclasses.replace(
-            self,
-            training=dataclasses.replace(self.training, seed=seed),
-            inverse_dynamics_training=dataclasses.replace(self.inverse_dynamics_training, seed=seed),
-        )
+        names = ("training", "inverse_dynamics_training", "predictor_training", "temporal_distance_training",
+                 "denoiser_training")  # fmt: skip
+        trainings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        seeded = {name: dataclasses.replace(t, seed=seed) for name, t in trainings.items() if t is not None}
+        return dataclasses.replace(self, **seeded)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -71,6 +112,7 @@ RECIPES: dict[str, Recipe] = {
             "wm/TwoRoom-v0",
             episodes=200,
             episode_steps=400,
+            predictor_episodes=200,
             training=TrainingConfig(steps=2000),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
         ),
@@ -78,8 +120,10 @@ RECIPES: dict[str, Recipe] = {
             "wm/PointMaze-Medium-v0",
             episodes=200,
             episode_steps=400,
+            predictor_episodes=200,
             training=TrainingConfig(steps=2500),
             inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
+            temporal_distance=TemporalDistanceConfig(max_steps=250),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
             budget=600,
         ),

@@ -15,6 +15,9 @@ import torch
 CostFn = Callable[[torch.Tensor], torch.Tensor]
 """``actions [B, S, H, K*A] -> cost [B, S]``: what a planner minimises."""
 
+OnIteration = Callable[[int, torch.Tensor], None]
+"""Called with the number of the iteration and its candidates' costs ``[B, S]``, before anything is selected."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -55,12 +58,15 @@ class Plan:
     Attributes:
         actions: ``[B, H, K*A]``, inside the bounds.
         cost: ``[B]``, the cost of ``actions``.
-        evaluations: Candidate sequences scored per environment.
+        elites: ``[B, E, H, K*A]``, sequences to start the next search from, ``actions`` first; E is the planner's
+            ``carried``.
+        evaluations: int64 ``[B]``, candidate sequences scored; a gradient step counts as one for each sequence.
     """
 
     actions: torch.Tensor
     cost: torch.Tensor
-    evaluations: int
+    elites: torch.Tensor
+    evaluations: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class DecisionRecord:
         encode_ms: Milliseconds spent on encoding observations and goals.
         plan_ms: Milliseconds spent on search, or on the policy's forward pass.
         plans: Environments that (re)planned in this call.
-        evaluations: World-model evaluations (candidate blocks rolled out) per plan.
+        evaluations: World-model evaluations (candidate blocks rolled out), over all plans of this call.
     """
 
     encode_ms: float

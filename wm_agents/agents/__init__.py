@@ -1,9 +1,37 @@
 """Agents: world-model control behind Stable-Baselines3's interface."""
 
 from wm_agents.agents.base import WorldModelAgent
-from wm_agents.agents.cem_mpc import CEMMPC
 from wm_agents.agents.gc_idm import GCIDM
 from wm_agents.agents.loading import AGENTS, list_checkpoints, load
+from wm_agents.agents.mpc import (
+    CEMMPC,
+    ICEMMPC,
+    MPC,
+    MPPIMPC,
+    SGLDMPC,
+    DiffusionGuidanceMPC,
+    DiffusionMPC,
+    GradientMPC,
+    PredictiveSamplingMPC,
+    RandomShootingMPC,
+)
 from wm_agents.agents.policy import WorldModelPolicy
 
-__all__ = ["AGENTS", "CEMMPC", "GCIDM", "WorldModelAgent", "WorldModelPolicy", "list_checkpoints", "load"]
+__all__ = [
+    "AGENTS",
+    "CEMMPC",
+    "GCIDM",
+    "ICEMMPC",
+    "MPC",
+    "MPPIMPC",
+    "SGLDMPC",
+    "DiffusionGuidanceMPC",
+    "DiffusionMPC",
+    "GradientMPC",
+    "PredictiveSamplingMPC",
+    "RandomShootingMPC",
+    "WorldModelAgent",
+    "WorldModelPolicy",
+    "list_checkpoints",
+    "load",
+]

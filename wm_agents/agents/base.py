@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
-from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from wm_agents.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 from wm_agents.models import WorldModel
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
@@ -63,6 +63,9 @@ class WorldModelAgent(BaseAlgorithm):
         self.provenance: dict[str, Any] = {}
         self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
+        for head in HEADS:  # kept when saving, whether this agent uses them or not
+            if not hasattr(self, head):
+                setattr(self, head, None)
         super().__init__(
             policy=WorldModelPolicy, env=env, learning_rate=0.0, seed=seed, device=device, verbose=verbose,
             tensorboard_log=tensorboard_log, support_multi_env=True,
@@ -138,9 +141,9 @@ class WorldModelAgent(BaseAlgorithm):
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that the agent is, ready to be written."""
-        inverse_dynamics = getattr(self, "inverse_dynamics", None)
         options = {**self.stored_options, self.name: self.options()}
-        return Checkpoint(self.world_model, inverse_dynamics, self.name, options, self.env_id, dict(self.provenance))
+        heads = {name: getattr(self, name) for name in HEADS}
+        return Checkpoint(self.world_model, self.name, options, self.env_id, dict(self.provenance), **heads)
 
     def save(  # type: ignore[override]
         self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None,
@@ -188,12 +191,15 @@ class WorldModelAgent(BaseAlgorithm):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
-        known = {"env", *inspect.signature(cls).parameters} - {"world_model", "policy", "_init_setup_model"}
+        options = {**checkpoint.options.get(cls.name, {}), **kwargs}
+        known = cls.option_names(options)
         for name in kwargs:
             if name not in known:
                 raise ValueError(did_you_mean(f"option of {cls.__name__}", name, known))
-        options = {**checkpoint.options.get(cls.name, {}), **kwargs}
         agent = cls(checkpoint.world_model, env, **cls.parts(checkpoint), **options)
+        for name, head in checkpoint.heads().items():
+            if getattr(agent, name) is None:
+                setattr(agent, name, head)
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
@@ -203,6 +209,11 @@ class WorldModelAgent(BaseAlgorithm):
     def parts(cls, checkpoint: Checkpoint) -> dict[str, Any]:
         """Networks beyond the world model that the constructor takes."""
         return {}
+
+    @classmethod
+    def option_names(cls, options: dict[str, Any]) -> set[str]:
+        """Names of the options that the constructor takes, given the ``options`` chosen so far."""
+        return {"env", *inspect.signature(cls).parameters} - {"world_model", "policy", "_init_setup_model"}
 
     def get_parameters(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the policy's weights by name."""

@@ -16,10 +16,21 @@ from wm_agents.registry import Registry, did_you_mean
 AGENTS = Registry(
     "agent",
     {
-        "cem-mpc": "wm_agents.agents.cem_mpc:CEMMPC",
+        "cem-mpc": "wm_agents.agents.mpc:CEMMPC",
+        "diffusion": "wm_agents.agents.mpc:DiffusionMPC",
+        "diffusion-guidance": "wm_agents.agents.mpc:DiffusionGuidanceMPC",
         "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
+        "gradient": "wm_agents.agents.mpc:GradientMPC",
+        "icem": "wm_agents.agents.mpc:ICEMMPC",
+        "mpc": "wm_agents.agents.mpc:MPC",
+        "mppi": "wm_agents.agents.mpc:MPPIMPC",
+        "predictive-sampling": "wm_agents.agents.mpc:PredictiveSamplingMPC",
+        "random-shooting": "wm_agents.agents.mpc:RandomShootingMPC",
+        "sgld": "wm_agents.agents.mpc:SGLDMPC",
     },
 )
+ALIASES = {"cem": "cem-mpc"}
+"""Other names of agents: the planner's."""
 
 
 def list_checkpoints() -> list[str]:
@@ -56,16 +67,18 @@ def load(
     text = str(name)
     if text.endswith((".safetensors", ".zip")) or Path(f"{text}.safetensors").is_file():
         checkpoint = open_checkpoint(text)
-        kind: type[WorldModelAgent] = AGENTS.get(agent or checkpoint.agent or "cem-mpc")
+        chosen = agent or checkpoint.agent or "cem-mpc"
+        kind: type[WorldModelAgent] = AGENTS.get(ALIASES.get(chosen, chosen))
         return kind.from_checkpoint(checkpoint, env=env, device=device, **options)
-    task, _, kind_name = text.partition("/")
+    task, _, given = text.partition("/")
+    kind_name = ALIASES.get(given, given)
     known = shipped()
     if task not in known or kind_name not in AGENTS:
         raise ValueError(
             did_you_mean("agent", text, list_checkpoints())
             + " To load your own, give the path of a .safetensors or .zip file."
         )
-    if agent not in (None, kind_name):
+    if agent not in (None, given, kind_name):
         raise ValueError(f"{text!r} already names the agent {kind_name!r}: leave out agent={agent!r}.")
     path = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
     with resources.as_file(path) as file:

@@ -54,7 +54,7 @@ class _Slot:
         self._record_frame()
 
     def act(self, action: np.ndarray) -> tuple[bool, bool]:
-        """Step the environment and return whether the moderate and the strict test hold."""
+        """Step the environment and return whether the moderate and the strict test succeed."""
         self.observation, _, _, _, info = self.env.step(action)
         self.step += 1
         self.path.append(np.array(info["state"]))
@@ -84,8 +84,8 @@ def evaluate(
     """Let ``agent`` try every task of ``manifest`` once.
 
     Environments run in this process and share each ``predict`` call; ``state`` is carried from call to call and
-    ``episode_start`` marks the rows that begin a task. A task ends at strict success or when the budget is used up, and
-    the first step at which each mode held is recorded, so one run answers for both. When no task is left for an
+    ``episode_start`` marks the rows that begin a task. The first step at which each mode's test succeeded is recorded,
+    so one run answers for both; a task ends when both have, or when the budget is used up. When no task is left for an
     environment, its row leaves the batch, so timings and plans count working environments only.
 
     Args:
@@ -154,10 +154,9 @@ def _floors(manifest: Manifest, seed: int) -> Mapping[str, Outcomes]:
                 env.reset(seed=task, options={"state": start.copy(), "goal_state": goal.copy()})
                 for step, action in enumerate(actions, start=1):
                     info = env.step(action)[-1]
-                    if info["success_moderate"] and not moderate[task]:
-                        moderate[task] = step
-                    if info["success_strict"]:
-                        strict[task] = step
+                    moderate[task] = moderate[task] or step * info["success_moderate"]
+                    strict[task] = strict[task] or step * info["success_strict"]
+                    if moderate[task] and strict[task]:
                         break
     finally:
         env.close()
@@ -184,11 +183,10 @@ def _run(
             for row, slot in enumerate(active):
                 task = slot.task
                 moderate, strict = slot.act(actions[row])
-                if moderate and not outcomes.moderate[task]:
-                    outcomes.moderate[task] = slot.step
-                if strict:
-                    outcomes.strict[task] = slot.step
-                if not strict and slot.step < manifest.budget:
+                outcomes.moderate[task] = outcomes.moderate[task] or slot.step * moderate
+                outcomes.strict[task] = outcomes.strict[task] or slot.step * strict
+                solved = outcomes.moderate[task] and outcomes.strict[task]
+                if not solved and slot.step < manifest.budget:
                     working.append(row)
                     continue
                 paths[task] = np.stack(slot.path)
@@ -227,7 +225,7 @@ def _decide(agent: Agent, active: Sequence[_Slot], state: Any, timings: Timings)
         if record.plans:
             timings.ms_per_plan.append(record.plan_ms / record.plans)
             timings.plans += record.plans
-            timings.evaluations += record.evaluations * record.plans
+            timings.evaluations += record.evaluations
     return actions, state
 
 

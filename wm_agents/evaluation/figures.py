@@ -39,14 +39,19 @@ def maze_figure(
         title: Printed above.
 
     Raises:
-        ValueError: The arguments disagree on the number of tasks.
+        ValueError: The environment is no maze, or the arguments disagree on the number of tasks.
     """
+    maze: Any = env.unwrapped
+    if not hasattr(maze, "walls"):
+        raise ValueError(
+            f"maze_figure draws paths between walls, and {type(maze).__name__} has none: show what its agents do with "
+            "evaluate(..., video=4) and write_video."
+        )
     if not len(paths) == len(starts) == len(goals) == len(successes):
         raise ValueError(
             "a figure needs one path, start, goal and outcome for each task, got "
             f"{len(paths)}, {len(starts)}, {len(goals)} and {len(successes)}."
         )
-    maze: Any = env.unwrapped
     walls, cell = np.asarray(maze.walls()), float(maze.cell_size)
     low, high = walls.min(axis=0), walls.max(axis=0)  # up to the middle of the outer walls, as the environment's images
     width, height = high - low

@@ -1,6 +1,17 @@
-"""Networks: encoders, predictors, the world model that composes them, and the inverse dynamics model."""
+"""Networks: encoders, predictors, the world model that composes them, and the heads on its latents."""
 
+from wm_agents.models.denoiser import Denoiser, DenoiserConfig
 from wm_agents.models.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
+from wm_agents.models.temporal_distance import TemporalDistance, TemporalDistanceConfig
 from wm_agents.models.world_model import WorldModel, WorldModelConfig
 
-__all__ = ["InverseDynamics", "InverseDynamicsConfig", "WorldModel", "WorldModelConfig"]
+__all__ = [
+    "Denoiser",
+    "DenoiserConfig",
+    "InverseDynamics",
+    "InverseDynamicsConfig",
+    "TemporalDistance",
+    "TemporalDistanceConfig",
+    "WorldModel",
+    "WorldModelConfig",
+]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from wm_agents.planning.base import Planner
-from wm_agents.registry import Registry
+from wm_agents.planning.objectives import OBJECTIVES, Objective, ObjectiveSpec, learned_distance, make_objective
+from wm_agents.registry import Registry, did_you_mean
 
-PLANNERS = Registry("planner", {"cem": "wm_agents.planning.cem:CEM"})
-OBJECTIVES = Registry(
-    "objective",
+PLANNERS = Registry(
+    "planner",
     {
-        "summed": "wm_agents.planning.objectives:summed",
-        "terminal": "wm_agents.planning.objectives:terminal",
+        "cem": "wm_agents.planning.cem:CEM",
+        "diffusion": "wm_agents.planning.diffusion:Diffusion",
+        "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",
+        "gradient": "wm_agents.planning.gradient:Gradient",
+        "icem": "wm_agents.planning.icem:ICEM",
+        "mppi": "wm_agents.planning.mppi:MPPI",
+        "predictive-sampling": "wm_agents.planning.shooting:PredictiveSampling",
+        "random-shooting": "wm_agents.planning.shooting:RandomShooting",
+        "sgld": "wm_agents.planning.sgld:SGLD",
     },
 )
 
@@ -26,9 +34,28 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
         **options: The planner's own; see its class.
 
     Raises:
-        ValueError: Unknown name, or an option out of its range.
+        ValueError: Unknown name, unknown option, or an option out of its range.
     """
-    return PLANNERS.get(name)(horizon=horizon, **options)
+    kind = PLANNERS.get(name)
+    for option in options:
+        if option not in option_names(kind):
+            raise ValueError(did_you_mean(f"option of planner {name!r}", option, option_names(kind)))
+    return kind(horizon=horizon, **options)
 
 
-__all__ = ["OBJECTIVES", "PLANNERS", "Planner", "make"]
+def option_names(kind: Any) -> set[str]:
+    """Names of the options that a planner class takes."""
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+__all__ = [
+    "OBJECTIVES",
+    "PLANNERS",
+    "Objective",
+    "ObjectiveSpec",
+    "Planner",
+    "learned_distance",
+    "make",
+    "make_objective",
+    "option_names",
+]

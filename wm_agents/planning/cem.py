@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
-from wm_agents.planning.base import check_bounds, check_init, check_solved, finite_costs
-from wm_agents.types import CostFn, Plan
+from wm_agents.planning.base import Search, check_options
+from wm_agents.types import CostFn, OnIteration, Plan
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class CEM:
     deviation 1 in z-scored actions, plain refit without momentum, candidate 0 is the mean, and the final mean is
     returned. Their released code runs 30 iterations everywhere; their paper 10 except on Push-T, as here.
 
-    Two things differ. Candidates are clipped into the bounds, so no plan ever leaves them. And one set of noise
-    serves all environments of the batch, so each gets the plan that it would get alone.
+    Candidates are clipped into the bounds, so no plan ever leaves them. Proposals take the places of the first
+    samples of the first iteration.
 
     Attributes:
         horizon: H, blocks per plan.
@@ -29,6 +29,9 @@ class CEM:
         iterations: Rounds of sampling.
         initial_std: Standard deviation of the first round, in the units of the bounds.
         min_std: Floor of the refitted standard deviation; 0 is none.
+        momentum: Share of the old mean and standard deviation that a refit keeps, in [0, 1).
+        returns: "mean" of the last Gaussian (scored once more), or the "best" candidate seen.
+        tolerance: An environment's search ends when its largest standard deviation is below this; 0 never.
     """
 
     horizon: int
@@ -37,18 +40,24 @@ class CEM:
     iterations: int = 10
     initial_std: float = 1.0
     min_std: float = 0.0
+    momentum: float = 0.0
+    returns: Literal["mean", "best"] = "mean"
+    tolerance: float = 0.0
+
+    carried: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "samples", "elites", "iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"CEM {name} must be at least 1, not {getattr(self, name)}.")
+        counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "elites", "iterations")}
+        check_options(
+            "CEM", {**counts, "min_std": (self.min_std, 0), "tolerance": (self.tolerance, 0)},
+            {"initial_std": self.initial_std},
+        )  # fmt: skip
         if self.elites > self.samples:
             raise ValueError(f"CEM elites ({self.elites}) must not exceed samples ({self.samples}).")
-        if not (0 < self.initial_std < math.inf and 0 <= self.min_std < math.inf):
-            raise ValueError(
-                f"CEM initial_std ({self.initial_std}) must be positive and min_std ({self.min_std}) at least 0, "
-                "both finite."
-            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"CEM momentum must lie in [0, 1), not {self.momentum}.")
+        if self.returns not in ("mean", "best"):
+            raise ValueError(f'CEM returns must be "mean" or "best", not {self.returns!r}.')
 
     def plan(
         self,
@@ -59,32 +68,47 @@ class CEM:
         batch: int = 1,
         init: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        on_iteration: OnIteration | None = None,
     ) -> Plan:
-        """See :meth:`wm_agents.planning.base.Planner.plan`. Costs ``[B]`` are of the returned mean."""
-        check_bounds(low, high)
-        shape = (batch, self.horizon, low.numel())
-        if init is not None:
-            check_init(init, shape)
-        mean = ((low + high) / 2).expand(shape) if init is None else init
-        mean = mean.clamp(low, high)
+        """See :meth:`wm_agents.planning.base.Planner.plan`."""
+        search = Search(self.horizon, cost, low, high, batch, init, generator, on_iteration)
+        mean = search.proposals[:, 0]
         std = torch.full_like(mean, self.initial_std)
-        best = torch.full((batch,), torch.inf, device=low.device)
         for _ in range(self.iterations):
-            noise = torch.randn(self.samples, *shape[1:], generator=generator, device=low.device)
-            noise[0] = 0.0
-            candidates = (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)
-            costs = finite_costs(cost(candidates))
-            best = torch.minimum(best, costs.amin(dim=1))
-            scores, order = costs.topk(self.elites, dim=1, largest=False)
-            elites = candidates.gather(1, order[:, :, None, None].expand(-1, -1, *shape[1:]))
-            # Elites without a finite cost do not count; where no elite has one, the Gaussian stays as it is.
-            usable = torch.isfinite(scores)[:, :, None, None].to(elites)
-            weights = usable / usable.sum(dim=1, keepdim=True).clamp(min=1)
-            found = usable.amax(dim=1) > 0
-            # The clamp: rounding can carry the mean of values on the bound past it.
-            mean = torch.where(found, (weights * elites).sum(dim=1).clamp(low, high), mean)
-            spread = (weights * (elites - mean.unsqueeze(1)).square()).sum(dim=1).sqrt()
-            std = torch.where(found, spread, std).clamp(min=self.min_std)
-        check_solved(best)
-        final = finite_costs(cost(mean.unsqueeze(1))).squeeze(1)
-        return Plan(mean, final, evaluations=self.samples * self.iterations + 1)
+            candidates = mean.unsqueeze(1) + std.unsqueeze(1) * search.noise(self.samples)
+            candidates[:, 0] = mean
+            candidates = search.enter(candidates)
+            new_mean, new_std = refit(candidates, search.score(candidates), self.elites, mean, std)
+            mean = search.keep(search.clamp(self.momentum * mean + (1 - self.momentum) * new_mean), mean)
+            blended = (self.momentum * std + (1 - self.momentum) * new_std).clamp(min=self.min_std)
+            std = search.keep(blended, std)
+            if self.tolerance and search.settle(std.amax((1, 2)) < self.tolerance):
+                break
+        return search.finish(mean if self.returns == "mean" else None)
+
+
+def refit(
+    candidates: torch.Tensor, costs: torch.Tensor, elites: int, mean: torch.Tensor, std: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation ``[B, H, K*A]`` of the cheapest ``elites`` of ``candidates [B, S, H, K*A]``.
+
+    Elites without a finite cost do not count; where no elite has one, ``mean`` and ``std`` stay as they are.
+    """
+    scores, order = costs.topk(elites, dim=1, largest=False)
+    chosen = candidates.gather(1, order[:, :, None, None].expand(-1, -1, *candidates.shape[2:]))
+    usable = torch.isfinite(scores).to(chosen)
+    return moments(chosen, usable / usable.sum(dim=1, keepdim=True).clamp(min=1), mean, std)
+
+
+def moments(
+    candidates: torch.Tensor, weights: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean and standard deviation ``[B, H, K*A]`` of ``candidates [B, S, H, K*A]``.
+
+    ``weights [B, S]`` sum to 1; where they are all 0, ``mean`` and ``std`` stay as they are.
+    """
+    weights = weights[:, :, None, None]
+    found = weights.amax(dim=1) > 0
+    new_mean = torch.where(found, (weights * candidates).sum(dim=1), mean)
+    spread = (weights * (candidates - new_mean.unsqueeze(1)).square()).sum(dim=1).sqrt()
+    return new_mean, torch.where(found, spread, std)

@@ -1,0 +1,148 @@
+"""Success of every planner with every objective, and of the hybrids, at an equal number of evaluations.
+
+Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
+and skips cells that exist, so it can be interrupted. Then prints the tables of docs/planners.md.
+
+    python examples/benchmark_planners.py                       # all planners and objectives, 1,000 sequences a plan
+    python examples/benchmark_planners.py --study headline --seeds 0 1 2 --tasks 200
+    python examples/benchmark_planners.py --study headline --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import wm_agents
+from wm_agents import evaluation
+from wm_agents.recipes import RECIPES
+
+# About 1,000 candidate sequences a plan for each; a gradient step on a sequence counts as one.
+EQUAL = {
+    "random-shooting": {"samples": 100, "iterations": 10},
+    "predictive-sampling": {"samples": 50, "iterations": 20},
+    "cem": {"samples": 100, "elites": 10, "iterations": 10},
+    "icem": {"samples": 150, "elites": 22, "iterations": 10},
+    "mppi": {"samples": 100, "elites": 20, "iterations": 10},
+    "gradient": {"restarts": 10, "steps": 100},
+    "sgld": {"chains": 5, "steps": 200},
+    "diffusion": {"samples": 50, "steps": 20, "proposals": "none"},
+    "diffusion-guidance": {"samples": 50, "steps": 20},
+}
+OBJECTIVES = ("terminal", "summed", "discounted", "doubling", "cosine", "temporal-distance")
+CEM = {"samples": 300, "elites": 30, "iterations": 10}
+SMALL = {"samples": 50, "elites": 8, "iterations": 6, "initial_std": 0.5, "returns": "best"}  # a tenth of CEM's
+HEADLINE = {
+    "gc-idm": ("gc-idm", {}),
+    "cem, squared distance": ("cem", {**CEM, "objective": "summed"}),
+    "cem, temporal distance": ("cem", {**CEM, "objective": "temporal-distance"}),
+    "mppi, squared distance": ("mppi", {"objective": "summed"}),
+    "mppi, temporal distance": ("mppi", {"objective": "temporal-distance"}),
+    "cem, a tenth": ("cem", {**SMALL, "initial_std": 1.0, "objective": "temporal-distance"}),
+    "diffusion, best of 16": ("diffusion", {"samples": 16, "steps": 10}),
+    "gc-idm + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "gc-idm"}),
+    "diffusion + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "diffusion"}),
+}
+KEPT = ("task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "strict", "floors",
+        "ms_per_plan", "evaluations_per_plan", "num_envs", "threads", "version")  # fmt: skip
+
+
+def cells(study: str) -> dict[str, tuple[str, dict]]:
+    """Return the cells of a study: label -> agent and options."""
+    if study == "headline":
+        return HEADLINE
+    return {
+        f"{planner}, {objective}": (planner, {"objective": objective, **options})
+        for planner, options in EQUAL.items()
+        for objective in OBJECTIVES
+    }
+
+
+def evaluate(label: str, agent: str, options: dict, seed: int, arguments: argparse.Namespace) -> None:
+    """Evaluate one cell and write its numbers."""
+    target = cell_path(label, seed, arguments)
+    if target.exists():
+        return
+    recipe = RECIPES[arguments.task]
+    manifest = evaluation.make_manifest(
+        recipe.env_id, tasks=arguments.tasks, offset=arguments.offset, budget=2 * arguments.offset,
+        seed=arguments.task_seed, policy=recipe.policy,
+    )  # fmt: skip
+    extra = {} if agent == "gc-idm" else {"precision": arguments.precision}
+    player = wm_agents.load(
+        arguments.runs / f"{arguments.task}-{seed}" / "agent.safetensors", agent=agent, **options, **extra
+    )
+    result = evaluation.evaluate(player, manifest, name=label, progress=False).to_dict()
+    row = {"label": label, "agent": agent, "options": {**options, **extra}, "training_seed": seed,
+           **{key: result[key] for key in KEPT}}  # fmt: skip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(row, indent=1) + "\n")
+    print(f"{label}, seed {seed}: {100 * row['success_rate']:.1f}%", flush=True)
+
+
+def cell_path(label: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """Return the file of a cell."""
+    slug = label.replace(",", "").replace("+", "and").replace(" ", "-")
+    return arguments.out / f"{arguments.study}_{arguments.task}_{slug}_{seed}.json"
+
+
+def print_headline(arguments: argparse.Namespace) -> None:
+    """Print one row a cell: each seed, mean, strict, evaluations and time per plan."""
+    print("| agent | success, each seed | mean | strict | evaluations a plan | ms a plan |\n|---|---|---|---|---|---|")
+    for label in HEADLINE:
+        found = [cell_path(label, seed, arguments) for seed in arguments.seeds]
+        rows = [json.loads(path.read_text()) for path in found if path.exists()]
+        if rows:
+            each = ", ".join(
+                f"{100 * r['success_rate']:.1f} [{100 * r['ci95'][0]:.0f}, {100 * r['ci95'][1]:.0f}]" for r in rows
+            )
+            mean = statistics.mean(100 * r["success_rate"] for r in rows)
+            strict = statistics.mean(100 * r["strict"]["success_rate"] for r in rows)
+            plans, ms = rows[0]["evaluations_per_plan"], rows[0]["ms_per_plan"]["median"]
+            cost = "- | -" if plans is None else f"{plans:,.0f} | {ms:.1f}"
+            print(f"| {label} | {each} | **{mean:.1f}** | {strict:.1f} | {cost} |")
+
+
+def interval(rate: float, bounds: list[float]) -> str:
+    """Return a rate and its interval in percent."""
+    return f"{100 * rate:.1f} [{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]"
+
+
+def print_grid(arguments: argparse.Namespace) -> None:
+    """Print planners by objectives, first seed."""
+    print(f"| planner | {' | '.join(OBJECTIVES)} | ms a plan |\n|---{'|---' * (len(OBJECTIVES) + 1)}|")
+    for planner in EQUAL:
+        paths = [cell_path(f"{planner}, {objective}", arguments.seeds[0], arguments) for objective in OBJECTIVES]
+        rows = [json.loads(path.read_text()) if path.exists() else None for path in paths]
+        values = ["-" if row is None else f"{100 * row['success_rate']:.0f}" for row in rows]
+        times = [row["ms_per_plan"]["median"] for row in rows if row is not None]
+        print(f"| {planner} | {' | '.join(values)} | {f'{statistics.median(times):.0f}' if times else '-'} |")
+
+
+def main() -> None:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=["grid", "headline"], default="grid")
+    parser.add_argument("--task", default="pointmaze-umaze", choices=list(RECIPES))
+    parser.add_argument("--offset", type=int, default=100)
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--task-seed", type=int, default=0, help="of the task set; 0 is the reported one")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--only", nargs="+", default=[], help="labels that start with one of these")
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/planners"))
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        for seed in arguments.seeds:
+            for label, (agent, options) in cells(arguments.study).items():
+                if not arguments.only or label.startswith(tuple(arguments.only)):
+                    evaluate(label, agent, options, seed, arguments)
+    (print_headline if arguments.study == "headline" else print_grid)(arguments)
+
+
+if __name__ == "__main__":
+    main()

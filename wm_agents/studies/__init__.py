@@ -1,0 +1,1 @@
+"""Studies: experiments that regenerate and extend published comparisons, each run by one command."""

@@ -1,0 +1,264 @@
+"""The study of planners in latent action spaces, on synthetic worlds: run it, write its numbers, figures and report.
+
+Source: "Planning in Latent Action Spaces: A Comparative Analysis of Sampling and Optimization Strategies" (2026).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.progress import track
+
+from wm_agents import planning
+from wm_agents.evaluation.figures import save_figure
+from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.planning import Planner
+from wm_agents.registry import did_you_mean
+from wm_agents.studies import latent_action_claims, latent_action_figures, latent_action_report, worlds
+from wm_agents.studies.worlds import COUPLINGS, GEOMETRIES, Problems
+
+Start = Literal["centre", "drawn"]
+
+PLANNERS = ("cem", "mppi", "gradient", "sgld", "diffusion")
+"""The paper's five, in its order; :func:`make_planner` has their constants."""
+
+FINITE_DIFFERENCES = ("gradient", "sgld")
+"""Planners for whose gradients the paper counts ``h d + 1`` evaluations each; ours are exact and count 1."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is run.
+
+    Attributes:
+        seeds: Each draws its own worlds, geometries, problems and search noise; intervals are over seeds.
+        problems: For each seed and dimension, each with its own world and geometry.
+        dims: d.
+        horizons: h.
+        geometry_samples: Actions that a geometry's metrics are computed from.
+    """
+
+    seeds: Sequence[int] = tuple(range(10))
+    problems: int = 8
+    dims: Sequence[int] = (4, 8, 16, 32)
+    horizons: Sequence[int] = (4, 8, 16)
+    geometry_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 2:
+            raise ValueError(f"intervals need at least 2 seeds, not {len(self.seeds)}.")
+        if 8 not in self.dims or 8 not in self.horizons:
+            raise ValueError("the paper's tables are at d = 8 and h = 8: keep 8 among dims and horizons.")
+
+
+@dataclass
+class Cell:
+    """One planner in one setting; lists hold one entry a seed, the mean over its problems.
+
+    Attributes:
+        planner: Of :data:`PLANNERS`.
+        geometry: Of :data:`wm_agents.studies.worlds.GEOMETRIES`.
+        dim: d.
+        horizon: h.
+        coupling: Of :data:`wm_agents.studies.worlds.COUPLINGS`.
+        start: Where the search starts: at the "centre" of the geometry, or at a sequence "drawn" from it.
+        evaluations: Sequences scored in a search; one with its gradient counts as one.
+        finite_differences: The same with finite differences for gradients.
+        goal_distance: Distance of the last state to the goal.
+        smoothness: Mean length of a step (eq. 11).
+        off_support: Mean distance of the planned actions to the nearest valid ones.
+        executed: Goal distance when the world executes the nearest valid actions in place of the planned ones.
+    """
+
+    planner: str
+    geometry: str
+    dim: int
+    horizon: int
+    coupling: str
+    start: Start
+    evaluations: int
+    finite_differences: int
+    goal_distance: list[float] = field(default_factory=list)
+    smoothness: list[float] = field(default_factory=list)
+    off_support: list[float] = field(default_factory=list)
+    executed: list[float] = field(default_factory=list)
+
+
+def run(
+    out: str | Path, seeds: Sequence[int] = tuple(range(10)), quick: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Run the study; write ``latent-actions.json``, ``latent-actions.md`` and ``figure-1.png`` to ``figure-8.png``.
+
+    Args:
+        out: Directory for them; created if missing.
+        seeds: At least 2; 10 and more give intervals worth reading.
+        quick: Two dimensions, horizons and problems, and the first two seeds: a check that all works, not a result.
+        progress: Show a progress bar.
+
+    Returns:
+        What the JSON file holds.
+
+    Raises:
+        ValueError: Fewer than 2 seeds.
+    """
+    grid = Grid(tuple(seeds)[:2], problems=2, dims=(4, 8), horizons=(4, 8)) if quick else Grid(tuple(seeds))
+    started, used = time.perf_counter(), time.process_time()
+    results: dict[str, Any] = {
+        "settings": {**asdict(grid), "quick": quick, "threads": torch.get_num_threads()},
+        "geometry": run_geometries(grid),
+        "cells": [asdict(cell) for cell in run_planners(grid, progress)],
+        "robustness": run_robustness(grid),
+    }
+    results["claims"] = latent_action_claims.judge(results)
+    results["correlations"] = latent_action_claims.correlations(results)
+    results["settings"]["seconds"] = round(time.perf_counter() - started)
+    results["settings"]["processor_seconds"] = round(time.process_time() - used)
+    for name, figure in latent_action_figures.draw(results).items():
+        save_figure(figure, Path(out) / f"{name}.png", dpi=100)
+    for suffix, text in (("json", latent_action_report.as_json), ("md", latent_action_report.as_markdown)):
+        with atomic_path(Path(out) / f"latent-actions.{suffix}") as temporary:
+            temporary.write_text(text(results), encoding="utf-8")
+    return results
+
+
+def make_planner(name: str, horizon: int, spread: float) -> Planner:
+    """Make one of the paper's planners with its constants (its section 2.3).
+
+    Args:
+        name: Of :data:`PLANNERS`.
+        horizon: h.
+        spread: Standard deviation of the geometry: CEM starts with it, since the paper does not say with what.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "cem": {"samples": 200, "elites": 20, "iterations": 10, "initial_std": spread},
+        "mppi": {
+            "samples": 200, "elites": None, "iterations": 10, "initial_std": 0.8, "adaptive_std": False,
+            "temperature": 1.0, "normalise": False,
+        },
+        "gradient": {"optimizer": "sgd", "step_size": 0.05, "steps": 100, "cosine": False, "restarts": 1},
+        "sgld": {
+            "step_size": 0.01, "noise": 0.005, "steps": 200, "preconditioned": False, "cosine": False, "chains": 1,
+        },
+        "diffusion": {"samples": 50, "steps": 20, "guidance": 2.0},
+    }  # fmt: skip
+    if name not in options:
+        raise ValueError(did_you_mean("planner of the study", name, PLANNERS))
+    return planning.make({"diffusion": "diffusion-guidance"}.get(name, name), horizon=horizon, **options[name])
+
+
+def couplings_of(name: str) -> tuple[str, ...]:
+    """Couplings that a planner is run under: without a cost's true gradient straight-through is ``support``."""
+    return COUPLINGS if name in FINITE_DIFFERENCES else tuple(one for one in COUPLINGS if one != "straight-through")
+
+
+Plans = dict[tuple[str, str], torch.Tensor]
+
+
+def search(
+    problems: Problems, name: str, horizon: int, start: Start, seed: int, geometries: Sequence[str] = GEOMETRIES
+) -> tuple[Plans, int]:
+    """Plan for all problems, in each geometry and coupling.
+
+    Everything is one call, but for CEM, whose first standard deviation is the geometry's. For the other planners all
+    geometries are alike when the world is free and they start at the centre, so that is searched once.
+
+    Returns:
+        Actions ``[B, h, d]`` by geometry and coupling, and the sequences scored for each.
+    """
+    cases = [(geometry, coupling) for geometry in geometries for coupling in couplings_of(name)]
+    groups = [cases]
+    if name == "cem":
+        groups = [[case for case in cases if case[0] == geometry] for geometry in geometries]
+    elif start == "centre":
+        groups = [[case for case in cases if case[1] != "free" or case[0] == geometries[0]]]
+    batch, dim = problems.start.shape
+    found: Plans = {}
+    for group in groups:
+        generator, init = torch.Generator().manual_seed(seed), None
+        if start == "drawn":
+            drawn = {geometry: problems.geometries[geometry].sample(horizon, generator) for geometry, _ in group}
+            init = torch.cat([drawn[geometry] for geometry, _ in group]).unsqueeze(1)
+        high = torch.full((dim,), worlds.BOX)
+        plan = make_planner(name, horizon, problems.geometries[group[0][0]].spread).plan(
+            problems.cost(group, guidance=name == "diffusion"), low=-high, high=high, batch=len(group) * batch,
+            init=init, generator=generator,
+        )  # fmt: skip
+        found |= zip(group, plan.actions.view(len(group), batch, horizon, dim), strict=True)
+    for geometry in geometries:
+        found.setdefault((geometry, "free"), found[geometries[0], "free"])
+    return found, int(plan.evaluations[0])
+
+
+def measure(problems: Problems, actions: torch.Tensor, geometry: str, coupling: str) -> dict[str, torch.Tensor]:
+    """Metrics of :class:`Cell`, each ``[B]``, of plans ``[B, h, d]``."""
+    actions = actions.unsqueeze(1)
+    valid = problems.geometries[geometry].project(actions)
+    states = problems.world.rollout(problems.start, worlds.execute(actions, valid, coupling))
+    found = {
+        "goal_distance": worlds.goal_distance(states, problems.goal),
+        "smoothness": worlds.smoothness(problems.start, states),
+        "off_support": worlds.off_support(actions, valid),
+        "executed": worlds.goal_distance(problems.world.rollout(problems.start, valid), problems.goal),
+    }
+    return {metric: value.squeeze(1) for metric, value in found.items()}
+
+
+def run_planners(grid: Grid, progress: bool = True) -> list[Cell]:
+    """Search with every planner in every setting; at d = h = 8 from both starts."""
+    cells: dict[tuple[Any, ...], Cell] = {}
+    jobs = [(seed, dim, horizon) for seed in grid.seeds for dim in grid.dims for horizon in grid.horizons]
+    for seed, dim, horizon in track(jobs, "Latent actions", disable=not progress, transient=True):
+        problems = Problems.draw(grid.problems, dim, seed)
+        starts: tuple[Start, ...] = ("centre", "drawn") if dim == horizon == 8 else ("centre",)
+        for name, start in product(PLANNERS, starts):
+            plans, evaluations = search(problems, name, horizon, start, seed)
+            gradients = evaluations - 1 if name in FINITE_DIFFERENCES else 0
+            for (geometry, coupling), actions in plans.items():
+                key = (name, geometry, dim, horizon, coupling, start)
+                cell = cells.setdefault(key, Cell(*key, evaluations, evaluations + gradients * horizon * dim))
+                for metric, values in measure(problems, actions, geometry, coupling).items():
+                    getattr(cell, metric).append(values.mean().item())
+    return list(cells.values())
+
+
+def run_geometries(grid: Grid) -> list[dict[str, Any]]:
+    """Amenability and effective dimension of every geometry and dimension, one entry a seed."""
+    found = []
+    for geometry, dim in product(GEOMETRIES, grid.dims):
+        row: dict[str, Any] = {"geometry": geometry, "dim": dim, "amenability": [], "effective_dimension": []}
+        for seed in grid.seeds:
+            drawn = Problems.draw(grid.problems, dim, seed).geometries[geometry]
+            samples = drawn.sample(grid.geometry_samples, torch.Generator().manual_seed(seed))
+            row["amenability"].append(worlds.amenability(samples).mean().item())
+            row["effective_dimension"].append(worlds.effective_dimension(samples).mean().item())
+        found.append(row)
+    return found
+
+
+def run_robustness(grid: Grid) -> list[dict[str, Any]]:
+    """Goal distances of the first seed's VAE problems at d = h = 8, searched again with the noise of every seed.
+
+    Each search starts from another drawn sequence.
+
+    Returns:
+        For every planner and coupling ``goal_distance``, ``[problems][seeds]``.
+    """
+    problems = Problems.draw(grid.problems, 8, grid.seeds[0])
+    found = []
+    for name in PLANNERS:
+        plans = [search(problems, name, 8, "drawn", seed, ["vae"])[0] for seed in grid.seeds]
+        for coupling in couplings_of(name):
+            distances = [measure(problems, plan["vae", coupling], "vae", coupling)["goal_distance"] for plan in plans]
+            found.append(
+                {"planner": name, "coupling": coupling, "goal_distance": torch.stack(distances, dim=1).tolist()}
+            )
+    return found
