@@ -24,6 +24,11 @@ from wm_agents.datasets.recording import record
 from wm_agents.datasets.writing import put_in_place, write_dataset
 from wm_agents.version import __version__
 
+_PACKAGES = (
+    *("mujoco", "gymnasium", "minari", "numpy"),
+    *("gymnasium-robotics", "gym-pusht", "pymunk", "dm-control", "ogbench"),  # what the tasks stand on
+)
+
 
 def task_name(env_id: str) -> str:
     """Return the short name of a task: ``"wm/PointMaze-UMaze-v0"`` -> ``"pointmaze-umaze"``."""
@@ -108,8 +113,11 @@ def _cores() -> int:
 
 
 def _versions() -> dict[str, str]:
-    packages = {package: importlib.metadata.version(package) for package in ("mujoco", "gymnasium", "minari", "numpy")}
-    return {"python": platform.python_version(), **packages, "wm_agents": __version__}
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return {**found, "wm_agents": __version__}
 
 
 def _check_same(name: str, root: Path, request: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Success of every planner with every objective, and of the hybrids, at an equal number of evaluations.
+"""Success of every planner with every objective, and of the hybrids, at about equal compute.
 
 Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
 and skips cells that exist, so it can be interrupted. Then prints the tables of docs/planners.md.
 
-    python examples/benchmark_planners.py                       # all planners and objectives, 1,000 sequences a plan
+    python examples/benchmark_planners.py                       # all planners and objectives
     python examples/benchmark_planners.py --study headline --seeds 0 1 2 --tasks 200
     python examples/benchmark_planners.py --study headline --table
 """
@@ -17,31 +17,25 @@ from pathlib import Path
 
 import wm_agents
 from wm_agents import evaluation
+from wm_agents.planning import PLANNERS
 from wm_agents.recipes import RECIPES
 
-# About 1,000 candidate sequences a plan for each; a gradient step on a sequence counts as one.
-EQUAL = {
-    "random-shooting": {"samples": 100, "iterations": 10},
-    "predictive-sampling": {"samples": 50, "iterations": 20},
-    "cem": {"samples": 100, "elites": 10, "iterations": 10},
-    "icem": {"samples": 150, "elites": 22, "iterations": 10},
-    "mppi": {"samples": 100, "elites": 20, "iterations": 10},
-    "gradient": {"restarts": 10, "steps": 100},
-    "sgld": {"chains": 5, "steps": 200},
-    "diffusion": {"samples": 50, "steps": 20, "proposals": "none"},
-    "diffusion-guidance": {"samples": 50, "steps": 20},
+# The shipped options, about the same compute for each, and diffusion without its learned prior.
+GRID = {
+    **{name: (name, {}) for name in PLANNERS},
+    "diffusion without a prior": ("diffusion", {"proposals": "none", "horizon": 10, "samples": 50, "steps": 20}),
 }
 OBJECTIVES = ("terminal", "summed", "discounted", "doubling", "cosine", "temporal-distance")
-CEM = {"samples": 300, "elites": 30, "iterations": 10}
-SMALL = {"samples": 50, "elites": 8, "iterations": 6, "initial_std": 0.5, "returns": "best"}  # a tenth of CEM's
+LARGE = {"samples": 300, "elites": 30, "iterations": 10}
+SMALL = {"samples": 50, "elites": 8, "iterations": 6, "initial_std": 0.5, "returns": "best"}  # a tenth of that
 HEADLINE = {
     "gc-idm": ("gc-idm", {}),
-    "cem, squared distance": ("cem", {**CEM, "objective": "summed"}),
-    "cem, temporal distance": ("cem", {**CEM, "objective": "temporal-distance"}),
-    "mppi, squared distance": ("mppi", {"objective": "summed"}),
-    "mppi, temporal distance": ("mppi", {"objective": "temporal-distance"}),
+    "cem, squared distance": ("cem", {**LARGE, "objective": "summed"}),
+    "cem, temporal distance": ("cem", {**LARGE, "objective": "temporal-distance"}),
+    "mppi, squared distance": ("mppi", {**LARGE, "elites": 64, "objective": "summed"}),
+    "mppi, temporal distance": ("mppi", {**LARGE, "elites": 64, "objective": "temporal-distance"}),
     "cem, a tenth": ("cem", {**SMALL, "initial_std": 1.0, "objective": "temporal-distance"}),
-    "diffusion, best of 16": ("diffusion", {"samples": 16, "steps": 10}),
+    "diffusion, best of 16": ("diffusion", {}),
     "gc-idm + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "gc-idm"}),
     "diffusion + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "diffusion"}),
 }
@@ -54,8 +48,8 @@ def cells(study: str) -> dict[str, tuple[str, dict]]:
     if study == "headline":
         return HEADLINE
     return {
-        f"{planner}, {objective}": (planner, {"objective": objective, **options})
-        for planner, options in EQUAL.items()
+        f"{label}, {objective}": (planner, {**options, "objective": objective})
+        for label, (planner, options) in GRID.items()
         for objective in OBJECTIVES
     }
 
@@ -113,7 +107,7 @@ def interval(rate: float, bounds: list[float]) -> str:
 def print_grid(arguments: argparse.Namespace) -> None:
     """Print planners by objectives, first seed."""
     print(f"| planner | {' | '.join(OBJECTIVES)} | ms a plan |\n|---{'|---' * (len(OBJECTIVES) + 1)}|")
-    for planner in EQUAL:
+    for planner in GRID:
         paths = [cell_path(f"{planner}, {objective}", arguments.seeds[0], arguments) for objective in OBJECTIVES]
         rows = [json.loads(path.read_text()) if path.exists() else None for path in paths]
         values = ["-" if row is None else f"{100 * row['success_rate']:.0f}" for row in rows]

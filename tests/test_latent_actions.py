@@ -254,9 +254,9 @@ def test_windows_longer_than_any_episode_are_refused(world_model, points):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_can_be_learned(kind, windows):
     """Also: the forward model depends on the latent action, which the decoder turns into what was done."""
-    model = network(kind, codes=32, width=64, kl_weight=1e-4).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(300):
+    model = network(kind, codes=32, width=32, kl_weight=1e-4).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(200):
         optimizer.zero_grad()
         latent_action_loss(model, windows).backward()
         optimizer.step()
@@ -398,6 +398,8 @@ def test_the_study_writes_everything(world_model, small_dataset, tmp_path, monke
     monkeypatch.setattr(
         learned_latents, "make_manifest", lambda *args, **kw: make_manifest(*args, **{**kw, "tasks": 1})
     )
+    budget = {"samples": 8, "elites": 2, "iterations": 2}
+    monkeypatch.setattr(learned_latents, "PLANNERS", {"cem": budget, "mppi": budget})
     found = learned_latents.run(tmp_path, quick=True, progress=False, planners=("cem", "mppi"))
     assert json.loads((tmp_path / "learned-latent-actions.json").read_text()) == json.loads(json.dumps(found))
     assert (tmp_path / "learned.png").stat().st_size > 10_000

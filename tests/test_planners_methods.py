@@ -181,7 +181,6 @@ def test_a_low_temperature_picks_the_cheapest_and_a_high_one_averages():
 
 
 def test_the_standard_deviation_of_mppi_stays_within_its_bounds():
-    spreads = []
     cost, calls = recorded(lambda actions: actions.square().sum((-1, -2)))
     make("mppi", horizon=4, samples=2000, min_std=0.3, iterations=8).plan(cost, **box(5, 100), generator=seeded())
     spreads = [call[:, 1:].std(dim=1).mean().item() for call in calls[:-1]]

@@ -21,23 +21,72 @@ from wm_agents import envs  # noqa: E402
 
 _LAZY = {
     "CEMMPC": "wm_agents.agents",
+    "DenoiserConfig": "wm_agents.models",
+    "DenoiserTrainingConfig": "wm_agents.training",
+    "DiffusionGuidanceMPC": "wm_agents.agents",
+    "DiffusionMPC": "wm_agents.agents",
     "GCIDM": "wm_agents.agents",
+    "GradientMPC": "wm_agents.agents",
+    "ICEMMPC": "wm_agents.agents",
     "InverseDynamicsConfig": "wm_agents.models",
     "InverseDynamicsTrainingConfig": "wm_agents.training",
+    "MPC": "wm_agents.agents",
+    "MPPIMPC": "wm_agents.agents",
+    "PredictiveSamplingMPC": "wm_agents.agents",
+    "PredictorTrainingConfig": "wm_agents.training",
+    "RandomShootingMPC": "wm_agents.agents",
+    "SGLDMPC": "wm_agents.agents",
+    "TemporalDistanceConfig": "wm_agents.models",
+    "TemporalDistanceTrainingConfig": "wm_agents.training",
     "TrainingConfig": "wm_agents.training",
     "WorldModel": "wm_agents.models",
     "WorldModelConfig": "wm_agents.models",
     "list_checkpoints": "wm_agents.agents",
     "load": "wm_agents.agents",
+    "train_denoiser": "wm_agents.training",
+    "train_inverse_dynamics": "wm_agents.training",
+    "train_predictor": "wm_agents.training",
+    "train_temporal_distance": "wm_agents.training",
     "train_world_model": "wm_agents.training",
 }
 _MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "training")
 
 if TYPE_CHECKING:
     from wm_agents import agents, checkpoint, datasets, evaluation, losses, models, planning, recipes, training
-    from wm_agents.agents import CEMMPC, GCIDM, list_checkpoints, load
-    from wm_agents.models import InverseDynamicsConfig, WorldModel, WorldModelConfig
-    from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig, train_world_model
+    from wm_agents.agents import (
+        CEMMPC,
+        GCIDM,
+        ICEMMPC,
+        MPC,
+        MPPIMPC,
+        SGLDMPC,
+        DiffusionGuidanceMPC,
+        DiffusionMPC,
+        GradientMPC,
+        PredictiveSamplingMPC,
+        RandomShootingMPC,
+        list_checkpoints,
+        load,
+    )
+    from wm_agents.models import (
+        DenoiserConfig,
+        InverseDynamicsConfig,
+        TemporalDistanceConfig,
+        WorldModel,
+        WorldModelConfig,
+    )
+    from wm_agents.training import (
+        DenoiserTrainingConfig,
+        InverseDynamicsTrainingConfig,
+        PredictorTrainingConfig,
+        TemporalDistanceTrainingConfig,
+        TrainingConfig,
+        train_denoiser,
+        train_inverse_dynamics,
+        train_predictor,
+        train_temporal_distance,
+        train_world_model,
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -55,8 +104,22 @@ def __dir__() -> list[str]:
 __all__ = [
     "CEMMPC",
     "GCIDM",
+    "ICEMMPC",
+    "MPC",
+    "MPPIMPC",
+    "SGLDMPC",
+    "DenoiserConfig",
+    "DenoiserTrainingConfig",
+    "DiffusionGuidanceMPC",
+    "DiffusionMPC",
+    "GradientMPC",
     "InverseDynamicsConfig",
     "InverseDynamicsTrainingConfig",
+    "PredictiveSamplingMPC",
+    "PredictorTrainingConfig",
+    "RandomShootingMPC",
+    "TemporalDistanceConfig",
+    "TemporalDistanceTrainingConfig",
     "TrainingConfig",
     "WorldModel",
     "WorldModelConfig",
@@ -72,6 +135,10 @@ __all__ = [
     "models",
     "planning",
     "recipes",
+    "train_denoiser",
+    "train_inverse_dynamics",
+    "train_predictor",
+    "train_temporal_distance",
     "train_world_model",
     "training",
 ]

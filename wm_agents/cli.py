@@ -43,12 +43,17 @@ def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", 
     from wm_agents.planning import OBJECTIVES, PLANNERS
 
     if what == "envs":
-        table = Table(Column("id", no_wrap=True), "action", "budget", "moderate / strict")
+        table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
         for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
-            env: Any = gym.make(env_id, obs_type="state")
-            radii = " / ".join(f"{value:g} m" for value in env.unwrapped.success_thresholds.values())
+            try:
+                env: Any = gym.make(env_id, obs_type="state")
+            except ImportError as error:
+                table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
+                continue
+            tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
             action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
-            table.add_row(env_id, rich_escape(action), str(env.spec.max_episode_steps), radii)
+            size = env.observation_space["observation"].shape[0]
+            table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
             env.close()
         console.print(table)
         return
@@ -67,14 +72,14 @@ def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", 
 
 @app.command
 def collect(
-    env_id: tyro.conf.Positional[str], policy: str = "waypoint", episodes: int = 120, steps: int = 300, seed: int = 0,
+    env_id: tyro.conf.Positional[str], policy: str | None = None, episodes: int = 120, steps: int = 300, seed: int = 0,
     name: str | None = None, image_size: int = 64, workers: int | None = None, overwrite: bool = False,
 ) -> None:  # fmt: skip
     """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
 
     Args:
         env_id: Gymnasium id or task name, for example wm/PointMaze-UMaze-v0 or pointmaze-umaze.
-        policy: Exploration policy; see "wm-agents list policies".
+        policy: Exploration policy, by default the one that suits the task; see "wm-agents list policies".
         episodes: Episodes.
         steps: Environment steps of each.
         seed: Of starts, goals and noise.
@@ -216,7 +221,7 @@ def evaluate(
         steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
         policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
         chosen = evaluation.make_manifest(
-            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id, "waypoint")
+            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id)
         )
         if manifest is not None:
             chosen.save(manifest)
@@ -290,7 +295,7 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("\ninterrupted; what was done is kept: run the same command to go on", style="yellow")
         raise SystemExit(130) from None
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 

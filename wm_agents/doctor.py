@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wm_agents.checkpoint import versions
+from wm_agents.envs import ENV_IDS
 
 
 def diagnose(console: Console) -> bool:
@@ -60,6 +61,15 @@ def _rendering() -> str:
     return f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}, {rate:,.0f} frames/s at 64x64"
 
 
+def _tasks() -> str:
+    for env_id in ENV_IDS:
+        env = gym.make(env_id, obs_type="state")
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+        env.close()
+    return f"{len(ENV_IDS)} environments open and step"
+
+
 def _threads() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
@@ -82,6 +92,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "python": _python,
     "versions": _versions,
     "rendering": _rendering,
+    "tasks": _tasks,
     "threads": _threads,
     "checkpoints": _checkpoint,
 }

@@ -1,14 +1,19 @@
 """Latent predictors: from a history of latents and action blocks to the next latent.
 
-Both take ``z [B, T, D]`` and ``actions [B, T, K*A]`` (normalised; ``actions[:, t]`` is the block executed from frame
-``t``) and return ``[B, T, D]``: at index ``t`` the prediction of frame ``t+1`` from the frames up to ``t``, at most
-``history`` of them. So one forward pass is teacher forcing over a window, and its last row is the next latent;
-``latest`` computes that row alone, ``[B, D]``, from at most ``history`` frames.
+Called with ``z [B, T, D]`` and ``actions [B, T, K*A]`` (normalised; ``actions[:, t]`` is the block executed from frame
+``t``) both return ``[B, T, D]``: at index ``t`` the prediction of frame ``t+1`` from the frames up to ``t``, at most
+``history`` of them. So one forward pass is teacher forcing over a window, and its last row is the next latent.
+
+``imagine`` is the inner loop of planning. From at most ``history`` frames ``z [B, T, D]``, the blocks between them and H
+more, ``actions [B, T-1+H, K*A]``, it returns the H latents that follow, ``[B, H, D]``: the last row of ``forward``, fed
+back H times, but nothing is computed that no prediction needs, and nothing twice. ``rows`` is how many sequences it is
+best given at a time on a CPU.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -39,6 +44,10 @@ class MLPPredictor(nn.Module):
         dropout: Probability, after each hidden layer.
     """
 
+    rows: ClassVar[int] = (
+        600  # hidden layers of this many stay in a core's cache, and matrix products are at full speed
+    )
+
     def __init__(self, latent: int, block: int, history: int, width: int = 256, depth: int = 2, dropout: float = 0.0):
         super().__init__()
         self.history = history
@@ -47,7 +56,7 @@ class MLPPredictor(nn.Module):
         sizes = [2 * latent * history] + [width] * depth
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.net = nn.Sequential(*layers, nn.Linear(width, latent))
 
     def forward(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -56,11 +65,20 @@ class MLPPredictor(nn.Module):
         context = frames.unfold(1, self.history, 1).transpose(2, 3).flatten(2)
         return z + self.net(context)
 
-    def latest(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Return the next latent; the inner loop of planning."""
+    def imagine(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Roll out; see the module's docstring."""
         # Two-dimensional and contiguous: otherwise torch multiplies row by row, several times slower.
-        context = self._frames(z, actions)[:, -self.history :].flatten(1)
-        return z[:, -1] + self.net(context)
+        embedded = self.embed(actions.transpose(0, 1).flatten(0, 1)).unflatten(0, (-1, len(z))).unbind(0)
+        latents = list(z.unbind(1))
+        context = len(latents)
+        missing = self.missing.unflatten(2, (2, z.shape[2])).flatten(1, 2).expand(len(z), -1, -1)
+        parts = [*missing.unbind(1)]  # latent, embedded block, latent, embedded block, ...: the frames before the last
+        for latent, block in zip(latents, embedded[: context - 1], strict=False):
+            parts += [latent, block]
+        for block in embedded[context - 1 :]:
+            parts = [*parts[len(parts) - 2 * (self.history - 1) :], latents[-1], block]
+            latents.append(latents[-1] + self.net(torch.cat(parts, dim=1)))
+        return torch.stack(latents[context:], dim=1)
 
     def _frames(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         frames = torch.cat([z, self.embed(actions)], dim=-1)
@@ -79,6 +97,8 @@ class TransformerPredictor(nn.Module):
         heads: Attention heads.
         dropout: Probability, in attention outputs and MLPs.
     """
+
+    rows: ClassVar[int] = 600
 
     def __init__(
         self, latent: int, block: int, history: int, width: int = 192, depth: int = 6, heads: int = 16,
@@ -108,9 +128,27 @@ class TransformerPredictor(nn.Module):
             tokens = block(tokens, condition)
         return self.project(self.norm(tokens).flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def latest(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Return the next latent."""
-        return self.forward(z, actions)[:, -1]
+    def imagine(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Roll out; see the module's docstring. Inside, positions come first: the rows of each lie together."""
+        context = z.shape[1]
+        positions = self.positions.transpose(0, 1)
+        tokens = self.enter(z.transpose(0, 1).contiguous())
+        conditions = self.embed(actions.transpose(0, 1).contiguous())
+        modulations = [block.modulation(conditions[: context - 1]) for block in self.blocks]
+        latents: list[torch.Tensor] = []
+        for condition in conditions[context - 1 :].split(1):
+            if latents:
+                tokens = self._slide(tokens, self.enter(latents[-1].unsqueeze(0)))
+            x = tokens + positions[: len(tokens)]
+            for index, block in enumerate(self.blocks):
+                modulations[index] = self._slide(modulations[index], block.modulation(condition))
+                x = block.imagine(x, modulations[index], last=index == len(self.blocks) - 1)
+            latents.append(self.project(self.norm(x[-1])))
+        return torch.stack(latents, dim=1)
+
+    def _slide(self, kept: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Append a position, and drop what lies before the history: ``[T, R, ...], [1, R, ...]``."""
+        return torch.cat([kept[max(0, len(kept) + 1 - self.history) :], new])
 
 
 class AdaLNBlock(nn.Module):
@@ -139,6 +177,35 @@ class AdaLNBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """``x [B, T, width], condition [B, T, width] -> [B, T, width]``."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
-        x = x + gate1 * self.attend(self.norms[0](x) * (1 + scale1) + shift1)
-        return x + gate2 * self.mlp(self.norms[1](x) * (1 + scale2) + shift2)
+        shift, scale, *rest = self.modulation(condition).chunk(6, dim=-1)
+        return self._add(x, self.attend(self.norms[0](x) * (1 + scale) + shift), *rest)
+
+    def imagine(self, x: torch.Tensor, modulation: torch.Tensor, last: bool) -> torch.Tensor:
+        """The same with positions first, ``x [T, R, width], modulation [T, R, 6 * width] -> [T, R, width]``.
+
+        The first position sees itself alone, so it needs no query. After the ``last`` block only the last position is
+        of interest, ``[1, R, width]``: no other needs more there than key and value.
+        """
+        shift, scale, *rest = modulation.chunk(6, dim=-1)
+        x_in = self.norms[0](x) * (1 + scale) + shift
+        query, key_value = self.qkv.weight.split([64 * self.heads, 128 * self.heads])
+        start = len(x) - 1 if last else 0
+        keys, values = F.linear(x_in, key_value).unflatten(-1, (2, self.heads, 64)).unbind(2)
+        attended = []
+        for position in range(start, len(x)):
+            if position == 0:
+                attended.append(values[0])
+                continue
+            q = F.linear(x_in[position], query).unflatten(-1, (self.heads, 64))
+            weights = ((q * keys[: position + 1]).sum(-1, keepdim=True) / 8).softmax(0)
+            weights = F.dropout(weights, self.dropout, self.training)
+            attended.append((weights * values[: position + 1]).sum(0))
+        y = self.out(torch.stack(attended).flatten(2))
+        return self._add(x[start:], y, *(part[start:] for part in rest))
+
+    def _add(
+        self, x: torch.Tensor, attended: torch.Tensor, gate1: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor,
+        gate2: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        x = x + gate1 * attended
+        return x + gate2 * self.mlp(self.norms[1](x) * (1 + scale) + shift)

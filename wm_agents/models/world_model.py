@@ -144,7 +144,7 @@ class WorldModel(nn.Module):
     def predict(self, z: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Next latent ``[B, D]`` from ``z [B, T, D]`` and ``actions [B, T, K*A]``, T between 1 and ``history``."""
         history = self.config.history
-        return self.predictor.latest(z[:, -history:], actions[:, -history:]).float()  # type: ignore[operator]
+        return self.predictor.imagine(z[:, -history:], actions[:, -history:])[:, 0].float()  # type: ignore[operator]
 
     def rollout(self, z: torch.Tensor, past: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Imagine S action sequences from each of B histories.
@@ -157,18 +157,16 @@ class WorldModel(nn.Module):
         Returns:
             ``[B, S, H, D]``; index ``h`` is the latent after block ``h``.
         """
-        batch, samples, horizon = actions.shape[:3]
-        history = self.config.history
-        z = z[:, -history:]
+        z = z[:, -self.config.history :]
         past = past[:, past.shape[1] - (z.shape[1] - 1) :]
+        samples = actions.shape[1]
         latents = z.unsqueeze(1).expand(-1, samples, -1, -1).flatten(0, 1)
         blocks = torch.cat([past.unsqueeze(1).expand(-1, samples, -1, -1), actions], dim=2).flatten(0, 1)
-        context = latents.shape[1]
-        for h in range(horizon):
-            start = max(0, context + h - history)
-            nxt = self.predict(latents[:, start:], blocks[:, start : context + h])
-            latents = torch.cat([latents, nxt.unsqueeze(1)], dim=1)
-        return latents[:, context:].unflatten(0, (batch, samples))
+        predictor: Any = self.predictor
+        # A CPU is faster on rows that fit its caches. In training, BatchNorm must see all of them.
+        rows = predictor.rows if actions.device.type == "cpu" and not predictor.training else max(1, len(latents))
+        parts = zip(latents.split(rows), blocks.split(rows), strict=True)
+        return torch.cat([predictor.imagine(*part) for part in parts]).float().unflatten(0, actions.shape[:2])
 
     def normalize(self, actions: torch.Tensor) -> torch.Tensor:
         """Environment units to z-scores; the last dimension is A or K*A."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -114,7 +115,7 @@ class Search:
         with torch.no_grad():
             costs = self.cost(candidates)
         self.record(candidates, costs)
-        return finite_costs(costs.detach())
+        return finite_costs(costs.detach()).to(candidates.dtype)
 
     def gradient(self, candidates: torch.Tensor) -> torch.Tensor:
         """Score candidates ``[B, S, H, K*A]``; return the gradient of their costs, 0 where it is NaN or infinite.
@@ -182,7 +183,7 @@ class Search:
 
 
 def check_options(
-    planner: str, at_least: dict[str, tuple[float, float]], above: dict[str, float] | None = None
+    planner: str, at_least: Mapping[str, tuple[float, float]], above: Mapping[str, float] | None = None
 ) -> None:
     """Raise ``ValueError`` unless options are in range.
 

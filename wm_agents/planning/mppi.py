@@ -70,7 +70,7 @@ class MPPI:
 
     def __post_init__(self) -> None:
         counts = ("horizon", "samples", "iterations", "action_block")
-        least = {name: (getattr(self, name), 1) for name in counts}
+        least: dict[str, tuple[float, float]] = {name: (getattr(self, name), 1) for name in counts}
         if self.elites is not None:
             least["elites"] = (self.elites, 1)
         for name in ("min_std", "smoothness", "tolerance"):
