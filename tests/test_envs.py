@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -15,33 +17,93 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from wm_agents.envs import ENV_IDS
+from wm_agents.datasets import POLICIES, default_policy
+from wm_agents.envs import ENV_IDS, MAZE_IDS
 from wm_agents.envs.goal_env import OBS_TYPES
 from wm_agents.envs.pointmaze import MAZES, PointMaze
 
 MODES = ("moderate", "strict")
 
 
-def make_state_env(env_id: str = ENV_IDS[0], **kwargs) -> PointMaze:
+def make_state_env(env_id: str = MAZE_IDS[0], **kwargs) -> PointMaze:
     return gym.make(env_id, obs_type="state", **kwargs).unwrapped
 
 
 @pytest.mark.parametrize("obs_type", OBS_TYPES)
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", MAZE_IDS)
 def test_both_checkers_pass(env_id, obs_type):
     env = gym.make(env_id, obs_type=obs_type, render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sb3_check_env(env)
-        check_env(env.unwrapped, skip_render_check=env_id != ENV_IDS[0])
+        check_env(env.unwrapped, skip_render_check=env_id != MAZE_IDS[0])
 
 
-@pytest.mark.parametrize(("env_id", "steps"), list(zip(ENV_IDS, (300, 600, 1000, 300), strict=True)))
+@pytest.mark.parametrize(
+    ("env_id", "steps"), list(zip(ENV_IDS, (300, 600, 1000, 300, 300, 200, 200, 500), strict=True))
+)
 def test_step_budget(env_id, steps):
     assert gym.spec(env_id).max_episode_steps == steps
     env = gym.make(env_id, obs_type="state", max_episode_steps=3)
     env.reset(seed=0)
-    assert [env.step(np.zeros(2, np.float32))[3] for _ in range(3)] == [False, False, True]
+    assert [env.step(np.zeros(env.action_space.shape, np.float32))[3] for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_every_id_has_the_same_face(env_id):
+    env = gym.make(env_id)
+    task = env.unwrapped
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert {key: value.shape for key, value in observation.items()} == dict.fromkeys(
+        ("pixels", "goal_pixels"), (64, 64, 3)
+    )
+    assert {"is_success", "success", "success_moderate", "success_strict", "state", "goal_state"} == set(info)
+    assert info["state"].shape == (len(task.state_names),)
+    assert set(task.success_tests) == set(task.success_thresholds) == set(MODES)
+    for mode, test in task.success_tests.items():
+        assert ("held" in test) == (mode in task.held_steps)
+        assert f"held {task.held_steps.get(mode)} steps" in test or mode not in task.held_steps
+    assert default_policy(env_id) == task.exploration_policy
+    POLICIES.get(task.exploration_policy)(task, np.random.default_rng(0))
+    assert (env_id in MAZE_IDS) == hasattr(task, "walls")
+    env.close()
+    assert not hasattr(env, "compute_reward")
+    assert callable(gym.make(env_id, obs_type="state").compute_reward)
+
+
+MISSING = """
+import sys
+
+for package in ("gym_pusht", "dm_control", "ogbench", "cv2"):
+    sys.modules[package] = None
+import importlib.util
+
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in ("dm_control", "ogbench") else find(name, *rest)
+import gymnasium as gym
+import wm_agents
+
+gym.make("wm/TwoRoom-v0", obs_type="state").reset(seed=0)
+for name, cure in (("PushT", "gym-pusht>="), ("Reacher", "dm-control>="), ("Cube-Double", "ogbench>=")):
+    try:
+        gym.make(f"wm/{name}-v0")
+    except ImportError as error:
+        assert f"pip install '{cure}" in str(error), error
+    else:
+        raise AssertionError(name)
+"""
+
+
+def test_without_a_tasks_upstream_the_others_work_and_its_error_says_what_to_install():
+    done = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_loads_no_simulator():
+    code = "import sys, wm_agents; raise SystemExit(str(sorted({'cv2', 'pygame', 'mujoco', 'ogbench'} & set(sys.modules))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stderr.strip() == "[]"
 
 
 def test_info_reward_and_termination():
@@ -61,7 +123,7 @@ def test_info_reward_and_termination():
             assert info["state"].dtype == np.float64
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", MAZE_IDS)
 def test_same_seed_same_episode(env_id):
     envs = [make_state_env(env_id) for _ in range(2)]
     actions = np.random.default_rng(0).uniform(-1, 1, (40, 2))
@@ -79,7 +141,7 @@ def test_same_seed_same_episode(env_id):
     assert (envs[0].reset(seed=4)[1]["state"] != episodes[0][0]).any()
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", MAZE_IDS)
 def test_set_state_is_exact_and_replay_bit_equal(env_id):
     env, rng = make_state_env(env_id), np.random.default_rng(1)
     env.reset(seed=0)
@@ -94,7 +156,7 @@ def test_set_state_is_exact_and_replay_bit_equal(env_id):
 
 
 def test_every_state_of_the_simulator_can_be_set_back():
-    env, rng = make_state_env(ENV_IDS[1]), np.random.default_rng(2)
+    env, rng = make_state_env(MAZE_IDS[1]), np.random.default_rng(2)
     for _ in range(15):
         state = env.sample_state(rng)
         state[2:] = rng.uniform(-5, 5, 2)
@@ -106,7 +168,7 @@ def test_every_state_of_the_simulator_can_be_set_back():
 def test_dynamics_and_mazes_are_upstreams():
     robotics = pytest.importorskip("gymnasium_robotics")
     gym.register_envs(robotics)
-    for env_id, upstream_id in zip(ENV_IDS, ("UMaze", "Medium", "Large"), strict=False):
+    for env_id, upstream_id in zip(MAZE_IDS, ("UMaze", "Medium", "Large"), strict=False):
         env, upstream = make_state_env(env_id), gym.make(f"PointMaze_{upstream_id}-v3").unwrapped
         np.testing.assert_array_equal(env.maze_map, upstream.maze.maze_map)
         cell = np.array([1, 2])
@@ -195,7 +257,7 @@ def test_actions_beyond_the_bounds_are_clipped():
 
 
 def test_custom_maze():
-    env = gym.make(ENV_IDS[0], maze_map=[[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]])
+    env = gym.make(MAZE_IDS[0], maze_map=[[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]])
     observation, _ = env.reset(seed=0)
     assert observation["pixels"].mean() > 0
     assert env.unwrapped.bounds == (-2, 2, -1.5, 1.5)
@@ -216,14 +278,14 @@ def test_successes_and_reward_are_vectorised_and_agree():
 
 
 def test_compute_reward_only_where_goals_are_observed():
-    assert not hasattr(gym.make(ENV_IDS[0]), "compute_reward")
-    assert hasattr(gym.make(ENV_IDS[0], obs_type="pixels_state"), "compute_reward")
+    assert not hasattr(gym.make(MAZE_IDS[0]), "compute_reward")
+    assert hasattr(gym.make(MAZE_IDS[0], obs_type="pixels_state"), "compute_reward")
 
 
 def test_hindsight_replay_runs():
     from stable_baselines3 import SAC, HerReplayBuffer
 
-    env = gym.make(ENV_IDS[0], obs_type="state", max_episode_steps=20)
+    env = gym.make(MAZE_IDS[0], obs_type="state", max_episode_steps=20)
     agent = SAC("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=40, batch_size=16, seed=0)
     agent.learn(45)
     assert agent.num_timesteps == 45

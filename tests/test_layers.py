@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "quickstart": BOTTOM | {"agents", "datasets", "evaluation", "models", "pipeline", "recipes", "training"},
     "cli": BOTTOM | LEARNING | {
         "agents", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart", "recipes",
-        "training",
+        "studies", "training",
     },
     "wm_agents": {"envs", "version"},  # __init__: everything else is looked up on first use
 }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_agents.datasets import POLICIES, episode_seed
+from wm_agents.datasets import episode_seed
 from wm_agents.datasets.episodes import rollout
 from wm_agents.datasets.play import PushTPlay
 from wm_agents.envs.pointmaze import PointMaze
@@ -19,9 +19,6 @@ from wm_agents.envs.pusht import PushT
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 import goal_task
-
-if "play" not in POLICIES:
-    POLICIES.register("play", "wm_agents.datasets.play:PushTPlay")
 
 CENTRE = np.array([256.0, 256.0])
 
@@ -367,7 +364,6 @@ def test_play_needs_a_block():
 
 
 def test_gym_make_with_a_budget():
-    gym.register("test/PushT-v0", entry_point="wm_agents.envs.pusht:PushT", max_episode_steps=3)
-    env = gym.make("test/PushT-v0", obs_type="state")
+    env = gym.make("wm/PushT-v0", obs_type="state", max_episode_steps=3)
     env.reset(seed=0)
     assert [env.step(np.zeros(2, np.float32))[3] for _ in range(3)] == [False, False, True]

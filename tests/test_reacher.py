@@ -12,16 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_agents.datasets import POLICIES, episode_seed
+from wm_agents.datasets import episode_seed
 from wm_agents.datasets.episodes import rollout
 from wm_agents.datasets.play import PiecewiseRandom
 from wm_agents.envs.reacher import LINK, WRIST_LIMIT, Reacher
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 import goal_task
-
-if "piecewise-random" not in POLICIES:
-    POLICIES.register("piecewise-random", "wm_agents.datasets.play:PiecewiseRandom")
 
 FINGER, HAND, ARM = (242, 64, 38), (90, 178, 230), (217, 153, 77)
 
@@ -221,8 +218,7 @@ def test_worker_processes(start_method):
 
 
 def test_gym_make_with_a_budget():
-    gym.register("test/Reacher-v0", entry_point="wm_agents.envs.reacher:Reacher", max_episode_steps=3)
-    env = gym.make("test/Reacher-v0", obs_type="state")
+    env = gym.make("wm/Reacher-v0", obs_type="state", max_episode_steps=3)
     env.reset(seed=0)
     assert [env.step(np.zeros(2, np.float32))[3] for _ in range(3)] == [False, False, True]
 

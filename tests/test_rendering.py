@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from wm_agents.envs import ENV_IDS, rendering
+from wm_agents.envs import MAZE_IDS, rendering
 
 
 def ball_pixels(frame: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def seen_xy(env, frame: np.ndarray) -> np.ndarray:
     return np.array([column / len(frame) - 0.5, 0.5 - row / len(frame)]) * extent
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", MAZE_IDS)
 def test_image_shows_the_ball_where_it_is_and_never_hidden(env_id):
     env = gym.make(env_id).unwrapped
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_image_shows_the_ball_where_it_is_and_never_hidden(env_id):
         assert np.abs(seen_xy(env, frame) - [x, y]).max() < pixel
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", MAZE_IDS)
 def test_image_shows_the_walls_where_they_are(env_id):
     env = gym.make(env_id).unwrapped
     size = 128
@@ -59,7 +59,7 @@ def test_image_shows_the_walls_where_they_are(env_id):
 
 @pytest.mark.parametrize("obs_type", ["pixels", "pixels_state"])
 def test_goal_image_is_the_goal_state_and_no_marker_is_seen(obs_type):
-    env = gym.make(ENV_IDS[1], obs_type=obs_type, render_mode="rgb_array")
+    env = gym.make(MAZE_IDS[1], obs_type=obs_type, render_mode="rgb_array")
     start = env.unwrapped.sample_state(np.random.default_rng(0))
     frames = []
     for seed in range(3):
@@ -75,7 +75,7 @@ def test_goal_image_is_the_goal_state_and_no_marker_is_seen(obs_type):
 
 
 def test_render_shows_the_goal_to_people():
-    env = gym.make(ENV_IDS[0], obs_type="state", render_mode="rgb_array")
+    env = gym.make(MAZE_IDS[0], obs_type="state", render_mode="rgb_array")
     env.reset(options={"state": [-1, 1, 0, 0], "goal_state": [-1, -1, 0, 0]})
     frame = env.render()
     assert frame.shape == (480, 480, 3)
@@ -86,7 +86,7 @@ def test_render_shows_the_goal_to_people():
 
 
 def test_returned_frames_belong_to_the_caller():
-    env = gym.make(ENV_IDS[0])
+    env = gym.make(MAZE_IDS[0])
     first, _ = env.reset(seed=0)
     kept = {key: frame.copy() for key, frame in first.items()}
     second, *_ = env.step(np.ones(2))
@@ -98,7 +98,7 @@ def test_returned_frames_belong_to_the_caller():
 
 
 def test_rendering_leaves_the_simulation_alone():
-    env, silent = gym.make(ENV_IDS[0]).unwrapped, gym.make(ENV_IDS[0], obs_type="state").unwrapped
+    env, silent = gym.make(MAZE_IDS[0]).unwrapped, gym.make(MAZE_IDS[0], obs_type="state").unwrapped
     env.reset(seed=0)
     silent.reset(seed=0)
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_rendering_leaves_the_simulation_alone():
 
 @pytest.mark.parametrize("size", [16, 50, 200])
 def test_any_image_size(size):
-    env = gym.make(ENV_IDS[3], image_size=size)
+    env = gym.make(MAZE_IDS[3], image_size=size)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert observation["pixels"].shape == (size, size, 3)
@@ -120,7 +120,7 @@ def test_any_image_size(size):
 
 
 def test_closing_one_environment_leaves_the_others_right():
-    envs = [gym.make(env_id) for env_id in ENV_IDS for _ in range(2)]
+    envs = [gym.make(env_id) for env_id in MAZE_IDS for _ in range(2)]
     frames = [env.reset(seed=i)[0]["pixels"] for i, env in enumerate(envs)]
     while envs:
         for i, env in enumerate(envs):
@@ -131,9 +131,9 @@ def test_closing_one_environment_leaves_the_others_right():
 
 
 def test_an_environment_that_is_dropped_unclosed_harms_nobody():
-    kept = gym.make(ENV_IDS[0])
+    kept = gym.make(MAZE_IDS[0])
     frame = kept.reset(seed=0)[0]["pixels"]
-    dropped = gym.make(ENV_IDS[0])
+    dropped = gym.make(MAZE_IDS[0])
     dropped.reset(seed=1)
     del dropped
     np.testing.assert_array_equal(kept.reset(seed=0)[0]["pixels"], frame)
@@ -143,13 +143,13 @@ def test_an_environment_that_is_dropped_unclosed_harms_nobody():
 
 
 def reference_frames(seed: int, count: int) -> list[dict[str, np.ndarray]]:
-    return [gym.make(ENV_IDS[1]).reset(seed=seed + i)[0] for i in range(count)]
+    return [gym.make(MAZE_IDS[1]).reset(seed=seed + i)[0] for i in range(count)]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_gymnasium_vector_env_renders_right_in_every_worker(mode):
     expected = reference_frames(5, 3)  # this process has rendered before the workers start
-    envs = gym.make_vec(ENV_IDS[1], num_envs=3, vectorization_mode=mode)
+    envs = gym.make_vec(MAZE_IDS[1], num_envs=3, vectorization_mode=mode)
     try:
         observation, info = envs.reset(seed=5)
         for i, single in enumerate(expected):
@@ -172,7 +172,7 @@ def test_sb3_vec_env_renders_right_in_every_worker(start_method):
 
     expected = reference_frames(9, 2)
     envs = make_vec_env(
-        f"wm_agents:{ENV_IDS[1]}",  # a spawned worker has not imported the package
+        f"wm_agents:{MAZE_IDS[1]}",  # a spawned worker has not imported the package
         n_envs=2,
         seed=9,
         vec_env_cls=SubprocVecEnv if start_method else DummyVecEnv,

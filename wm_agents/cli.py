@@ -235,6 +235,30 @@ def evaluate(
 
 
 @app.command
+def study(
+    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]], out: Path | None = None,
+    quick: bool = False, task: str = "pointmaze-umaze",
+) -> None:  # fmt: skip
+    """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
+
+    Args:
+        name: latent-actions (synthetic worlds, tables and figures beside the paper's) or learned-latent-actions.
+        out: Where JSON, Markdown and figures are written; by default runs/<name>.
+        quick: A check that all works in a minute, not a result.
+        task: Whose world model the learned latent actions are built on.
+    """
+    from wm_agents.recipes import recipe
+    from wm_agents.studies import latent_actions, learned_latents
+
+    folder = out or Path("runs") / name
+    if name == "latent-actions":
+        latent_actions.run(folder, quick=quick)
+    else:
+        learned_latents.run(folder, recipe(task).task, quick=quick)
+    console.print(f"wrote {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command
 def quickstart(
     out: Path = Path("runs/quickstart"), task: str = "pointmaze-umaze", tasks: int = 50, seed: int = 0,
     fast: bool = False,
