@@ -46,7 +46,9 @@ def main() -> None:
     decision = milliseconds(lambda: amortised.predict(observation, state), 300)
     print(f"GC-IDM decision, observation encoded:        {decision:8.2f} ms")
     for precision in ("fp32", "bf16"):
-        search = wm_agents.load(f"{TASK}/cem-mpc", iterations=30, horizon=5, precision=precision)
+        search = wm_agents.load(
+            f"{TASK}/cem-mpc", samples=300, elites=30, iterations=30, horizon=5, objective="summed", precision=precision
+        )
         plan = milliseconds(lambda agent=search: agent.predict(observation), 10)
         ratio = f"{plan / decision:.0f} decisions"
         print(f"CEM plan, 300 samples x 30 iterations x 5 blocks, {precision}: {plan:6.1f} ms = {ratio}")

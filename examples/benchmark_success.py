@@ -35,7 +35,7 @@ def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Nam
     manifest = evaluation.make_manifest(
         recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=0, policy=recipe.policy
     )
-    options = {"precision": "bf16"} if agent == "cem-mpc" else {}  # faster where the CPU has it
+    options = {} if agent == "gc-idm" else {"precision": "bf16"}  # faster where the CPU has it
     player = wm_agents.load(arguments.runs / f"{task}-{seed}" / "agent.safetensors", agent=agent, **options)
     result = evaluation.evaluate(player, manifest, name=agent).to_dict()
     row = {"training_seed": seed, **{key: result[key] for key in KEPT}}

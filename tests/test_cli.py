@@ -134,11 +134,14 @@ def test_doctor_without_a_renderer_tells_the_cure(tmp_path: Path) -> None:
 
 def test_list(call: Any, data: Path) -> None:
     envs = call("list", "envs").out
-    for name in ("PointMaze-UMaze-v0", "PointMaze-Medium-v0", "PointMaze-Large-v0", "TwoRoom-v0"):
-        assert f"wm/{name}" in envs
+    for name in wm_agents.envs.ENV_IDS:
+        assert name in envs
+    assert "5 in [-1, 1]" in envs
+    for test in ("moderate: within", "strict: fingertip 1", "strict: 3 cm and 15"):
+        assert test in envs
     assert call("list", "datasets").out.split() == [SMALL]
-    assert call("list", "planners").out.split() == ["cem"]
-    assert call("list", "policies").out.split() == ["smooth-random", "uniform-random", "waypoint"]
+    assert "iCEM" in call("list", "planners").out
+    assert call("list", "policies").out.split() == list(datasets.POLICIES)
     assert call("list", "agents").out.split() == list_checkpoints()
     assert call("list", "nonsense").code == 2
 
@@ -156,6 +159,21 @@ def test_collect_records_once(call: Any, no_data: Path) -> None:
     assert call(*command, "--image-size", 32).code == 0
     assert_one_line_error(call(*command, "--image-size", 48), "already exists", "image_size 32 instead of 48")
     assert call(*command, "--image-size", 48, "--overwrite").code == 0
+
+
+def test_collect_takes_the_tasks_own_policy(call: Any, no_data: Path) -> None:
+    outcome = call("collect", "pusht", "--episodes", 1, "--steps", 5, "--image-size", 32)
+    assert outcome.code == 0, outcome.err
+    assert "wm/pusht/play-v0: 1 episodes, 6 frames" in outcome.out
+
+
+def test_a_task_whose_upstream_is_missing_says_what_to_install(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wm_agents.envs.cube_scene.find_spec", lambda name: None)
+    assert_one_line_error(call("collect", "cube-single", "--episodes", 1), "pip install 'ogbench>=1.2'")
+    envs = call("list", "envs").out
+    assert "wm/Cube-Single-v0" in envs
+    assert "ogbench" in envs
+    assert "wm/Reacher-v0" in envs
 
 
 def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:

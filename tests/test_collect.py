@@ -53,6 +53,8 @@ def test_names() -> None:
     assert task_name(ENV_ID) == "pointmaze-umaze"
     assert task_name("wm/TwoRoom-v0") == "tworoom"
     assert default_name("wm/PointMaze-Medium-v0", "smooth-random") == "wm/pointmaze-medium/smooth-random-v0"
+    assert default_name(ENV_ID) == NAME
+    assert default_name("wm/Cube-Single-v0") == "wm/cube-single/oracle-play-v0"
 
 
 def test_dataset_is_plain_minari_and_lossless(datasets_path: Path) -> None:
@@ -100,6 +102,25 @@ def test_result_does_not_depend_on_the_number_of_processes() -> None:
     assert one.provenance["sha256"] == two.provenance["sha256"]
     assert one.provenance["sha256"] != other.provenance["sha256"]
     assert one.name != two.name
+
+
+@pytest.mark.parametrize(
+    ("env_id", "policy"),
+    [("wm/PushT-v0", "play"), ("wm/Reacher-v0", "piecewise-random"), ("wm/Cube-Double-v0", "oracle-play")],
+)
+def test_every_task_is_collected_with_its_own_policy_by_two_processes(env_id: str, policy: str) -> None:
+    dataset = collect(env_id, workers=2, **{**SMALL, "episodes": 2, "steps": 8})
+    again = collect(env_id, name="test/again-v0", policy=policy, workers=1, **{**SMALL, "episodes": 2, "steps": 8})
+    assert dataset.name == f"wm/{task_name(env_id)}/{policy}-v0"
+    assert (dataset.env_id, dataset.provenance["policy"]) == (env_id, policy)
+    assert dataset.provenance["sha256"] == again.provenance["sha256"]
+    assert {"gym-pusht", "pymunk", "dm-control", "ogbench"} <= set(dataset.provenance["versions"])
+    with gym.make(env_id) as env:
+        assert dataset.actions.shape == (18, *env.action_space.shape)
+        assert dataset.state_names == env.unwrapped.state_names
+        for frame in (0, 8, 17):
+            drawn = env.unwrapped.render_state(dataset.states[frame], size=32)
+            assert np.array_equal(dataset.pixels[frame], drawn)
 
 
 def test_same_call_loads_and_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from wm_agents.planning.diffusion import boltzmann
 from wm_agents.training.denoiser import DenoiserTrainingConfig, train_denoiser
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-from landscapes import bowl, box, seeded, two_wells  # noqa: E402
+from landscapes import bowl, box, seeded, two_wells
 
 
 def prior_of(modes: torch.Tensor, width: float = 0.1):
@@ -145,7 +145,7 @@ def test_ddim_draws_from_the_prior():
 
 def test_a_prior_proposes_and_the_cost_chooses():
     modes = torch.stack([torch.full((2, 2), value) for value in (-1.5, 0.0, 1.5)])
-    planner = make("diffusion", horizon=2, samples=64, elites=5, denoise=prior_of(modes))
+    planner = make("diffusion", horizon=2, samples=64, elites=5, spread=1.0, denoise=prior_of(modes))
     plan = planner.plan(bowl(torch.full((1, 2, 2), 1.6)), **box(2), generator=seeded())
     torch.testing.assert_close(plan.actions[0], modes[2], rtol=0, atol=0.3)
     assert plan.elites.shape == (1, planner.carried, 2, 2)
@@ -157,7 +157,7 @@ def test_a_prior_proposes_and_the_cost_chooses():
 
 def test_the_pull_of_the_cost_moves_samples_within_the_prior():
     modes = torch.zeros(1, 2, 2)
-    planner = make("diffusion", horizon=2, samples=8, denoise=prior_of(modes, width=1.0))
+    planner = make("diffusion", horizon=2, samples=8, spread=1.0, denoise=prior_of(modes, width=1.0))
     cost = bowl(torch.full((1, 2, 2), 1.0))
     plain = planner.plan(cost, **box(2), generator=seeded())
     pulled = dataclasses.replace(planner, guidance=0.3).plan(cost, **box(2), generator=seeded())

@@ -241,7 +241,7 @@ def test_decision_records_are_counted_per_step_and_per_plan(manifest):
     class Planner(Chaser):
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             rows, plans = len(episode_start), int(episode_start.sum())
-            self.last_decision = DecisionRecord(2.0 * rows, 6.0 * plans, plans, 900 if plans else 0)
+            self.last_decision = DecisionRecord(2.0 * rows, 6.0 * plans, plans, 900 * plans)
             return super().predict(observation, state, episode_start, deterministic)
 
     content = evaluate(Planner(), manifest, num_envs=4, progress=False).to_dict()
@@ -320,6 +320,83 @@ def test_floors(manifest):
     zeros = evaluate(Zeros(), manifest, progress=False)
     np.testing.assert_array_equal(zeros.outcomes.moderate, found["noop"].moderate)
     np.testing.assert_array_equal(zeros.outcomes.strict, found["noop"].strict)
+
+
+# Tasks whose strict test does not include the moderate one
+
+
+def pusht_manifest(budget=8):
+    """PushT from rest: 0 strict only, 1 moderate only, 2 both, 3 neither, whatever the agent, which stays."""
+    start = np.array([100.0, 100.0, 256.0, 256.0, 0.0, 0, 0, 0, 0, 0])
+    goals = np.repeat(start[None], 4, axis=0)
+    goals[0, :2] = [400.0, 400.0]  # strict does not ask where the agent is
+    goals[1, 2] += 15.0  # the block is 15 px off
+    goals[3, 2:4] += 100.0
+    return Manifest("wm/PushT-v0", "", 5, budget, 0, np.repeat(start[None], 4, axis=0), goals, [])
+
+
+class Still:
+    """Does nothing, from states."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros((len(episode_start), 2), np.float32), None
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_both_tests_are_recorded_independently(num_envs):
+    manifest = pusht_manifest()
+    result = evaluate(Still(), manifest, num_envs=num_envs, progress=False)
+    np.testing.assert_array_equal(result.outcomes.moderate, [0, 1, 1, 0])
+    np.testing.assert_array_equal(
+        result.outcomes.strict, [2, 0, 2, 0]
+    )  # the third state in a row, the start's included
+    assert [len(path) - 1 for path in result.paths] == [8, 8, 2, 8]
+    np.testing.assert_array_equal(result.floors["noop"].moderate, result.outcomes.moderate)
+    np.testing.assert_array_equal(result.floors["noop"].strict, result.outcomes.strict)
+
+
+def test_pairs_that_any_test_counts_as_solved_are_no_tasks():
+    manifest = make_manifest("wm/PushT-v0", tasks=12, offset=10, budget=20, seed=0)
+    assert manifest.policy == "play"
+    env = gym.make("wm/PushT-v0", obs_type="state")
+    for solved in env.unwrapped.successes(manifest.starts, manifest.goals).values():
+        assert not solved.any()
+    # The episodes left out are those whose block stayed where it is or whose agent came back.
+    skipped = sorted(set(range(manifest.sources[-1, 0])) - set(manifest.sources[:, 0]))
+    assert skipped
+    steps = np.random.default_rng(episode_seed("evaluate", 0, 0).spawn(1)[0]).integers(
+        291, size=manifest.sources[-1, 0]
+    )
+    for episode in skipped[:3]:
+        at = int(steps[episode])
+        states, _ = rollout_states(env, "play", at + 10, episode_seed("evaluate", 0, episode))
+        assert any(solved for solved in env.unwrapped.successes(states[at], states[-1]).values())
+    env.close()
+
+
+@pytest.mark.parametrize("env_id", ["wm/PushT-v0", "wm/Reacher-v0", "wm/Cube-Single-v0"])
+def test_every_task_is_evaluated_and_filmed(env_id, tmp_path):
+    class Restless:
+        def __init__(self):
+            self.space = gym.make(env_id, obs_type="state").action_space
+            self.space.seed(0)
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            assert observation["pixels"].shape[1:] == (64, 64, 3)
+            return np.stack([self.space.sample() for _ in episode_start]), None
+
+    manifest = make_manifest(env_id, tasks=3, offset="random", budget=4)
+    result = evaluate(Restless(), manifest, num_envs=2, video=2, progress=False)
+    content = result.to_dict()
+    assert content["env_id"] == env_id
+    assert set(content["floors"]) == {"random", "noop"}
+    console = Console(file=io.StringIO(), width=140)
+    print_report([result], console)
+    assert content["task"] in console.file.getvalue()
+    write_video(tmp_path / "tasks.gif", result.recordings, fps=10)
+    assert iio.imread(tmp_path / "tasks.gif").shape[1:] == (268, 528, 3)
+    with gym.make(env_id) as env, pytest.raises(ValueError, match=r"maze_figure.*has none.*write_video"):
+        maze_figure(env, result.paths, manifest.starts, manifest.goals, result.outcomes.moderate > 0)
 
 
 # Reports

@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import wm_agents.envs
-from wm_agents.datasets import POLICIES, episode_seed, rollout_states
+from wm_agents.datasets import POLICIES, default_policy, episode_seed, rollout_states
 from wm_agents.datasets.episodes import rollout
+from wm_agents.envs import ENV_IDS, MAZE_IDS
+from wm_agents.envs.pointmaze import PointMaze
 
 ENV_ID = "wm/PointMaze-UMaze-v0"
+TASKS = {
+    "oracle-play": "wm/Cube-Double-v0",
+    "piecewise-random": "wm/Reacher-v0",
+    "play": "wm/PushT-v0",
+    "random-play": "wm/Cube-Single-v0",
+    "smooth-random": "wm/Reacher-v0",
+    "uniform-random": ENV_ID,
+    "waypoint": ENV_ID,
+}
+"""For every policy a task that it is for."""
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +35,13 @@ def env() -> Iterator[gym.Env]:
     env.close()
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
-def test_same_seed_same_episode(env: gym.Env, name: str) -> None:
+def test_every_policy_has_a_task() -> None:
+    assert list(TASKS) == list(POLICIES)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_same_seed_same_episode(name: str) -> None:
+    env = gym.make(TASKS[name], obs_type="state")
     first = rollout_states(env, name, 60, episode_seed("collect", 3, 5))
     again = rollout_states(env, name, 60, episode_seed("collect", 3, 5))
     other = rollout_states(env, name, 60, episode_seed("collect", 3, 6))
@@ -33,12 +49,13 @@ def test_same_seed_same_episode(env: gym.Env, name: str) -> None:
     assert not np.array_equal(first[1], other[1])
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
-def test_episode_has_the_promised_shapes_and_bounds(env: gym.Env, name: str) -> None:
+@pytest.mark.parametrize("name", TASKS)
+def test_episode_has_the_promised_shapes_and_bounds(name: str) -> None:
+    env = gym.make(TASKS[name], obs_type="state")
     states, actions = rollout_states(env, name, 50, episode_seed("evaluate", 0, 0))
-    assert states.shape == (51, 4)
+    assert states.shape == (51, *env.observation_space["observation"].shape)
     assert states.dtype == np.float64
-    assert actions.shape == (50, 2)
+    assert actions.shape == (50, *env.action_space.shape)
     assert actions.dtype == np.float32
     assert np.abs(actions).max() <= 1
     assert np.abs(actions).max() > 0
@@ -53,7 +70,7 @@ def test_episode_has_the_promised_shapes_and_bounds(env: gym.Env, name: str) -> 
 def test_random_policies_stay_inside_any_bounds(low: list[float], width: float, seed: int) -> None:
     bottom = np.asarray(low, dtype=np.float32)
     space = gym.spaces.Box(bottom, bottom + np.float32(width), dtype=np.float32)
-    for name in ("smooth-random", "uniform-random"):
+    for name in ("piecewise-random", "smooth-random", "uniform-random"):
         policy = POLICIES.get(name)(SimpleNamespace(action_space=space), np.random.default_rng(seed))
         for _ in range(20):
             assert space.contains(policy.act(np.zeros(4)))
@@ -132,11 +149,33 @@ def test_bad_seeds_and_names_say_what_exists() -> None:
         POLICIES.get("waypoints")
 
 
-def test_waypoint_needs_a_maze() -> None:
+@pytest.mark.parametrize("name", ["oracle-play", "play", "random-play", "waypoint"])
+def test_policies_that_need_something_of_a_task_say_so(name: str) -> None:
     task: Any = SimpleNamespace(action_space=gym.spaces.Box(-1, 1, (2,)))
     with pytest.raises(ValueError, match="smooth-random"):
-        POLICIES.get("waypoint")(task, np.random.default_rng(0))
+        POLICIES.get(name)(task, np.random.default_rng(0))
 
 
-def test_ids_are_registered() -> None:
-    assert ENV_ID in wm_agents.envs.ENV_IDS
+def test_default_policy_is_the_tasks_own() -> None:
+    found = {env_id: default_policy(env_id) for env_id in ENV_IDS}
+    assert found == {
+        **dict.fromkeys(MAZE_IDS, "waypoint"),
+        "wm/PushT-v0": "play",
+        "wm/Reacher-v0": "piecewise-random",
+        "wm/Cube-Single-v0": "oracle-play",
+        "wm/Cube-Double-v0": "oracle-play",
+    }
+    assert default_policy(f"wm_agents:{ENV_ID}") == "waypoint"
+    assert default_policy("CartPole-v1") == "smooth-random"
+    with pytest.raises(ValueError, match="Did you mean 'wm/PushT-v0'"):
+        default_policy("wm/Pusht-v0")
+
+
+def test_a_task_of_ones_own_inherits_or_names_its_policy() -> None:
+    class Mine(PointMaze):
+        exploration_policy = "uniform-random"
+
+    gym.register("test/Maze-v0", "wm_agents.envs.pointmaze:PointMaze", kwargs={"maze_map": "LARGE"})
+    gym.register("test/Mine-v0", Mine)
+    assert default_policy("test/Maze-v0") == "waypoint"
+    assert default_policy("test/Mine-v0") == "uniform-random"

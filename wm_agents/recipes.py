@@ -28,7 +28,7 @@ PLANNERS: dict[str, dict[str, Any]] = {
     "predictive-sampling": {**SEARCH, "samples": 50, "iterations": 20},
     "gradient": {**SEARCH, "restarts": 4, "steps": 100},
     "sgld": {**SEARCH, "chains": 2, "steps": 200},
-    "diffusion": {**SEARCH, "horizon": 8, "proposals": "diffusion", "samples": 16, "steps": 10},
+    "diffusion": {**SEARCH, "horizon": 8, "proposals": "diffusion", "samples": 16, "steps": 10, "spread": 0.5},
     "diffusion-guidance": {**SEARCH, "samples": 20, "steps": 20},
 }
 """The shipped planners of the mazes: about the compute of 1,000 candidate sequences a plan for each, where a gradient

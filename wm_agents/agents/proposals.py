@@ -71,7 +71,7 @@ def diffusion_proposals(
     world_model: WorldModel, denoiser: Denoiser, samples: int, steps: int, z: torch.Tensor, past: torch.Tensor,
     goal: torch.Tensor, horizon: int, generator: torch.Generator,
 ) -> tuple[torch.Tensor, int]:  # fmt: skip
-    """Sample the denoiser by DDIM.
+    """Sample the denoiser by DDIM, from half the usual noise: likely sequences rather than varied ones.
 
     Args:
         world_model: Knows the bounds; it is not asked.
@@ -85,7 +85,7 @@ def diffusion_proposals(
         generator: The same.
     """
     config = denoiser.config
-    noise = torch.randn(samples, config.horizon, config.block_size, generator=generator, device=z.device)
+    noise = 0.5 * torch.randn(samples, config.horizon, config.block_size, generator=generator, device=z.device)
     sampled = ddim(prior(world_model, denoiser, z, goal), noise.expand(len(z), -1, -1, -1), steps)
     sampled = sampled.clamp(*world_model.block_bounds())[:, :, :horizon]
     missing = horizon - sampled.shape[2]

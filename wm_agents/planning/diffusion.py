@@ -27,7 +27,7 @@ class Diffusion:
     samples in 50 steps bring that below 0.01. Proposals take the places of the first samples of the first step; every
     step scores its mean too, and so does the end.
 
-    **With a prior**, deterministic DDIM from standard normal noise (arXiv 2010.02502), optionally pulled by the cost's
+    **With a prior**, deterministic DDIM (arXiv 2010.02502) from scaled normal noise, optionally pulled by the cost's
     gradient at each clean estimate (in the manner of Diffuser, arXiv 2205.09991), and the best of the samples and
     proposals by the cost. The world model is then asked once for each sample, and once more for each sample and step
     with ``guidance``.
@@ -56,7 +56,7 @@ class Diffusion:
     temperature: float = 0.2
     denoise: Denoise | None = None
     guidance: float = 0.0
-    spread: float = 1.0
+    spread: float = 0.5
 
     def __post_init__(self) -> None:
         counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "steps", "elites")}

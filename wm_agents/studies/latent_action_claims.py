@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Results:
             for cell in content["cells"]
         }
         self._geometry = {(row["geometry"], row["dim"]): row for row in content["geometry"]}
+        self._baselines = {(row["geometry"], row["dim"], row["coupling"]): row for row in content["baselines"]}
         self._robustness = {(row["planner"], row["coupling"]): row["goal_distance"] for row in content["robustness"]}
         self.planners = list(dict.fromkeys(cell["planner"] for cell in content["cells"]))
         self.geometries = list(dict.fromkeys(row["geometry"] for row in content["geometry"]))
@@ -58,6 +60,12 @@ class Results:
     def of_geometry(self, geometry: str, dim: int, metric: str) -> np.ndarray:
         """A metric of a geometry by seed, ``[seeds]``."""
         return np.asarray(self._geometry[geometry, dim][metric])
+
+    def baseline(self, metric: str, geometry: str | None, coupling: str, dim: int = 8) -> np.ndarray:
+        """Metric "idle" or "unreachable" by seed, ``[seeds]``; the mean over geometries where ``geometry`` is None."""
+        executed = "free" if coupling in ("free", "penalty") else "support"
+        names = self.geometries if geometry is None else [geometry]
+        return np.mean([self._baselines[name, dim, executed][metric] for name in names], axis=0)
 
     def robustness(self, planner: str, coupling: str) -> np.ndarray:
         """Goal distances ``[problems, seeds]`` of the same problems, searched with the noise of each seed."""
@@ -263,7 +271,7 @@ def judge(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def correlations(content: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Rank correlations of our means with the paper's numbers, by table and coupling.
+    """Rank correlations of our means with the paper's numbers, by table, coupling and start.
 
     Table 1 as a whole (15 cells), its planners averaged over geometries (5), the mean over geometries of the planners'
     order within one (5 each), and the smoothness of table 4 (5).
@@ -271,15 +279,14 @@ def correlations(content: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     results = Results(content)
     found: dict[str, dict[str, float]] = {name: {} for name in ("cells", "planners", "within", "smoothness")}
     paper = np.array([TABLE_1[name] for name in results.planners])
-    for coupling in results.couplings:
-        ours = np.array([
-            [results.values(name, geometry, coupling).mean() for geometry in results.geometries]
-            for name in results.planners
-        ])  # fmt: skip
-        smooth = [results.values(name, "vae", coupling, metric="smoothness").mean() for name in results.planners]
-        found["cells"][coupling] = rank_correlation(paper.ravel(), ours.ravel())
-        found["planners"][coupling] = rank_correlation(paper.mean(1), ours.mean(1))
+    for start, coupling in product(("centre", "drawn"), results.couplings):
+        values = partial(results.values, coupling=coupling, start=start)
+        ours = np.array([[values(name, one).mean() for one in results.geometries] for name in results.planners])
+        smooth = [values(name, "vae", metric="smoothness").mean() for name in results.planners]
+        key = f"{coupling}, {start}"
+        found["cells"][key] = rank_correlation(paper.ravel(), ours.ravel())
+        found["planners"][key] = rank_correlation(paper.mean(1), ours.mean(1))
         within = [rank_correlation(one, two) for one, two in zip(paper.T, ours.T, strict=True)]
-        found["within"][coupling] = float(np.mean(within))
-        found["smoothness"][coupling] = rank_correlation([TABLE_4[name][0] for name in results.planners], smooth)
+        found["within"][key] = float(np.mean(within))
+        found["smoothness"][key] = rank_correlation([TABLE_4[name][0] for name in results.planners], smooth)
     return found

@@ -17,7 +17,8 @@ NAMES = {"cem": "CEM", "mppi": "MPPI", "gradient": "Gradient", "sgld": "SGLD", "
 GEOMETRY_NAMES = {"vae": "VAE", "sparse": "sparse EBM", "vq": "VQ-VAE"}
 COLOURS = {"cem": "#2c6fbb", "mppi": "#e08e0b", "gradient": "#2e8b57", "sgld": "#c0392b", "diffusion": "#7d5ba6"}
 GEOMETRY_COLOURS = {"vae": "#2c6fbb", "sparse": "#e08e0b", "vq": "#2e8b57"}
-SHOWN = ("free", "support", "penalty")
+SHOWN = ("free", "support")
+VIEWS = (("free", "centre"), ("support", "centre"), ("free", "drawn"))
 PAPER = {"color": "black", "linestyle": "none", "marker": "x", "markersize": 6, "zorder": 5}
 
 
@@ -54,19 +55,19 @@ def _geometry(results: Results, metric: str, label: str, reported: Mapping[str, 
 
 
 def _geometries(results: Results) -> Figure:
-    """Goal distance at d = h = 8, one panel a coupling, the paper's values as crosses."""
+    """Goal distance at d = h = 8, one panel a coupling and start, the paper's values as crosses."""
     figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(SHOWN), sharey=True)
+    panels = figure.subplots(1, len(VIEWS), sharey=True)
     width = 0.8 / len(results.planners)
-    for axes, coupling in zip(panels, SHOWN, strict=True):
+    for axes, (coupling, start) in zip(panels, VIEWS, strict=True):
         for row, name in enumerate(results.planners):
             at = np.arange(len(results.geometries)) + (row - (len(results.planners) - 1) / 2) * width
-            bands = [mean_interval(results.values(name, geometry, coupling)) for geometry in results.geometries]
-            means, halves = zip(*bands, strict=True)
+            values = [results.values(name, geometry, coupling, start=start) for geometry in results.geometries]
+            means, halves = zip(*map(mean_interval, values), strict=True)
             axes.bar(at, means, width * 0.92, yerr=halves, color=COLOURS[name], label=NAMES[name], ecolor="#555555")
             axes.plot(at, paper.TABLE_1[name], **PAPER, label="paper" if row == 0 else None)
         names = [GEOMETRY_NAMES[geometry] for geometry in results.geometries]
-        axes.set(title=coupling, xticks=range(len(names)), xticklabels=names)
+        axes.set(title=_title(coupling, start), xticks=range(len(names)), xticklabels=names)
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel("goal distance, d = h = 8")
     _shared_legend(figure, panels[0])
@@ -90,13 +91,19 @@ def _horizon(results: Results, name: str, coupling: str) -> tuple[list[int], lis
 
 def _lines(results: Results, label: str, curve: Curve, note: str) -> Figure:
     """Goal distance against something, one panel a coupling."""
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.8), layout="constrained")
     panels = figure.subplots(1, len(SHOWN), sharey=True)
     for axes, coupling in zip(panels, SHOWN, strict=True):
         for name in results.planners:
             at, values, reported = curve(results, name, coupling)
             _band(axes, at, [mean_interval(one) for one in values], COLOURS[name], NAMES[name])
             axes.plot(list(reported), list(reported.values()), **(PAPER | {"color": COLOURS[name]}))
+        for metric, style, meaning in (("idle", "--", "doing nothing"), ("unreachable", ":", "out of reach")):
+            if curve is _dimension:
+                levels = [results.baseline(metric, None, coupling, dim).mean() for dim in at]
+            else:  # at h = 8; it hardly changes with the horizon
+                levels = [results.baseline(metric, "vae", coupling).mean()] * len(at)
+            axes.plot(at, levels, color="#555555", linestyle=style, linewidth=1, label=meaning)
         axes.set(title=coupling, xlabel=label)
         _doubling(axes, at)
     panels[0].plot([], [], **PAPER, label="paper")
@@ -107,7 +114,7 @@ def _lines(results: Results, label: str, curve: Curve, note: str) -> Figure:
 
 def _robustness(results: Results) -> Figure:
     """How far runs of the same search end from their mean, over seeds and problems."""
-    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SHOWN), sharey=True)
     for axes, coupling in zip(panels, SHOWN, strict=True):
         deviations = []
@@ -128,16 +135,16 @@ def _robustness(results: Results) -> Figure:
 def _trade_off(results: Results) -> Figure:
     """Smoothness against goal distance."""
     figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(SHOWN), sharex=True, sharey=True)
-    for axes, coupling in zip(panels, SHOWN, strict=True):
+    panels = figure.subplots(1, len(VIEWS), sharex=True, sharey=True)
+    for axes, (coupling, start) in zip(panels, VIEWS, strict=True):
         for name in results.planners:
             (x, dx), (y, dy) = (
-                mean_interval(results.values(name, "vae", coupling, metric=metric))
+                mean_interval(results.values(name, "vae", coupling, start=start, metric=metric))
                 for metric in ("smoothness", "goal_distance")
             )
             axes.errorbar(x, y, dy, dx, marker="o", color=COLOURS[name], linestyle="none", label=NAMES[name])
             axes.plot(paper.TABLE_4[name][0], paper.TABLE_1[name][0], **(PAPER | {"color": COLOURS[name]}))
-        axes.set(title=coupling, xlabel="smoothness (mean step; less is smoother)")
+        axes.set(title=_title(coupling, start), xlabel="smoothness (mean step; less is smoother)")
         axes.grid(alpha=0.3)
     panels[0].plot([], [], **PAPER, label="paper")
     panels[0].set_ylabel("goal distance, VAE, d = h = 8")
@@ -177,5 +184,16 @@ def _doubling(axes: Axes, at: list[int]) -> None:
     axes.grid(alpha=0.3)
 
 
+def _title(coupling: str, start: str) -> str:
+    return coupling if start == "centre" else f"{coupling}, start drawn"
+
+
 def _shared_legend(figure: Figure, axes: Axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=8,
+        columnspacing=1.2,
+        fontsize=8.5,
+        frameon=False,
+    )

@@ -37,7 +37,7 @@ def as_markdown(content: Mapping[str, Any]) -> str:
         f"{quick}{len(settings['seeds'])} seeds x {settings['problems']} problems a setting; means, 95% t intervals "
         f"over seeds. {settings['seconds']} s, of them {settings['processor_seconds']} s of processor time.",
         "## Claims", _claims(content["claims"], results.couplings),
-        "## Rank correlation with the paper", _correlations(content["correlations"], results.couplings),
+        "## Rank correlation with the paper", _correlations(content["correlations"]),
         "## Table 1: goal distance, d = h = 8", _table_1(results),
         "## Table 2: goal distance by dimension, least and most of the geometries' means, h = 8", _table_2(results),
         "## Table 3: goal distance by horizon, VAE, d = 8", _table_3(results),
@@ -65,15 +65,15 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     return f"{name} ({verdict['holds']}/{verdict['of']})"
 
 
-def _correlations(found: Mapping[str, Mapping[str, float]], couplings: Sequence[str]) -> str:
+def _correlations(found: Mapping[str, Mapping[str, float]]) -> str:
     labels = {
         "cells": "table 1, all 15 cells",
         "planners": "table 1, five planners, geometries averaged",
         "within": "table 1, five planners within a geometry, mean of three",
         "smoothness": "table 4, smoothness, five planners",
     }
-    rows = [[label, *(f"{found[key][coupling]:+.2f}" for coupling in couplings)] for key, label in labels.items()]
-    return _table(["Spearman", *couplings], rows)
+    rows = [[label, *(f"{value:+.2f}" for value in found[key].values())] for key, label in labels.items()]
+    return _table(["Spearman", *found["cells"]], rows)
 
 
 def _table_1(results: Results) -> str:
@@ -82,6 +82,10 @@ def _table_1(results: Results) -> str:
          *(_mean(results.values(name, geometry, coupling)) for coupling in results.couplings)]
         for column, geometry in enumerate(results.geometries) for name in results.planners
     ]  # fmt: skip
+    for label, metric in (("doing nothing", "idle"), ("out of reach", "unreachable")):
+        for geometry in results.geometries:
+            cells = [_mean(results.baseline(metric, geometry, coupling)) for coupling in results.couplings]
+            rows.append([GEOMETRY_NAMES[geometry], label, "", *cells])
     return _table(["geometry", "planner", "paper", *results.couplings], rows)
 
 

@@ -112,6 +112,7 @@ def run(
     results: dict[str, Any] = {
         "settings": {**asdict(grid), "quick": quick, "threads": torch.get_num_threads()},
         "geometry": run_geometries(grid),
+        "baselines": run_baselines(grid),
         "cells": [asdict(cell) for cell in run_planners(grid, progress)],
         "robustness": run_robustness(grid),
     }
@@ -240,6 +241,24 @@ def run_geometries(grid: Grid) -> list[dict[str, Any]]:
             samples = drawn.sample(grid.geometry_samples, torch.Generator().manual_seed(seed))
             row["amenability"].append(worlds.amenability(samples).mean().item())
             row["effective_dimension"].append(worlds.effective_dimension(samples).mean().item())
+        found.append(row)
+    return found
+
+
+def run_baselines(grid: Grid) -> list[dict[str, Any]]:
+    """Goal distance at h = 8 of doing nothing (the centre of the geometry), and the part that no plan can remove.
+
+    A goal's coordinates beyond 1 lie outside the tanh's range. One entry a seed.
+    """
+    found = []
+    for geometry, dim, coupling in product(GEOMETRIES, grid.dims, ("free", "support")):
+        row: dict[str, Any] = {"geometry": geometry, "dim": dim, "coupling": coupling, "idle": [], "unreachable": []}
+        for seed in grid.seeds:
+            problems = Problems.draw(grid.problems, dim, seed)
+            idle = measure(problems, torch.zeros(grid.problems, 8, dim), geometry, coupling)["goal_distance"]
+            beyond = (problems.goal - problems.goal.clamp(-1, 1)).norm(dim=-1)
+            row["idle"].append(idle.mean().item())
+            row["unreachable"].append(beyond.mean().item())
         found.append(row)
     return found
 

@@ -40,7 +40,6 @@ class DenoiserTrainingConfig(HeadTrainingConfig):
     steps: int = 4000
     hidden_fraction: float = 0.1
     discount: float = 0.99
-    tail: str = "masked"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,11 +98,7 @@ def train_denoiser(
             before = np.maximum(pairs.frame - lag, first)
             index = pairs.frame[:, None] + span
             clean = normalized[torch.from_numpy(np.minimum(index, last[:, None]))]
-            end = pairs.goal[:, None] if training.tail == "masked" else last[:, None]
-            counts = index < end
-            if training.tail == "zero":
-                clean = torch.where(torch.from_numpy(index < pairs.goal[:, None])[..., None], clean, 0.0)
-                counts = index < index + 1
+            counts = index < pairs.goal[:, None]  # what comes after the goal does not count
             weights = counts * (training.discount ** pairs.steps.astype(np.float64))[:, None]
             weights /= weights.sum()
 

@@ -1,0 +1,256 @@
+"""Every planner on the same world model and the same tasks, in one run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from wm_agents import evaluation, planning
+from wm_agents.agents.loading import load, shipped
+from wm_agents.agents.mpc import MPC
+from wm_agents.bench.rates import batch_ratio, in_turns, plan_rate, spread
+from wm_agents.bench.report import bench_figure, print_bench
+from wm_agents.bench.scaling import scaling
+from wm_agents.checkpoint import versions
+from wm_agents.evaluation import Manifest
+from wm_agents.evaluation.tasks import Offset, atomic_path
+from wm_agents.recipes import RECIPES
+from wm_agents.registry import did_you_mean
+
+FILE, FIGURE = "planners.json", "planners.png"
+SCALED = ("cem", "icem", "mppi")
+PAIRS = 16
+"""Start and goal pairs that the scaling curves are measured on."""
+
+Content = dict[str, Any]
+
+
+def bench_planners(
+    agent: str | Path,
+    *,
+    out: str | Path,
+    tasks: int = 100,
+    offset: Offset = 100,
+    budget: int | None = None,
+    planners: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    envs: Sequence[int] = (1, 4, 16, 64),
+    samples: Sequence[int] = (30, 100, 300, 1000),
+    horizons: Sequence[int] = (2, 5, 10, 16),
+    num_envs: int = 16,
+    rounds: int = 5,
+    seed: int = 0,
+    quick: bool = False,
+    device: str = "auto",
+    console: Console | None = None,
+) -> Content:
+    """Run every planner on one world model; write ``planners.json`` and ``planners.png``.
+
+    Four parts, each written when it is done, so that an interrupted run goes on where it stopped:
+
+    - ``success``: each planner tries the same held-out tasks;
+    - ``timing``: milliseconds of a plan, for an environment, when 1, 4, ... are planned for in one call. Planners take
+      turns, and each plan follows an earlier one, as it does in an episode;
+    - ``scaling``: cost reached and time, over samples and over the horizon, for CEM, iCEM and MPPI, on a fixed batch
+      of starts and goals and with the shipped options otherwise;
+    - ``rates``: :func:`wm_agents.bench.plan_rate` and :func:`wm_agents.bench.batch_ratio`.
+
+    Args:
+        agent: A shipped task ("pointmaze-umaze"), or the path of a checkpoint.
+        out: Directory of the results.
+        tasks: Held-out tasks for each planner.
+        offset: Environment steps from start to goal, or "random".
+        budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
+        planners: Names; all of :data:`wm_agents.planning.PLANNERS` by default.
+        options: Options for all the agents, over the stored ones, for example ``{"objective": "summed"}``.
+        envs: Environments that share a call, for ``timing``.
+        samples: For ``scaling``.
+        horizons: For ``scaling``, in blocks.
+        num_envs: Environments that share a call while tasks are tried.
+        rounds: Repetitions of each timing.
+        seed: Of the task set.
+        quick: Few tasks, small searches and one round: shows that all parts work, its numbers mean nothing.
+        device: "auto", "cpu" or "cuda".
+        console: Shows progress and prints the table; None is silent.
+
+    Returns:
+        What the JSON file holds.
+
+    Raises:
+        ValueError: An unknown agent, planner or option, a number out of range, or ``out`` holds a benchmark with
+            other settings.
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    names = sorted(planning.PLANNERS) if planners is None else list(dict.fromkeys(planners))
+    for name in names:
+        planning.PLANNERS.get(name)
+    if quick:
+        tasks, envs, samples, horizons, rounds = min(tasks, 2), envs[:2], samples[:2], horizons[:2], 1
+    for name, values in (("envs", envs), ("samples", samples), ("horizons", horizons), ("rounds", [rounds])):
+        if min(values, default=0) < 1:
+            raise ValueError(f"{name} must be one number or more, each at least 1, not {list(values)}.")
+    agents = {name: _agent(agent, name, options or {}, device) for name in names}
+    env_id = next(iter(agents.values())).env_id
+    manifest = _manifest(env_id, tasks, offset, budget, seed)
+    settings: Content = {
+        "agent": str(agent), "checkpoint_sha256": _digest(agent), "env_id": env_id, "tasks": tasks, "offset": offset,
+        "budget": manifest.budget, "manifest_sha256": manifest.sha256, "planners": names,
+        "options": {name: player.options() for name, player in agents.items()}, "envs": list(envs),
+        "samples": list(samples), "horizons": list(horizons), "num_envs": num_envs, "rounds": rounds, "quick": quick,
+    }  # fmt: skip
+    target = Path(out) / FILE
+    content = _begin(target, settings)
+    parts: dict[tuple[str, str | None], Callable[[], Content]] = {
+        ("success", name): functools.partial(_success, player, name, manifest, num_envs, seed)
+        for name, player in agents.items()
+    }
+    parts["timing", None] = functools.partial(_timing, agents, manifest, envs, rounds)
+    parts["scaling", None] = functools.partial(_scaling, agents, manifest, samples, horizons, rounds)
+    parts["rates", None] = functools.partial(_rates, next(iter(agents.values())).device, rounds, quick)
+    with Progress(console=console, disable=console is None, transient=True) as bar:
+        shown = bar.add_task("bench", total=len(parts))
+        for (part, name), measure in parts.items():
+            bar.update(shown, description=f"{part} {name or ''}")
+            place = content if name is None else content.setdefault(part, {})
+            key = name or part
+            if key not in place:
+                place[key] = measure()
+                _write(content, target)
+            bar.advance(shown)
+    evaluation.save_figure(bench_figure(content), Path(out) / FIGURE)
+    if console is not None:
+        print_bench(content, console)
+    return content
+
+
+def _agent(agent: str | Path, planner: str, options: Mapping[str, Any], device: str) -> MPC:
+    if Path(agent).is_file() or Path(f"{agent}.safetensors").is_file():
+        return load(agent, agent=planner, device=device, **options)  # type: ignore[return-value]
+    if str(agent) not in shipped():
+        raise ValueError(did_you_mean("task", str(agent), shipped()) + " Or give the path of a checkpoint.")
+    return load(f"{agent}/{planner}", device=device, **options)  # type: ignore[return-value]
+
+
+def _digest(agent: str | Path) -> str:
+    known = shipped()
+    if str(agent) in known:
+        return known[str(agent)]
+    path = Path(agent) if Path(agent).is_file() else Path(f"{agent}.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _manifest(env_id: str, tasks: int, offset: Offset, budget: int | None, seed: int) -> Manifest:
+    evaluation.check_env_id(env_id)
+    if budget is None:
+        budget = (gym.spec(env_id).max_episode_steps or 300) if offset == "random" else 2 * offset
+    policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
+    return evaluation.make_manifest(
+        env_id, tasks=tasks, offset=offset, budget=budget, seed=seed, policy=policies.get(env_id, "waypoint")
+    )
+
+
+def _begin(target: Path, settings: Content) -> Content:
+    """Return what an earlier run with the same settings left, or a blank."""
+    settings = json.loads(json.dumps(settings))
+    if not target.exists():
+        return {"settings": settings, "threads": torch.get_num_threads(), "versions": versions()}
+    content = json.loads(target.read_text(encoding="utf-8"))
+    if content.get("settings") != settings:
+        raise ValueError(f"{target} holds a benchmark with other settings: give another out, or remove the file.")
+    return content
+
+
+def _write(content: Content, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+class _Recorder:
+    """An agent that measures how much its actions change from step to step.
+
+    The previous actions travel in the state, whose rows the evaluator keeps in step with the environments.
+    """
+
+    def __init__(self, agent: MPC) -> None:
+        self.agent = agent
+        self.changes: list[np.ndarray] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        inner, previous = (None, None) if state is None else (state[:-1], state[-1])
+        actions, inner = self.agent.predict(observation, inner, episode_start, deterministic)
+        if previous is not None:
+            self.changes.append(np.abs(actions - previous)[~episode_start].ravel())
+        return actions, (*inner, actions)
+
+
+def _success(agent: MPC, name: str, manifest: Manifest, num_envs: int, seed: int) -> Content:
+    recorder = _Recorder(agent)
+    result = evaluation.evaluate(recorder, manifest, num_envs=num_envs, seed=seed, progress=False, name=name).to_dict()
+    kept = ("success_rate", "ci95", "floors", "steps_to_success", "strict", "ms_per_plan", "evaluations_per_plan",
+            "plans", "outcomes")  # fmt: skip
+    return {**{key: result[key] for key in kept}, "action_change": float(np.concatenate(recorder.changes).mean())}
+
+
+def _timing(agents: Mapping[str, MPC], manifest: Manifest, envs: Sequence[int], rounds: int) -> Content:
+    """Milliseconds for each environment by planner and environments in the call."""
+    observations = _observations(next(iter(agents.values())), manifest, max(envs))
+    calls: dict[tuple[str, int], Callable[[], float]] = {}
+    for name, agent in agents.items():
+        for count in envs:
+            batch = {key: images[:count] for key, images in observations.items()}
+            state = None
+            for _ in range(agent.receding_horizon * agent.world_model.config.action_block):
+                _, state = agent.predict(batch, state)
+            calls[name, count] = functools.partial(_plan_ms, agent, batch, state)
+    times = in_turns(calls, rounds)
+    return {name: {str(count): spread(times[name, count]) for count in envs} for name in agents}
+
+
+def _plan_ms(agent: MPC, batch: Mapping[str, np.ndarray], state: Any) -> float:
+    agent.predict(dict(batch), state)
+    record = agent.last_decision
+    assert record is not None
+    return record.plan_ms / record.plans
+
+
+def _observations(agent: MPC, manifest: Manifest, count: int) -> dict[str, np.ndarray]:
+    """Images of the first ``count`` tasks' starts and goals, around again where there are fewer."""
+    env = gym.make(manifest.env_id, obs_type="pixels", image_size=agent.world_model.config.image_size)
+    found = []
+    for task in range(min(count, len(manifest))):
+        options = {"state": manifest.starts[task].copy(), "goal_state": manifest.goals[task].copy()}
+        found.append(env.reset(seed=task, options=options)[0])
+    env.close()
+    rows = np.arange(count) % len(found)
+    return {key: np.stack([observation[key] for observation in found])[rows] for key in found[0]}
+
+
+def _scaling(
+    agents: Mapping[str, MPC], manifest: Manifest, samples: Sequence[int], horizons: Sequence[int], rounds: int
+) -> Content:
+    images = _observations(next(iter(agents.values())), manifest, PAIRS)
+    policies: dict[str, Any] = {name: agents[name].policy for name in SCALED if name in agents}
+    return scaling(policies, images, samples, horizons, rounds)
+
+
+def _rates(device: torch.device, rounds: int, quick: bool) -> Content:
+    iterations = 2 if quick else 30
+    return {
+        "plan": plan_rate(samples=300, iterations=iterations, rounds=min(rounds, 3), device=device),
+        "batch": batch_ratio(iterations=min(iterations, 10), rounds=rounds, device=device),
+    }
