@@ -360,7 +360,8 @@ def test_the_same_seed_trains_the_same_network_and_a_run_resumes(monkeypatch, tm
     latents = torch.from_numpy(dataset.states).float()
     monkeypatch.setattr("wm_agents.training.denoiser.encode_frames", lambda *args, **options: latents)
     options = {"progress": False}
-    shape, training = DenoiserConfig(horizon=2, width=16), DenoiserTrainingConfig(steps=6, batch_size=8, evaluate_every=3)
+    shape = DenoiserConfig(horizon=2, width=16)
+    training = DenoiserTrainingConfig(steps=6, batch_size=8, evaluate_every=3)
     whole, _ = train_denoiser(world_model, dataset, shape, training, **options)
     train_denoiser(
         world_model, dataset, shape, training, run_dir=tmp_path, on_step=lambda network, step: step < 3, **options

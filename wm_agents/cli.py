@@ -31,7 +31,9 @@ def doctor() -> None:
 
 
 @app.command(name="list")
-def list_names(what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]]) -> None:
+def list_names(
+    what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
+) -> None:
     """List what exists.
 
     Args:
@@ -232,6 +234,27 @@ def evaluate(
         result.save(json)
     if video is not None:
         evaluation.write_video(video, result.recordings)
+
+
+@app.command
+def bench(
+    what: tyro.conf.Positional[Literal["planners"]], agent: str = "pointmaze-umaze", out: Path = Path("runs/bench"),
+    tasks: int = 100, quick: bool = False, device: str = "auto",
+) -> None:  # fmt: skip
+    """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
+
+    Args:
+        what: What to measure.
+        agent: A task with a shipped checkpoint, or the path of your own.
+        out: Where planners.json and planners.png are written; run again to go on after an interruption.
+        tasks: Held-out tasks for each planner, 100 steps from start to goal.
+        quick: A check that all works in a minute or two, not a result.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents.bench import bench_planners
+
+    bench_planners(agent, out=out, tasks=tasks, quick=quick, device=device, console=console)
+    console.print(f"wrote {out}/{what}.json and {out}/{what}.png", highlight=False, soft_wrap=True)
 
 
 @app.command
