@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
 from wm_agents.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
-from wm_agents.models import WorldModel
+from wm_agents.models import Denoiser, InverseDynamics, TemporalDistance, WorldModel
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
@@ -49,6 +49,10 @@ class WorldModelAgent(BaseAlgorithm):
 
     name: ClassVar[str]
     policy: WorldModelPolicy
+    # Every head of a checkpoint travels with every agent and is saved with it, used or not.
+    inverse_dynamics: InverseDynamics | None = None
+    temporal_distance: TemporalDistance | None = None
+    denoiser: Denoiser | None = None
 
     def __init__(
         self, world_model: WorldModel, env: Any, seed: int | None, device: torch.device | str, verbose: int,
@@ -63,9 +67,6 @@ class WorldModelAgent(BaseAlgorithm):
         self.provenance: dict[str, Any] = {}
         self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
-        for head in HEADS:  # kept when saving, whether this agent uses them or not
-            if not hasattr(self, head):
-                setattr(self, head, None)
         super().__init__(
             policy=WorldModelPolicy, env=env, learning_rate=0.0, seed=seed, device=device, verbose=verbose,
             tensorboard_log=tensorboard_log, support_multi_env=True,

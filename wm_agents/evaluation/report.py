@@ -197,7 +197,7 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     table = Table(
         title=f"{task_name(manifest.env_id)}: {len(manifest)} tasks, {offset}, budget {manifest.budget}",
         caption=(
-            "success [95% Wilson interval] and steps to it (median): moderate radius; ms: median; "
+            "success [95% Wilson interval] and steps to it (median): moderate test; ms: median; "
             f"evals: a plan's world-model evaluations; tasks {manifest.sha256[:12]}"
         ),
     )

@@ -44,7 +44,7 @@ class MLPPredictor(nn.Module):
     """
 
     rows: ClassVar[int] = 600
-    """Sequences that a CPU imagines best at a time: 600 x 256 hidden units, 0.6 MB, stay in a core's cache."""
+    """Sequences that a CPU core imagines best at a time: 600 x 256 hidden units, 0.6 MB, stay in its cache."""
 
     def __init__(self, latent: int, block: int, history: int, width: int = 256, depth: int = 2, dropout: float = 0.0):
         super().__init__()
@@ -97,7 +97,7 @@ class TransformerPredictor(nn.Module):
     """
 
     rows: ClassVar[int] = 600
-    """Sequences that a CPU imagines best at a time: fewer read the weights more often, more leave the cache."""
+    """Sequences that a CPU core imagines best at a time: fewer read the weights more often, more leave its cache."""
 
     def __init__(
         self, latent: int, block: int, history: int, width: int = 192, depth: int = 6, heads: int = 16,

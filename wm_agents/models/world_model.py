@@ -163,8 +163,9 @@ class WorldModel(nn.Module):
         latents = z.unsqueeze(1).expand(-1, samples, -1, -1).flatten(0, 1)
         blocks = torch.cat([past.unsqueeze(1).expand(-1, samples, -1, -1), actions], dim=2).flatten(0, 1)
         predictor: Any = self.predictor
-        # A CPU is faster on rows that fit its caches. In training, BatchNorm must see all of them.
-        rows = predictor.rows if actions.device.type == "cpu" and not predictor.training else max(1, len(latents))
+        # CPU cores are faster on rows that fit their caches. In training, BatchNorm must see all of them.
+        cached = actions.device.type == "cpu" and not predictor.training
+        rows = predictor.rows * torch.get_num_threads() if cached else max(1, len(latents))
         parts = zip(latents.split(rows), blocks.split(rows), strict=True)
         return torch.cat([predictor.imagine(*part) for part in parts]).float().unflatten(0, actions.shape[:2])
 

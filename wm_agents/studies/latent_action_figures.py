@@ -19,7 +19,7 @@ COLOURS = {"cem": "#2c6fbb", "mppi": "#e08e0b", "gradient": "#2e8b57", "sgld": "
 GEOMETRY_COLOURS = {"vae": "#2c6fbb", "sparse": "#e08e0b", "vq": "#2e8b57"}
 SHOWN = ("free", "support")
 VIEWS = (("free", "centre"), ("support", "centre"), ("free", "drawn"))
-PAPER = {"color": "black", "linestyle": "none", "marker": "x", "markersize": 6, "zorder": 5}
+PAPER: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "x", "markersize": 6, "zorder": 5}
 
 
 def draw(content: Mapping[str, Any]) -> dict[str, Figure]:
