@@ -68,7 +68,7 @@ def evaluate(label: str, agent: str, options: dict, seed: int, arguments: argpar
     player = wm_agents.load(
         arguments.runs / f"{arguments.task}-{seed}" / "agent.safetensors", agent=agent, **options, **extra
     )
-    result = evaluation.evaluate(player, manifest, name=label, progress=False).to_dict()
+    result = evaluation.evaluate(player, manifest, name=label, num_envs=arguments.envs, progress=False).to_dict()
     row = {"label": label, "agent": agent, "options": {**options, **extra}, "training_seed": seed,
            **{key: result[key] for key in KEPT}}  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--task-seed", type=int, default=0, help="of the task set; 0 is the reported one")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--envs", type=int, default=16, help="environments that share a call")
     parser.add_argument("--only", nargs="+", default=[], help="labels that start with one of these")
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
     parser.add_argument("--runs", type=Path, default=Path("runs"))

@@ -34,8 +34,8 @@ PROVENANCE = {"seed": 3, "measured": [0.5, 1e-30, None], "steps": {"world_model"
 @pytest.fixture
 def checkpoint(world_model, inverse_dynamics):
     return Checkpoint(
-        world_model(), inverse_dynamics=inverse_dynamics(), agent="cem-mpc", options={"cem-mpc": {"horizon": 4}}, env_id="wm/TwoRoom-v0",
-        provenance=PROVENANCE,
+        world_model(), inverse_dynamics=inverse_dynamics(), agent="cem-mpc", options={"cem-mpc": {"horizon": 4}},
+        env_id="wm/TwoRoom-v0", provenance=PROVENANCE,
     )  # fmt: skip
 
 

@@ -36,8 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
     "quickstart": BOTTOM | {"agents", "datasets", "evaluation", "models", "pipeline", "recipes", "training"},
     "cli": BOTTOM | LEARNING | {
-        "agents", "bench", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart", "recipes",
-        "studies", "training",
+        "agents", "bench", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart",
+        "recipes", "studies", "training",
     },
     "wm_agents": {"envs", "version"},  # __init__: everything else is looked up on first use
 }  # fmt: skip

@@ -129,6 +129,44 @@ def test_rollout_is_predict_repeated(world_model, predictor, frames, horizon):
                 torch.testing.assert_close(imagined[b, s, h], latents[-1], rtol=1e-4, atol=1e-5)
 
 
+@both_predictors
+@pytest.mark.parametrize("history", [1, 2, 3])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_rollout_is_forward_fed_back(world_model, predictor, history, frames):
+    """``forward`` shares no loop with ``rollout``: no positions first, no last row alone, attention by torch."""
+    model = world_model(predictor=predictor, history=history)
+    z, past, actions = normal(2, frames, 6), normal(2, frames - 1, 6, seed=1), normal(2, 3, 4, 6, seed=2)
+    imagined = model.rollout(z, past, actions)
+    for s in range(3):
+        seen = torch.cat([z, imagined[:, s]], dim=1)
+        blocks = torch.cat([past, actions[:, s]], dim=1)
+        again = model(seen[:, :-1], blocks)[:, frames - 1 :]
+        torch.testing.assert_close(imagined[:, s], again, rtol=1e-4, atol=1e-5)
+
+
+@both_predictors
+def test_rollout_in_parts_gives_the_same_latents_and_gradients(world_model, predictor, monkeypatch):
+    model = world_model(predictor=predictor)
+    z, past, actions = normal(3, 2, 6), normal(3, 1, 6, seed=1), normal(3, 5, 4, 6, seed=2).requires_grad_()
+    whole = model.rollout(z, past, actions)
+    (slope,) = torch.autograd.grad(whole[:, :, -1].square().sum(), actions)
+    monkeypatch.setattr(type(model.predictor), "rows", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)  # rows a core: parts of 4 cut through environments
+    parts = model.rollout(z, past, actions)
+    (again,) = torch.autograd.grad(parts[:, :, -1].square().sum(), actions)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(again, slope, rtol=1e-4, atol=1e-6)
+    assert (slope.abs().amax(dim=(0, 1, 3)) > 0).all()  # every block moves the end
+
+
+def test_training_sees_all_rows_of_a_rollout_at_once(world_model, monkeypatch):
+    model = world_model(predictor="transformer").train()
+    monkeypatch.setattr(type(model.predictor), "rows", 1)
+    before = model.predictor.project[1].num_batches_tracked.item()
+    model.rollout(normal(3, 2, 6), normal(3, 1, 6, seed=1), normal(3, 5, 4, 6, seed=2)).sum().backward()
+    assert model.predictor.project[1].num_batches_tracked.item() == before + 4  # one batch a block
+
+
 def test_transformer_ignores_actions_at_first_but_gradients_reach_them(world_model):
     model = world_model(predictor="transformer", shaken=False)
     z, actions = normal(4, 2, 6), normal(4, 2, 6, seed=1)

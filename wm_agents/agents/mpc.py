@@ -81,8 +81,9 @@ class MPCPolicy(WorldModelPolicy):
             start[step[rows] < 0] = 0
             z, past = latents[rows, -count:], blocks[rows, config.history - count + 1 :]
             found, cost = self._plan(
-                *(torch.from_numpy(array).to(self.device) for array in (z, past, start)), goal[rows]
-            )
+                torch.from_numpy(z).to(self.device), torch.from_numpy(past).to(self.device),
+                torch.from_numpy(start).to(self.device), goal[rows],
+            )  # fmt: skip
             elites[rows] = found.cpu().numpy()
             evaluations += cost
         step[due] = 0

@@ -92,6 +92,8 @@ def bench_planners(
         CheckpointError: The checkpoint is missing or damaged.
     """
     names = sorted(planning.PLANNERS) if planners is None else list(dict.fromkeys(planners))
+    if not names:
+        raise ValueError("a benchmark needs at least one planner; leave planners out for all of them.")
     for name in names:
         planning.PLANNERS.get(name)
     if quick:
@@ -119,10 +121,10 @@ def bench_planners(
     parts["rates", None] = functools.partial(_rates, next(iter(agents.values())).device, rounds, quick)
     with Progress(console=console, disable=console is None, transient=True) as bar:
         shown = bar.add_task("bench", total=len(parts))
-        for (part, name), measure in parts.items():
-            bar.update(shown, description=f"{part} {name or ''}")
-            place = content if name is None else content.setdefault(part, {})
-            key = name or part
+        for (part, planner), measure in parts.items():
+            bar.update(shown, description=f"{part} {planner or ''}")
+            place = content if planner is None else content.setdefault(part, {})
+            key = planner or part
             if key not in place:
                 place[key] = measure()
                 _write(content, target)
@@ -249,8 +251,8 @@ def _scaling(
 
 
 def _rates(device: torch.device, rounds: int, quick: bool) -> Content:
-    iterations = 2 if quick else 30
+    samples, iterations = (30, 2) if quick else (300, 30)
     return {
-        "plan": plan_rate(samples=300, iterations=iterations, rounds=min(rounds, 3), device=device),
+        "plan": plan_rate(samples=samples, iterations=iterations, rounds=min(rounds, 3), device=device),
         "batch": batch_ratio(iterations=min(iterations, 10), rounds=rounds, device=device),
     }

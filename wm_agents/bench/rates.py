@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -129,7 +130,7 @@ def plan_rate(
     for size in PRODUCT_SIZES.get(device.type, PRODUCT_SIZES["cuda"]):
         square = torch.randn(size, size, device=device)
         for turn in range(5):  # short, so several: one undisturbed turn is enough
-            calls["product", size, turn] = timed(lambda square=square: torch.mm(square, square), device)
+            calls["product", size, turn] = timed(functools.partial(torch.mm, square, square), device)
     times = in_turns(calls, rounds)
     ms = spread(times.pop(("plan", 0, 0)))
     product = max(2 * size**3 / min(taken) / 1e6 for (_, size, _), taken in times.items())

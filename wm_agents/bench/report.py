@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -54,26 +56,24 @@ def print_bench(content: Mapping[str, Any], console: Console) -> None:
 
 def bench_figure(content: Mapping[str, Any]) -> Figure:
     """Draw success against time, time against environments, and how CEM, iCEM and MPPI scale."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    settings = content["settings"]
+    figure = Figure(figsize=(14, 8), layout="constrained")
     grid = figure.subplots(2, 3)
-    colours = dict(zip(content["settings"]["planners"], COLOURS, strict=False))
+    colours = dict(zip(settings["planners"], COLOURS, strict=False))
     _trade_off(grid[0, 0], content, colours)
     _environments(grid[1, 0], content, colours)
+    labels = {"left": "share of the squared latent distance left", "ms": "ms a plan, of 16 in a call"}
     for column, (over, label) in enumerate((("samples", "samples"), ("horizon", "horizon, blocks")), start=1):
-        for row, (metric, name) in enumerate(
-            (("left", "share of the squared distance left"), ("ms", "ms a plan, each of 16 environments"))
-        ):
+        for row, metric in enumerate(labels):
             axes = grid[row, column]
             for planner, curves in content["scaling"].items():
-                points = curves[over]
-                values = [point[metric]["best"] if metric == "ms" else point[metric] for point in points.values()]
-                axes.plot([int(value) for value in points], values, marker="o", color=colours[planner], label=planner)
-            axes.set(xlabel=label, ylabel=name, xscale="log" if over == "samples" else "linear")
-            axes.set_yscale("log" if metric == "ms" else "linear")
-            axes.grid(alpha=0.3)
-            if content["scaling"]:
-                axes.legend(frameon=False)
-    settings = content["settings"]
+                points = {int(value): point[metric] for value, point in curves[over].items()}
+                values = [point["best"] if metric == "ms" else point for point in points.values()]
+                axes.plot(list(points), values, marker="o", color=colours[planner])
+            axes.set(xlabel=label, ylabel=labels[metric], xscale="log", ylim=(0, None))
+            _number(axes, settings["samples" if over == "samples" else "horizons"])
+    handles = [Line2D([], [], color=colours[name], marker="o", label=name) for name in settings["planners"]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(9, len(handles)), frameon=False)
     figure.suptitle(f"{settings['env_id']}, {settings['tasks']} tasks, offset {settings['offset']}")
     return figure
 
@@ -84,18 +84,28 @@ def _trade_off(axes: Axes, content: Mapping[str, Any], colours: Mapping[str, str
         ms, rate = content["timing"][name][count]["best"], row["success_rate"]
         bars = [[max(0.0, rate - row["ci95"][0])], [max(0.0, row["ci95"][1] - rate)]]
         axes.errorbar(ms, rate, yerr=bars, marker="o", color=colours[name], capsize=3)
-        axes.annotate(name, (ms, rate), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlabel=f"ms a plan, {count} environment(s)", ylabel="success", ylim=(-0.03, 1.06))
-    axes.margins(x=0.25)
+        axes.annotate(name, (ms, rate), xytext=(3, 3), textcoords="offset points", fontsize=8, rotation=40)
+    axes.set(xscale="log", xlabel=f"ms a plan, of {count} in a call", ylabel="success", ylim=(-0.03, 1.3))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.margins(x=0.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
 
 
 def _environments(axes: Axes, content: Mapping[str, Any], colours: Mapping[str, str]) -> None:
     for name, curve in content["timing"].items():
         counts = [int(count) for count in curve]
-        axes.plot(counts, [ms["best"] for ms in curve.values()], marker="o", color=colours[name], label=name)
-    axes.set(xscale="log", yscale="log", xlabel="environments in a call", ylabel="ms a plan, each environment")
-    axes.set_xticks(content["settings"]["envs"], [str(count) for count in content["settings"]["envs"]])
+        axes.plot(counts, [ms["best"] for ms in curve.values()], marker="o", color=colours[name])
+    axes.set(xscale="log", yscale="log", xlabel="environments in a call", ylabel="ms a plan, of each")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    _number(axes, content["settings"]["envs"])
+
+
+def _number(axes: Axes, ticks: Sequence[int]) -> None:
+    """Mark the values that were measured on the horizontal axis."""
+    axes.set_xticks(list(ticks), [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7)

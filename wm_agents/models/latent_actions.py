@@ -29,8 +29,7 @@ USAGE_DECAY, DEAD = 0.99, 0.05
 class LatentActionConfig:
     """Shape and regulariser of a latent action space.
 
-    The defaults of the three weights are those at which the space is informative without being unbounded on
-    PointMaze-UMaze; docs/studies/latent-actions.md has the measurements.
+    docs/studies/latent-actions.md has what the weights do to planning on PointMaze-UMaze.
 
     Attributes:
         latent_size: D of the world model whose latents are explained.

@@ -12,7 +12,7 @@ fed back H times, but nothing is computed that no prediction needs.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -133,15 +133,16 @@ class TransformerPredictor(nn.Module):
         positions = self.positions.transpose(0, 1)
         tokens = self.enter(z.transpose(0, 1).contiguous())
         conditions = self.embed(actions.transpose(0, 1).contiguous())
-        modulations = [block.modulation(conditions[: context - 1]) for block in self.blocks]
+        layers: list[Any] = list(self.blocks)
+        modulations = [block.modulation(conditions[: context - 1]) for block in layers]
         latents: list[torch.Tensor] = []
         for condition in conditions[context - 1 :].split(1):
             if latents:
                 tokens = self._slide(tokens, self.enter(latents[-1].unsqueeze(0)))
             x = tokens + positions[: len(tokens)]
-            for index, block in enumerate(self.blocks):
+            for index, block in enumerate(layers):
                 modulations[index] = self._slide(modulations[index], block.modulation(condition))
-                x = block.imagine(x, modulations[index], last=index == len(self.blocks) - 1)
+                x = block.imagine(x, modulations[index], last=index == len(layers) - 1)
             latents.append(self.project(self.norm(x[-1])))
         return torch.stack(latents, dim=1)
 

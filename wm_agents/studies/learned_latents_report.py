@@ -85,7 +85,8 @@ def figure(results: Mapping[str, Any], planes: Mapping[str, tuple[np.ndarray, np
     names = [space["name"] for space in results["spaces"]]
     planners = list(dict.fromkeys(cell["planner"] for cell in cells))
     drawing = Figure(figsize=(12, 7), layout="constrained")
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.25, 1))
+    parts: Any = drawing.subfigures(2, 1, height_ratios=(1.25, 1))
+    top, bottom = parts
     left, right = top.subplots(1, 2, width_ratios=(1.35, 1))
 
     rates = np.array([[_cell(cells, name, planner)["success_rate"] for planner in planners] for name in names])
@@ -136,4 +137,5 @@ def _text(value: Any) -> str:
 def _colours(count: int) -> list[Any]:
     from matplotlib import colormaps
 
-    return ["black", *colormaps["tab10"].colors[: count - 1]]
+    listed: Any = colormaps["tab10"]
+    return ["black", *listed.colors[: count - 1]]

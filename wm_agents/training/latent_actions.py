@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ def train_latent_actions(
     )  # fmt: skip
     if latents is None:
         latents = encode_frames(world_model, dataset, progress=progress)
-    drawn = dict(blocks=training.blocks, first_fraction=training.first_fraction)
+    drawn: dict[str, Any] = dict(blocks=training.blocks, first_fraction=training.first_fraction)
 
     def loss_of(network: LatentActions) -> Loss:
         def loss(data: TrajectoryDataset, size: int, rng: np.random.Generator) -> torch.Tensor:
