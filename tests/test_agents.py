@@ -87,7 +87,7 @@ def test_plans_start_from_the_shifted_last_plan(trained: Any, episode: Any, monk
     planner = agent.policy.planner
 
     class Spy:
-        horizon = planner.horizon
+        horizon, carried = planner.horizon, planner.carried
 
         def plan(self, cost: Any, **options: Any) -> Any:
             starts.append(options["init"].numpy().copy())
@@ -99,7 +99,7 @@ def test_plans_start_from_the_shifted_last_plan(trained: Any, episode: Any, monk
         _, state = agent.predict(observation, state=state)
         plans.append(state[PLAN].copy())
     assert not starts[0].any()
-    np.testing.assert_array_equal(starts[1][0], plans[0][0][[2, 3, 3, 3]])
+    np.testing.assert_array_equal(starts[1][0], plans[0][0][:, [2, 3, 3, 3]])
 
 
 def test_the_search_lowers_the_cost_and_its_seed_matters(trained: Any, episode: Any) -> None:
@@ -107,7 +107,7 @@ def test_the_search_lowers_the_cost_and_its_seed_matters(trained: Any, episode: 
         _, state = agent.predict(episode[0])
         z = trained.world_model.encode(torch.from_numpy(episode[0]["pixels"][None]))
         goal = torch.from_numpy(state[1])
-        rollout = trained.world_model.rollout(z[:, None], torch.zeros(1, 0, 10), torch.from_numpy(state[PLAN])[:, None])
+        rollout = trained.world_model.rollout(z[:, None], torch.zeros(1, 0, 10), torch.from_numpy(state[PLAN]))
         return float((rollout[:, 0] - goal[:, None]).square().sum(-1).mean())
 
     few = cost(CEMMPC(trained.world_model, **{**CHEAP, "samples": 6, "elites": 6, "iterations": 1}))

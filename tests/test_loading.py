@@ -23,6 +23,7 @@ import wm_agents
 from wm_agents import CEMMPC, GCIDM, evaluation, list_checkpoints
 from wm_agents.agents import loading
 from wm_agents.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from wm_agents.recipes import PLANNERS
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 pytest_plugins = ["trained"]
@@ -78,7 +79,7 @@ def library(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_agents_of_a_task_share_one_file(library: Path, trained: Any) -> None:
-    assert list_checkpoints() == ["pointmaze-umaze/cem-mpc", "pointmaze-umaze/gc-idm"]
+    assert list_checkpoints() == [f"pointmaze-umaze/{name}" for name in sorted({*PLANNERS, "gc-idm"})]
     search = wm_agents.load("pointmaze-umaze/cem-mpc", horizon=3, samples=40, device="cpu")
     policy = wm_agents.load("pointmaze-umaze/gc-idm", device="cpu")
     assert isinstance(search, CEMMPC)
@@ -113,7 +114,7 @@ def test_unknown_names_say_what_exists(library: Path) -> None:
     cases = [
         ("pointmaze-umaze/gcidm", "Did you mean 'pointmaze-umaze/gc-idm'"),
         ("pointmaze-umase/gc-idm", "Did you mean 'pointmaze-umaze/gc-idm'"),
-        ("pointmaze-umaze", "Known: pointmaze-umaze/cem-mpc, pointmaze-umaze/gc-idm"),
+        ("pointmaze-umaze", "Known: pointmaze-umaze/cem-mpc, pointmaze-umaze/diffusion"),
         ("", "Known: pointmaze-umaze/cem-mpc"),
         ("quite/another", r"give the path of a \.safetensors or \.zip file"),
     ]
@@ -130,8 +131,9 @@ def test_unknown_names_say_what_exists(library: Path) -> None:
 def test_a_path_may_name_the_agent(trained: Any, tmp_path: Path) -> None:
     assert isinstance(wm_agents.load(trained.file), GCIDM)
     assert isinstance(wm_agents.load(str(trained.file), agent="cem-mpc", iterations=2), CEMMPC)
-    with pytest.raises(ValueError, match=r"Unknown agent 'cem'\. Did you mean 'cem-mpc'"):
-        wm_agents.load(trained.file, agent="cem")
+    assert isinstance(wm_agents.load(trained.file, agent="cem"), CEMMPC)
+    with pytest.raises(ValueError, match=r"Unknown agent 'cem-mcp'\. Did you mean 'cem-mpc'"):
+        wm_agents.load(trained.file, agent="cem-mcp")
     save_checkpoint(Checkpoint(trained.world_model), tmp_path / "model.safetensors")
     assert isinstance(wm_agents.load(tmp_path / "model.safetensors"), CEMMPC), "a bare world model can be searched"
     with pytest.raises(CheckpointError, match="fit one first"):

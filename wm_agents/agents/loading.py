@@ -35,7 +35,8 @@ ALIASES = {"cem": "cem-mpc"}
 
 def list_checkpoints() -> list[str]:
     """Names that :func:`load` finds inside the package, ``task/agent``."""
-    return sorted(f"{task}/{agent}" for task in shipped() for agent in AGENTS)
+    # Plain "mpc" is the class that the planners' agents share; with nothing chosen it is no agent of its own.
+    return sorted(f"{task}/{agent}" for task in shipped() for agent in AGENTS if agent != "mpc")
 
 
 def shipped() -> dict[str, str]:
