@@ -286,7 +286,7 @@ def quickstart(
     out: Path = Path("runs/quickstart"), task: str = "pointmaze-umaze", tasks: int = 50, seed: int = 0,
     fast: bool = False,
 ) -> None:  # fmt: skip
-    """The main job in one command: collect, train, fit, evaluate, and show it. About 3 minutes on two CPU cores.
+    """The main job in one command: collect, train, fit, evaluate, and show it. About 5 minutes on two CPU cores.
 
     Args:
         out: Where everything is written; run again with the same directory to go on after an interruption.

@@ -108,7 +108,8 @@ def bench_planners(
         "agent": str(agent), "checkpoint_sha256": _digest(agent), "env_id": env_id, "tasks": tasks, "offset": offset,
         "budget": manifest.budget, "manifest_sha256": manifest.sha256, "planners": names,
         "options": {name: player.options() for name, player in agents.items()}, "envs": list(envs),
-        "samples": list(samples), "horizons": list(horizons), "num_envs": num_envs, "rounds": rounds, "quick": quick,
+        "samples": list(samples), "horizons": list(horizons), "num_envs": num_envs, "rounds": rounds, "seed": seed,
+        "quick": quick,
     }  # fmt: skip
     target = Path(out) / FILE
     content = _begin(target, settings)
@@ -136,19 +137,21 @@ def bench_planners(
 
 
 def _agent(agent: str | Path, planner: str, options: Mapping[str, Any], device: str) -> MPC:
-    if Path(agent).is_file() or Path(f"{agent}.safetensors").is_file():
-        return load(agent, agent=planner, device=device, **options)  # type: ignore[return-value]
+    if (file := _file(agent)) is not None:
+        return load(file, agent=planner, device=device, **options)  # type: ignore[return-value]
     if str(agent) not in shipped():
         raise ValueError(did_you_mean("task", str(agent), shipped()) + " Or give the path of a checkpoint.")
     return load(f"{agent}/{planner}", device=device, **options)  # type: ignore[return-value]
 
 
+def _file(agent: str | Path) -> Path | None:
+    """The checkpoint's path, with or without its suffix; None for a shipped one."""
+    return next((path for path in (Path(agent), Path(f"{agent}.safetensors")) if path.is_file()), None)
+
+
 def _digest(agent: str | Path) -> str:
-    known = shipped()
-    if str(agent) in known:
-        return known[str(agent)]
-    path = Path(agent) if Path(agent).is_file() else Path(f"{agent}.safetensors")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    file = _file(agent)
+    return shipped()[str(agent)] if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _manifest(env_id: str, tasks: int, offset: Offset, budget: int | None, seed: int) -> Manifest:
