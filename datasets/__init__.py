@@ -11,11 +11,13 @@ if __name__ != "wm_agents.datasets":
 from wm_agents.datasets.collect import collect, default_name, task_name
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, rollout_states
+from wm_agents.datasets.importing import IMPORT_FORMATS, import_dataset
 from wm_agents.datasets.loading import list_datasets, load
 from wm_agents.datasets.mixing import concatenate
 from wm_agents.datasets.policies import POLICIES, Policy, default_policy
 
 __all__ = [
+    "IMPORT_FORMATS",
     "POLICIES",
     "Policy",
     "TrajectoryDataset",
@@ -24,6 +26,7 @@ __all__ = [
     "default_name",
     "default_policy",
     "episode_seed",
+    "import_dataset",
     "list_datasets",
     "load",
     "rollout_states",

@@ -89,18 +89,18 @@ def collect(
     root = dataset_root(name)
     request = {"env_id": env_id, "policy": policy, "steps": steps, "seed": seed, "image_size": image_size}
     if root.exists() and not overwrite:
-        _check_same(name, root, {**request, "episodes": episodes})
+        check_same(name, root, {**request, "episodes": episodes})
         return load(name)
     env = open_env(env_id, image_size)
     folder = root.parent / f".{root.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, name):
-            _prepare(folder, {**request, "versions": _versions()}, name, overwrite)
+        with locked(folder, name):
+            _prepare(folder, {**request, "versions": versions()}, name, overwrite)
             missing = [index for index in range(episodes) if not is_recorded(folder, index)]
-            with _bar(progress, name, episodes, steps) as report:
+            with episode_bar(progress, name, episodes, steps) as report:
                 record(env, folder, missing, workers or _cores(), lambda left: report(episodes - left))
-            write_dataset(env, name, folder, {**request, "episodes": episodes, "versions": _versions()})
+            write_dataset(env, name, folder, {**request, "episodes": episodes, "versions": versions()})
             put_in_place(name, folder, root)
         shutil.rmtree(folder, ignore_errors=True)
     finally:
@@ -112,7 +112,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every package that decides what a dataset holds."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -120,7 +121,7 @@ def _versions() -> dict[str, str]:
     return {**found, "wm_agents": __version__}
 
 
-def _check_same(name: str, root: Path, request: dict[str, Any]) -> None:
+def check_same(name: str, root: Path, request: dict[str, Any]) -> None:
     """Raise unless the dataset at ``root`` was made by the same arguments."""
     way_out = "Pass another name, or overwrite=True to replace it."
     try:
@@ -136,13 +137,13 @@ def _check_same(name: str, root: Path, request: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold the partial dataset's lock; the operating system lets it go if this process dies."""
     try:
         with FileLock(folder / "lock", timeout=0):
             yield
     except Timeout:
-        raise RuntimeError(f"Another process is collecting {name!r}; wait for it, or pass another name.") from None
+        raise RuntimeError(f"Another process is writing {name!r}; wait for it, or pass another name.") from None
 
 
 def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) -> None:
@@ -168,7 +169,7 @@ def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) 
 
 
 @contextlib.contextmanager
-def _bar(progress: bool, name: str, episodes: int, steps: int) -> Iterator[Callable[[int], None]]:
+def episode_bar(progress: bool, name: str, episodes: int, steps: int) -> Iterator[Callable[[int], None]]:
     """Show finished episodes, rate and time left; yields a function of the number of episodes finished."""
     columns = (
         TextColumn("{task.description}"),

@@ -6,13 +6,14 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import minari
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset._storages import hdf5_storage
 from minari.dataset.minari_dataset import parse_dataset_id
@@ -24,12 +25,14 @@ from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
 
 ASSEMBLED = "dataset"
+PREVIEW = "preview.png"
+"""Name of the image beside a dataset's ``data``: a row for each of the first episodes, from start to end."""
+
+_PREVIEW_ROWS, _PREVIEW_COLUMNS = 4, 8
 
 
 def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -> None:
     """Write the Minari dataset ``name`` from the episodes in ``folder``, under ``folder/dataset``.
-
-    One episode at a time is in memory. Images are stored as they are: Minari's own default is lossy.
 
     Args:
         env: The task; its specification goes into the metadata, so that ``recover_environment`` works.
@@ -37,29 +40,93 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
         folder: Holds the finished episodes.
         made: How the dataset was made; recorded in the metadata.
     """
+    task: Any = env.unwrapped
+    write_episodes(
+        _buffers(folder, made["episodes"]),
+        name,
+        folder,
+        pixel_space=task.observation_space["pixels"],
+        action_space=task.action_space,
+        env_spec=env.spec,
+        description=f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
+        made={**made, "state_names": list(task.state_names)},
+    )
+
+
+def write_episodes(
+    episodes: Iterable[EpisodeBuffer],
+    name: str,
+    folder: Path,
+    *,
+    pixel_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    env_spec: EnvSpec | None,
+    description: str,
+    made: dict[str, Any],
+) -> None:
+    """Write ``episodes`` as the Minari dataset ``name``, with a preview image, under ``folder/dataset``.
+
+    One episode at a time is in memory. Images are stored as they are: Minari's own default is lossy.
+
+    Args:
+        episodes: See :func:`episode_buffer`.
+        name: Minari id.
+        folder: Work folder of the dataset to be.
+        pixel_space: Of one frame.
+        action_space: Of one action.
+        env_spec: The task's specification, or None where there is no such task.
+        description: One sentence for the metadata.
+        made: How the dataset was made; recorded in the metadata, as it is after the last episode.
+    """
     root = folder / ASSEMBLED
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
-    task: Any = env.unwrapped
+    shown: list[np.ndarray] = []
     with lossless_images() as options:
         storage = MinariStorage.new(
             root / "data",
-            observation_space=gym.spaces.Dict(pixels=task.observation_space["pixels"]),
-            action_space=task.action_space,
-            env_spec=env.spec,
+            observation_space=gym.spaces.Dict(pixels=pixel_space),
+            action_space=action_space,
+            env_spec=env_spec,
             data_format="hdf5",
             **options,
         )
-        storage.update_metadata(
-            {
-                "dataset_id": name,
-                "minari_version": minari.__version__,
-                "algorithm_name": made["policy"],
-                "description": f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
-                PROVENANCE: {**made, "state_names": list(task.state_names)},
-            }
-        )
-        storage.update_episodes(_buffers(folder, made["episodes"]))
+        storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__, "description": description})
+        storage.update_episodes(_watched(episodes, shown))
+    storage.update_metadata({"algorithm_name": made["policy"], PROVENANCE: {**made, "preview": PREVIEW}})
+    if shown:
+        Image.fromarray(np.concatenate(shown)).save(root / PREVIEW)
+
+
+def episode_buffer(index: int, pixels: np.ndarray, actions: np.ndarray, **infos: np.ndarray) -> EpisodeBuffer:
+    """Return a reward-free episode of L actions as Minari stores it.
+
+    Args:
+        index: Its place in the dataset.
+        pixels: uint8 ``[L+1, H, W, C]``.
+        actions: float32 ``[L, A]``, environment units.
+        **infos: ``state`` and more, ``[L+1, ...]`` each.
+    """
+    steps = len(actions)
+    return EpisodeBuffer(
+        id=index,
+        observations={"pixels": pixels},
+        actions=actions,
+        rewards=np.zeros(steps),
+        terminations=np.zeros(steps, dtype=bool),
+        truncations=np.arange(steps) == steps - 1,
+        infos=infos,
+    )
+
+
+def _watched(episodes: Iterable[EpisodeBuffer], shown: list[np.ndarray]) -> Iterator[EpisodeBuffer]:
+    """Pass episodes on; of the first few put a row of frames into ``shown``, from the first frame to the last."""
+    for episode in episodes:
+        if len(shown) < _PREVIEW_ROWS:
+            pixels: Any = episode.observations["pixels"]  # type: ignore[index, call-overload]
+            moments = np.linspace(0, len(pixels) - 1, _PREVIEW_COLUMNS).round().astype(int)
+            shown.append(np.concatenate(list(pixels[moments]), axis=1))
+        yield episode
 
 
 @contextlib.contextmanager
@@ -89,15 +156,9 @@ def lossless_images() -> Iterator[dict[str, Any]]:
 def _buffers(folder: Path, episodes: int) -> Iterator[EpisodeBuffer]:
     for index in range(episodes):
         episode = load_episode(folder, index)
-        steps = len(episode.actions)
-        yield EpisodeBuffer(
-            id=index,
-            observations={"pixels": episode.pixels},
-            actions=episode.actions,
-            rewards=np.zeros(steps),
-            terminations=np.zeros(steps, dtype=bool),
-            truncations=np.arange(steps) == steps - 1,
-            infos={"state": episode.states, "goal_state": episode.goal_states},
+        assert episode.pixels is not None, "only episodes with pixels are kept"
+        yield episode_buffer(
+            index, episode.pixels, episode.actions, state=episode.states, goal_state=episode.goal_states
         )
 
 

@@ -218,7 +218,7 @@ def test_unfinished_collection_of_other_arguments_is_not_lost(monkeypatch: pytes
 
 def test_two_collections_of_one_dataset_do_not_mix(partial: Path) -> None:
     partial.mkdir(parents=True)
-    with FileLock(partial / "lock"), pytest.raises(RuntimeError, match="Another process is collecting"):
+    with FileLock(partial / "lock"), pytest.raises(RuntimeError, match="Another process is writing"):
         collect(ENV_ID, workers=1, **SMALL)
 
 

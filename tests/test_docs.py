@@ -75,7 +75,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", list(commands()))
 def test_command_parses(arguments):
     subcommand, *rest = arguments
-    function = cli.list_names if subcommand == "list" else getattr(cli, subcommand)
+    function = {"list": cli.list_names, "import": cli.import_dataset}.get(subcommand) or getattr(cli, subcommand)
 
     @functools.wraps(function)
     def parsed(*args, **kwargs):

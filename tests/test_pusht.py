@@ -219,8 +219,8 @@ def test_bad_states_say_what_is_wrong():
         {
             "agent": (pose((-40, 100)), "agent outside.*sample_state"),
             "block": (pose(block=(700, 100)), "block outside.*sample_state"),
-            "speed": (pose(agent_vx=9e3), "speed.*9000.*sample_state"),
-            "spin": (pose(block_spin=-500), "spin.*500.*sample_state"),
+            "speed": (pose(v_agent_x=9e3), "speed.*9000.*sample_state"),
+            "spin": (pose(v_block_angle=-500), "spin.*500.*sample_state"),
         },
     )
 
@@ -333,8 +333,8 @@ def played() -> np.ndarray:
 def test_play_moves_the_block(played):
     moved = np.linalg.norm(played[:, 25:, 2:4] - played[:, :-25, 2:4], axis=-1)
     turned = np.abs(played[:, 25:, 4] - played[:, :-25, 4])
-    assert 0.65 < (moved > 20).mean() < 0.9
-    assert (turned > np.pi / 9).mean() > 0.3
+    assert 0.35 < (moved > 20).mean() < 0.65
+    assert (turned > np.pi / 9).mean() > 0.12
 
 
 def test_play_keeps_the_block_inside_and_reaches_everywhere(played):
@@ -343,7 +343,7 @@ def test_play_keeps_the_block_inside_and_reaches_everywhere(played):
     out = np.maximum(7 - corners.min(axis=(-2, -1)), corners.max(axis=(-2, -1)) - 504)
     assert (out > 5).mean() < 0.02
     cells = {tuple(cell) for cell in (env.block_centre(played).reshape(-1, 2) // 128).astype(int)}
-    assert len(cells) >= 12
+    assert len(cells) >= 10
     assert np.ptp(played[..., 0]) > 400
     assert np.ptp(played[..., 4]) > 6
 
