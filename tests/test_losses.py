@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from wm_agents.losses import LOSSES, LatentBatch
+from wm_agents.losses import LOSSES, LatentBatch, LearnedLossTerm
+from wm_agents.losses.inverse_dynamics import InverseDynamicsLoss
 from wm_agents.losses.prediction import Prediction
+from wm_agents.losses.reconstruction import Reconstruction, shrink
 from wm_agents.losses.sigreg import SIGReg
+from wm_agents.losses.vicreg import VICReg
+from wm_agents.models import WorldModelConfig
 
 
 def latents(z: torch.Tensor, seed: int = 0, predicted: torch.Tensor | None = None) -> LatentBatch:
     """A batch around ``z [B, T, D]`` for terms that look at the latents alone."""
     predicted = z[:, 1:] if predicted is None else predicted
-    return LatentBatch(z, predicted, torch.zeros(*predicted.shape[:2], 2), torch.Generator().manual_seed(seed))
+    return LatentBatch(
+        z, predicted, torch.zeros(*predicted.shape[:2], 2), torch.zeros(0), torch.Generator().manual_seed(seed)
+    )
 
 
 def epps_pulley(x: np.ndarray, knots: int) -> float:
@@ -107,7 +113,7 @@ def test_sigreg_gradient_brings_the_spread_to_one(scale):
     term = SIGReg(directions=64)
     for _ in range(150):
         optimizer.zero_grad()
-        term(LatentBatch(z, z, z, generator)).backward()
+        term(LatentBatch(z, z, z, z, generator)).backward()
         optimizer.step()
     assert z.detach().std(dim=0) == pytest.approx(np.ones((1, 4)), abs=0.2)
     assert z.detach().mean(dim=0) == pytest.approx(np.zeros((1, 4)), abs=0.2)
@@ -116,3 +122,68 @@ def test_sigreg_gradient_brings_the_spread_to_one(scale):
 def test_unknown_loss_term_says_what_exists():
     with pytest.raises(ValueError, match=r"Unknown loss term 'sigregg'\. Did you mean 'sigreg'\?"):
         LOSSES.get("sigregg")
+
+
+def test_vicreg_is_zero_for_white_latents_and_one_for_collapsed_ones() -> None:
+    white = torch.randn(4096, 2, 4, generator=torch.Generator().manual_seed(0)) * 1.1
+    assert VICReg()(latents(white)).item() == pytest.approx(0, abs=1e-3)
+    # The hinge of a constant is 1 - sqrt(1e-4), and it has no covariance.
+    assert VICReg()(latents(torch.ones(64, 2, 4))).item() == pytest.approx(0.99, abs=1e-6)
+
+
+def test_vicreg_charges_the_covariance_of_copied_dimensions() -> None:
+    x = torch.randn(50_000, 1, 1, generator=torch.Generator().manual_seed(0))
+    copied = x.expand(-1, -1, 3)  # six off-diagonal covariances of 1, over D = 3
+    assert VICReg(covariance=0.5)(latents(copied)).item() == pytest.approx(0.5 * 6 / 3, rel=0.03)
+
+
+def test_inverse_dynamics_learns_actions_that_latents_show() -> None:
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    term = InverseDynamicsLoss()
+    term.prepare(WorldModelConfig(latent_size=2, action_size=1, action_block=2), torch.zeros(1, 8, 8, 3))
+    z = torch.randn(256, 3, 2, generator=generator)
+    batch = LatentBatch(z, z[:, 1:], z[:, 1:] - z[:, :-1], torch.zeros(0), generator)
+    first, optimizer = term(batch).item(), torch.optim.Adam(term.parameters(), lr=3e-3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        term(batch).backward()
+        optimizer.step()
+    assert first > 1.5  # differences of standard normals have variance 2
+    assert term(batch).item() < 0.02
+
+
+def test_reconstruction_is_one_for_the_mean_frame_and_falls_for_latents_that_tell() -> None:
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    where = torch.randint(0, 4, (128,), generator=generator)
+    frames = torch.full((128, 64, 64, 3), 40, dtype=torch.uint8)
+    for frame, corner in zip(frames, where, strict=True):
+        frame[16 * int(corner) : 16 * int(corner) + 16] = 200
+    term = Reconstruction()
+    term.prepare(WorldModelConfig(latent_size=4), frames)
+    torch.nn.init.zeros_(term.net[-1].weight)
+    torch.nn.init.zeros_(term.net[-1].bias)
+    z = torch.nn.functional.one_hot(where, 4).float().unsqueeze(1)
+    batch = LatentBatch(z, z[:, 1:], z[:, 1:], frames.unsqueeze(1), generator)
+    assert term(batch).item() == pytest.approx(1, rel=1e-4)
+    optimizer = torch.optim.Adam(term.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        term(batch).backward()
+        optimizer.step()
+    assert term(batch).item() < 0.05
+
+
+def test_shrinking_averages_over_areas() -> None:
+    frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    frames[0, 0, 0] = 255
+    assert shrink(frames)[0, :, 0, 0].tolist() == pytest.approx([0.25] * 3)
+    assert shrink(frames).sum() == pytest.approx(0.75)
+
+
+def test_terms_with_networks_are_told_from_those_without() -> None:
+    assert {name for name in LOSSES if isinstance(LOSSES.get(name)(), LearnedLossTerm)} == {
+        "inverse_dynamics",
+        "reconstruction",
+    }

@@ -159,7 +159,7 @@ def test_one_batch_can_be_learnt_by_heart(small_dataset: Any) -> None:
     prediction, sigreg, errors = Prediction(), SIGReg(), []
     for _ in range(80):
         z = model.encode(pixels)
-        batch = LatentBatch(z, model(z[:, :-1], actions), actions, generator)
+        batch = LatentBatch(z, model(z[:, :-1], actions), actions, pixels, generator)
         errors.append(float(prediction(batch).detach() / z.detach().var(dim=(0, 1)).mean()))
         loss = prediction(batch) + 0.09 * sigreg(batch)
         optimizer.zero_grad()

@@ -48,11 +48,13 @@ def reproduce(
     shared: dict[str, Any] = {"run_dir": out, "logger": logger, "progress": progress}
     world_model, history = train_world_model(dataset, recipe.world_model, recipe.training, device=device, **shared)
     if recipe.predictor_training is not None:
-        contacts = datasets.collect(
-            recipe.env_id, policy=recipe.predictor_policy, episodes=recipe.predictor_episodes,
-            steps=recipe.episode_steps, name=recipe.predictor_dataset, progress=progress,
-        )  # fmt: skip
-        everything = datasets.concatenate([dataset, contacts])
+        everything = dataset
+        if recipe.predictor_policy is not None:
+            contacts = datasets.collect(
+                recipe.env_id, policy=recipe.predictor_policy, episodes=recipe.predictor_episodes,
+                steps=recipe.episode_steps, name=recipe.predictor_dataset, progress=progress,
+            )  # fmt: skip
+            everything = datasets.concatenate([dataset, contacts])
         world_model, curves = train_predictor(world_model, everything, recipe.predictor_training, **shared)
         history |= curves
     agent = GCIDM(world_model, device=device, verbose=int(progress))

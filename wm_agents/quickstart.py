@@ -12,6 +12,7 @@ from rich.console import Console
 
 from wm_agents import evaluation, pipeline
 from wm_agents.agents import CEMMPC
+from wm_agents.envs import MAZE_IDS
 from wm_agents.recipes import Recipe, recipe
 from wm_agents.training import PredictorTrainingConfig, TemporalDistanceTrainingConfig
 
@@ -30,7 +31,7 @@ def run(
         chosen = shortened(chosen)
     # First, so that a mistake in the tasks is found before the minutes of training.
     manifest = evaluation.make_manifest(
-        chosen.env_id, tasks=tasks, offset="random", budget=chosen.budget, seed=0, policy=chosen.policy
+        chosen.env_id, tasks=tasks, offset=chosen.offset, budget=chosen.budget, seed=0, policy=chosen.policy
     )
     agent = pipeline.reproduce(chosen, out, seed=seed, command=command)
     manifest.save(out / "tasks.json")
@@ -50,19 +51,22 @@ def run(
     amortised = results[-1]
     evaluation.write_video(out / "gc-idm.mp4", amortised.recordings)
     evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
-    env = gym.make(chosen.env_id, obs_type="state")
-    shown = slice(0, 12)
-    evaluation.save_figure(
-        evaluation.maze_figure(
-            env, amortised.paths[shown], manifest.starts[shown], manifest.goals[shown],
-            amortised.outcomes.moderate[shown] > 0, title=f"GC-IDM on held-out tasks, {chosen.task}",
-        ),
-        out / "paths.png",
-    )  # fmt: skip
-    env.close()
+    drawn = "gc-idm.mp4 (observation and goal), training.png"
+    if chosen.env_id in MAZE_IDS:
+        env = gym.make(chosen.env_id, obs_type="state")
+        shown = slice(0, 12)
+        evaluation.save_figure(
+            evaluation.maze_figure(
+                env, amortised.paths[shown], manifest.starts[shown], manifest.goals[shown],
+                amortised.outcomes.moderate[shown] > 0, title=f"GC-IDM on held-out tasks, {chosen.task}",
+            ),
+            out / "paths.png",
+        )  # fmt: skip
+        env.close()
+        drawn += ", paths.png"
     minutes = (time.perf_counter() - started) / 60
     console.print(
-        f"\nDone in {minutes:.1f} minutes. In {out}/: gc-idm.mp4 (observation and goal), paths.png, training.png, "
+        f"\nDone in {minutes:.1f} minutes. In {out}/: {drawn}, "
         f"the results as JSON, and the agent in {pipeline.AGENT_FILE}.\n"
         "Next:\n"
         f"  wm-agents evaluate {out / pipeline.AGENT_FILE} --offset 100 --budget 200   # your agent, other tasks\n"

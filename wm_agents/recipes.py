@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from wm_agents.models import DenoiserConfig, InverseDynamicsConfig, TemporalDistanceConfig, WorldModelConfig
 from wm_agents.registry import did_you_mean
@@ -34,6 +34,13 @@ PLANNERS: dict[str, dict[str, Any]] = {
 """The shipped planners of the mazes: about the compute of 1,000 candidate sequences a plan for each, where a gradient
 step on a sequence counts as two to three. Diffusion with its prior needs less."""
 
+REACHER: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
+PUSHT: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
+CUBE: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
+MANIPULATION = WorldModelConfig(latent_size=64, predictor_width=512, dropout=0.1)
+SENSORIMOTOR = {"prediction": 1.0, "sigreg": 0.09, "inverse_dynamics": 1.0}
+"""Loss weights where one object is moved by another: pairs of frames must tell the actions (arXiv 2606.20104)."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -48,7 +55,8 @@ class Recipe:
         training: Its training.
         inverse_dynamics: Shape of GC-IDM's network.
         inverse_dynamics_training: Its training.
-        predictor_policy: Exploration policy of the data that the predictor is trained further on, beside the task's.
+        predictor_policy: Exploration policy of more data that the predictor is trained further on, beside the task's;
+            None where the task's own data shows what planners try.
         predictor_episodes: Its episodes, of ``episode_steps``.
         predictor_training: The further training of the predictor; None leaves it out.
         temporal_distance: Shape of the temporal-distance head.
@@ -56,7 +64,8 @@ class Recipe:
         denoiser: Shape of the denoiser.
         denoiser_training: Its training; None leaves the head out.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
-        budget: Environment steps for a task with a random start and goal.
+        offset: What the quickstart asks of the agent: a goal so many steps away, or "random" starts and goals.
+        budget: Environment steps that it has for that.
         variant: Sets a variant's data apart from the task's usual data.
     """
 
@@ -68,7 +77,7 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     inverse_dynamics_training: InverseDynamicsTrainingConfig = field(default_factory=InverseDynamicsTrainingConfig)
-    predictor_policy: str = "smooth-random"
+    predictor_policy: str | None = "smooth-random"
     predictor_episodes: int = 120
     predictor_training: PredictorTrainingConfig | None = field(default_factory=PredictorTrainingConfig)
     temporal_distance: TemporalDistanceConfig = field(default_factory=TemporalDistanceConfig)
@@ -78,6 +87,7 @@ class Recipe:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     denoiser_training: DenoiserTrainingConfig | None = field(default_factory=DenoiserTrainingConfig)
     options: dict[str, dict[str, Any]] = field(default_factory=lambda: PLANNERS)
+    offset: int | Literal["random"] = "random"
     budget: int = 300
     variant: str = ""
 
@@ -127,6 +137,60 @@ RECIPES: dict[str, Recipe] = {
             temporal_distance=TemporalDistanceConfig(max_steps=250),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
             budget=600,
+        ),
+        Recipe(
+            "wm/Reacher-v0",
+            policy="piecewise-random",
+            episodes=500,
+            episode_steps=200,
+            training=TrainingConfig(steps=2500),
+            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=50),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=8000, unknown_fraction=0.3),
+            predictor_policy=None,
+            predictor_training=PredictorTrainingConfig(steps=2000),
+            temporal_distance_training=TemporalDistanceTrainingConfig(steps=2000),
+            denoiser_training=None,
+            options=REACHER,
+            offset=25,
+            budget=50,
+        ),
+        Recipe(
+            "wm/PushT-v0",
+            policy="play",
+            episodes=2000,
+            episode_steps=150,
+            world_model=MANIPULATION,
+            training=TrainingConfig(
+                steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+            ),
+            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=50),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
+            predictor_policy=None,
+            predictor_training=PredictorTrainingConfig(steps=4000, batch_size=128, blocks=5),
+            temporal_distance=TemporalDistanceConfig(width=256, max_steps=75),
+            temporal_distance_training=TemporalDistanceTrainingConfig(steps=5000, imagined_blocks=5),
+            denoiser_training=None,
+            options=PUSHT,
+            offset=25,
+            budget=50,
+        ),
+        Recipe(
+            "wm/Cube-Single-v0",
+            policy="oracle-play",
+            episodes=1500,
+            episode_steps=200,
+            world_model=MANIPULATION,
+            training=TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
+            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=75),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
+            predictor_policy=None,
+            predictor_training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5),
+            temporal_distance=TemporalDistanceConfig(max_steps=100),
+            temporal_distance_training=TemporalDistanceTrainingConfig(steps=3000, imagined_blocks=5),
+            denoiser_training=None,
+            options=CUBE,
+            offset=25,
+            budget=50,
         ),
     )
 }

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+
+
+def probe_targets(states: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Replace each angle (named ``..._angle``) by its sine and cosine, which have no jump at a full turn.
+
+    Args:
+        states: ``[M, S]``.
+        names: S names.
+
+    Returns:
+        ``[M, S']`` and S' names.
+    """
+    columns: list[np.ndarray] = []
+    targets: list[str] = []
+    for name, column in zip(names, states.T, strict=True):
+        turns = name.endswith("_angle") and not name.startswith("v")
+        columns += [np.sin(column), np.cos(column)] if turns else [column]
+        targets += [f"{name}_sin", f"{name}_cos"] if turns else [name]
+    return np.stack(columns, axis=1), targets
 
 
 def linear_probe_r2(

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
+from torch import nn
 
-from wm_agents.losses import LOSSES, LatentBatch, LossTerm
+from wm_agents.losses import LOSSES, LatentBatch, LearnedLossTerm, LossTerm
 from wm_agents.models.world_model import ActionStatistics, WorldModel, WorldModelConfig
 from wm_agents.training.common import (
     TrainingState,
@@ -25,7 +26,7 @@ from wm_agents.training.common import (
     set_learning_rate,
     warmup_cosine,
 )
-from wm_agents.training.probe import linear_probe_r2
+from wm_agents.training.probe import linear_probe_r2, probe_targets
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -116,13 +117,16 @@ def train_world_model(
     target = get_device(device)
     train, validation = dataset.split(training.validation_fraction)
     mean, std = train.action_mean_std()
-    terms: dict[str, LossTerm] = {name: LOSSES.get(name)() for name in training.loss_weights}
-
     torch.manual_seed(training.seed)
     world_model = WorldModel(config, ActionStatistics(dataset.action_low, dataset.action_high, mean, std)).to(target)
-    optimizer = torch.optim.AdamW(
-        world_model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
+    terms: dict[str, LossTerm] = {name: LOSSES.get(name)() for name in training.loss_weights}
+    sample = np.random.default_rng([training.seed, 4]).choice(train.frame_indices(), min(1000, train.frames), False)
+    for term in terms.values():
+        if isinstance(term, LearnedLossTerm):
+            term.prepare(config, torch.from_numpy(dataset.pixels[np.sort(sample)]))
+    learned = {name: term for name, term in terms.items() if isinstance(term, nn.Module)}
+    trained = nn.ModuleDict({"world_model": world_model, **learned}).to(target)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     rng = np.random.default_rng([training.seed, 1])
     generator = torch.Generator().manual_seed(training.seed)
     fingerprint = {
@@ -131,7 +135,7 @@ def train_world_model(
         "data": dataset.provenance.get("sha256", dataset.name),
     }
     state = TrainingState(Path(run_dir) / "training.safetensors" if run_dir else None, fingerprint)
-    step, history = state.restore(world_model, optimizer, rng, generator)
+    step, history = state.restore(trained, optimizer, rng, generator)
 
     def losses(window: Window) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         pixels = torch.from_numpy(window.pixels).to(target)
@@ -139,7 +143,7 @@ def train_world_model(
         with autocast(target, training.precision):
             z = world_model.encode(pixels)
             predicted = world_model(z[:, :-1], actions)
-        batch = LatentBatch(z, predicted, actions, generator)
+        batch = LatentBatch(z, predicted, actions, pixels, generator)
         values = {name: term(batch) for name, term in terms.items()}
         total = torch.stack([training.loss_weights[name] * value for name, value in values.items()]).sum()
         return total, values, z
@@ -148,7 +152,7 @@ def train_world_model(
         return data.windows(size, training.frames, config.action_block, source)
 
     def save() -> None:
-        state.save(step, world_model, optimizer, rng, generator, history)
+        state.save(step, trained, optimizer, rng, generator, history)
 
     saved = time.monotonic()
     warmup = max(1, training.steps // 100)
@@ -158,7 +162,7 @@ def train_world_model(
             total, values, z = losses(batch_of(train, training.batch_size, rng))
             optimizer.zero_grad(set_to_none=True)
             total.backward()
-            torch.nn.utils.clip_grad_norm_(world_model.parameters(), training.clip_norm)
+            nn.utils.clip_grad_norm_(trained.parameters(), training.clip_norm)
             optimizer.step()
             step += 1
             update(step)
@@ -204,14 +208,14 @@ def _validate(
         total, values, z = losses(window)
         _, _, train_z = losses(reference)
     world_model.train()
-    flat = (z.flatten(0, 1), window.states.reshape(-1, window.states.shape[-1]))
-    fit = (train_z.flatten(0, 1), reference.states.reshape(-1, reference.states.shape[-1]))
-    r2 = linear_probe_r2(*fit, *flat)
     metrics = {"validation/loss": float(total), "latent/std": _spread(z)}
     metrics |= {f"validation/{name}": float(value) for name, value in values.items()}
-    metrics |= {f"probe/{name}": float(value) for name, value in zip(train.state_names, r2, strict=True)}
-    positions = [value for name, value in zip(train.state_names, r2, strict=True) if not name.startswith("v")]
-    return metrics | {"probe/position": float(np.mean(positions))}
+    fit, names = probe_targets(reference.states.reshape(-1, reference.states.shape[-1]), train.state_names)
+    test, _ = probe_targets(window.states.reshape(-1, window.states.shape[-1]), train.state_names)
+    r2 = dict(zip(names, linear_probe_r2(train_z.flatten(0, 1), fit, z.flatten(0, 1), test), strict=True))
+    metrics |= {f"probe/{name}": float(value) for name, value in r2.items()}
+    positions = [value for name, value in r2.items() if not name.startswith("v")]
+    return metrics | {"probe/position": float(np.median(positions))}  # median: some entries hardly vary
 
 
 def _spread(z: torch.Tensor) -> float:
@@ -221,7 +225,7 @@ def _spread(z: torch.Tensor) -> float:
 
 def _recalibrate(world_model: WorldModel, forward: Callable[[], object], batches: int = 20) -> None:
     """Replace BatchNorm's moving averages, which lag behind the weights, by means over fresh batches."""
-    norms = [m for m in world_model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    norms = [m for m in world_model.modules() if isinstance(m, nn.BatchNorm1d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

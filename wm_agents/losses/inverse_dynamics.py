@@ -1,0 +1,31 @@
+"""Inverse dynamics: two successive latents must tell which actions were taken between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from wm_agents.losses.base import LatentBatch
+
+
+class InverseDynamicsLoss(nn.Module):
+    """Mean squared error of the action block read off ``(z_t, z_{t+1})`` (sensorimotor world models, arXiv 2606.20104).
+
+    A constant latent tells nothing about actions, so this term alone keeps an encoder from collapsing; what actions do
+    not move may be forgotten, though. The network is the paper's, 2D -> 256 -> 256 -> K*A with ReLU.
+    """
+
+    def prepare(self, config: Any, frames: torch.Tensor) -> None:
+        """Build the network for latents and blocks of these sizes."""
+        self.net = nn.Sequential(
+            nn.Linear(2 * config.latent_size, 256), nn.ReLU(),
+            nn.Linear(256, 256), nn.ReLU(),
+            nn.Linear(256, config.block_size),
+        )  # fmt: skip
+
+    def forward(self, batch: LatentBatch) -> torch.Tensor:
+        """Return the error, averaged over batch, time and the numbers of a block."""
+        read = self.net(torch.cat([batch.z[:, :-1], batch.z[:, 1:]], dim=-1))
+        return (read - batch.actions).square().mean()
