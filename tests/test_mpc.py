@@ -56,6 +56,46 @@ def run(agent: MPC, frames: list[dict[str, np.ndarray]], rows: slice = slice(Non
     return np.stack(actions)
 
 
+def test_a_shrinking_horizon_counts_down_to_one_block_and_starts_again(trained: Any) -> None:
+    agent = MPC(trained.world_model, horizon=3, shrinking=True, device="cpu", **QUICK["cem"])
+    state, evaluations = None, []
+    for seed in range(20):
+        _, state = agent.predict(observations(2, seed), state=state)
+        if agent.last_decision.plans:
+            evaluations.append(agent.last_decision.evaluations)
+    # 2 environments; evaluations of the world model are in proportion to the blocks of a plan.
+    assert [count / evaluations[2] for count in evaluations] == [3, 2, 1, 3]
+
+
+def test_environments_of_one_call_shrink_on_their_own(trained: Any) -> None:
+    agent = MPC(trained.world_model, horizon=3, shrinking=True, device="cpu", **QUICK["cem"])
+    frames = [observations(2, seed) for seed in range(12)]
+    alone = run(agent, frames[5:], slice(1, 2))
+    state, late = None, []
+    for index, frame in enumerate(frames):
+        action, state = agent.predict(frame, state=state, episode_start=np.array([index == 0, index == 5]))
+        late.append(action[1])
+    np.testing.assert_allclose(np.stack(late[5:]), alone[:, 0], atol=2e-3)
+
+
+def test_a_terminal_cost_arrives_only_if_the_horizon_shrinks(trained: Any) -> None:
+    """Free drift of one per block, and effort at each block: arriving later is cheaper, so a receding plan waits."""
+    executed = {}
+    for shrinking in (False, True):
+
+        def postpone(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            # The last block must be 1; blocks before it should rest.
+            return (actions[:, :, -1] - 1).square().mean(-1) + actions[:, :, :-1].square().mean(-1).sum(-1)
+
+        agent = MPC(trained.world_model, horizon=3, shrinking=shrinking, objective=postpone, samples=200, elites=20,
+                    iterations=8, device="cpu")  # fmt: skip
+        raw = run(agent, [observations(1, seed) for seed in range(15)])[:, 0]
+        blocks = trained.world_model.normalize(torch.from_numpy(raw)).reshape(3, -1)
+        executed[shrinking] = blocks.mean(dim=1)
+    assert executed[False].abs().max() < 0.2
+    assert executed[True][-1] > 0.8
+
+
 def test_the_quick_searches_cover_every_planner() -> None:
     assert set(QUICK) == set(planning.PLANNERS)
 
@@ -237,6 +277,12 @@ def test_a_hybrid_is_no_worse_than_its_proposals(source: str, trained: Any, head
         chosen = planning.make_objective("summed")(agent.world_model.rollout(z, past, elites), goal, elites)
     assert (chosen[:, 0] <= costs.amin(1) + 1e-4).all()
     assert evaluations == 3 * (asked + 4 * (max(20, proposals.shape[1] + 1) + 20))
+
+
+def test_a_prior_cannot_shrink(trained: Any, heads: Any) -> None:
+    with pytest.raises(ValueError, match="leave out shrinking"):
+        MPC(trained.world_model, planner="diffusion", horizon=4, shrinking=True, proposals="diffusion",
+            denoiser=heads["denoiser"], device="cpu")  # fmt: skip
 
 
 def test_a_prior_of_another_horizon_is_refused(trained: Any, heads: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -31,13 +32,13 @@ class MPCPolicy(WorldModelPolicy):
 
     Memory: the planner's elites ``[N, E, H, K*A]`` (normalised; the first is the plan), steps since it was made ``[N]``
     (-1: none yet), the last latents at block boundaries ``[N, history, D]``, the blocks executed between them
-    ``[N, history, K*A]`` (the last row is being executed), and how many of those latents are real ``[N]``. Frames are
-    encoded at block boundaries only.
+    ``[N, history, K*A]`` (the last row is being executed), how many of those latents are real ``[N]``, and how many
+    blocks the plan was made for ``[N]``. Frames are encoded at block boundaries only.
     """
 
     def __init__(
         self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel,
-        planner: planning.Planner, objective: Objective, receding_horizon: int, precision: str, seed: int,
+        planner: planning.Planner, objective: Objective, receding_horizon: int, shrinking: bool, precision: str, seed: int,
         proposer: Proposer | None = None, prior: Prior | None = None,
     ) -> None:  # fmt: skip
         super().__init__(observation_space, action_space, world_model, seed)
@@ -46,6 +47,7 @@ class MPCPolicy(WorldModelPolicy):
         self.proposer = proposer
         self.prior = prior
         self.receding_horizon = receding_horizon
+        self.shrinking = shrinking
         self.precision = precision
 
     def blank(self, n: int) -> Memory:
@@ -56,12 +58,13 @@ class MPCPolicy(WorldModelPolicy):
             np.zeros((n, config.history, config.latent_size), np.float32),
             np.zeros((n, config.history, config.block_size), np.float32),
             np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
         )
 
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
     ) -> tuple[np.ndarray, Memory, DecisionRecord]:
-        elites, step, latents, blocks, seen = memory
+        elites, step, latents, blocks, seen, length = memory
         config = self.world_model.config
         k = config.action_block
         boundary = (step < 0) | (step % k == 0)
@@ -74,17 +77,19 @@ class MPCPolicy(WorldModelPolicy):
             seen[boundary] = np.minimum(seen[boundary] + 1, config.history)
         encoded = time.perf_counter()
         evaluations = 0
-        # Environments with as many real frames are planned for in one call: at most `history` calls, usually one.
-        for count in np.unique(seen[due]):
-            rows = np.flatnonzero(due & (seen == count))
-            start = self._shifted(elites[rows])
+        left = length - self.receding_horizon if self.shrinking else np.zeros_like(length)
+        length = np.where(due, np.where(left > 0, left, self.planner.horizon), length)
+        # Environments with as many real frames and blocks to plan are planned for in one call, usually all of them.
+        for count, blocks_ahead in sorted(set(zip(seen[due].tolist(), length[due].tolist(), strict=True))):
+            rows = np.flatnonzero(due & (seen == count) & (length == blocks_ahead))
+            start = self._shifted(elites[rows])[:, :, :blocks_ahead]
             start[step[rows] < 0] = 0
             z, past = latents[rows, -count:], blocks[rows, config.history - count + 1 :]
             found, cost = self._plan(
                 torch.from_numpy(z).to(self.device), torch.from_numpy(past).to(self.device),
                 torch.from_numpy(start).to(self.device), goal[rows],
             )  # fmt: skip
-            elites[rows] = found.cpu().numpy()
+            elites[rows, :, :blocks_ahead] = found.cpu().numpy()
             evaluations += cost
         step[due] = 0
         if boundary.any():
@@ -97,7 +102,7 @@ class MPCPolicy(WorldModelPolicy):
         actions = raw[np.arange(len(elites)), step % k]
         step += 1
         record = DecisionRecord(1000 * (encoded - started), 1000 * (done - encoded), int(due.sum()), evaluations)
-        return actions, (elites, step, latents, blocks, seen), record
+        return actions, (elites, step, latents, blocks, seen, length), record
 
     def _shifted(self, elites: np.ndarray) -> np.ndarray:
         """Warm start: drop the executed blocks, repeat the last one."""
@@ -115,6 +120,8 @@ class MPCPolicy(WorldModelPolicy):
         """
         low, high = self.world_model.block_bounds()
         planner: Any = self.planner
+        if start.shape[2] != planner.horizon:
+            planner = dataclasses.replace(planner, horizon=start.shape[2])
         # One fixed stream per plan: the same noise for every environment and every replan, so that a decision depends
         # on the observation, the memory and the seed alone, whatever N is and whatever came before.
         generator = torch.Generator(device=z.device).manual_seed(self.seed)
@@ -145,6 +152,9 @@ class MPC(WorldModelAgent):
         planner: One of :data:`wm_agents.planning.PLANNERS`.
         horizon: H, blocks per plan.
         receding_horizon: Blocks executed before planning again.
+        shrinking: Plan to arrive after ``horizon`` blocks: each plan is as much shorter as was executed of the one
+            before, and a full one follows the last. A terminal cost that is replanned needs it: with a horizon that
+            keeps receding, arriving can be put off for ever.
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
             one. Functions of your own work, but cannot be saved.
         proposals: Where a search starts besides the last plan: "gc-idm" rolls the inverse dynamics model through the
@@ -171,7 +181,7 @@ class MPC(WorldModelAgent):
 
     def __init__(
         self, world_model: WorldModel, env: Any = None, *, planner: str | None = None, horizon: int = 5,
-        receding_horizon: int = 1, objective: ObjectiveSpec = "summed",
+        receding_horizon: int = 1, shrinking: bool = False, objective: ObjectiveSpec = "summed",
         proposals: Literal["none", "gc-idm", "diffusion"] = "none", precision: Literal["fp32", "bf16"] = "fp32",
         inverse_dynamics: InverseDynamics | None = None, temporal_distance: TemporalDistance | None = None,
         denoiser: Denoiser | None = None, policy: Any = None, seed: int | None = None,
@@ -187,6 +197,7 @@ class MPC(WorldModelAgent):
         self.planner_name = planner or self.fixed_planner or "cem"
         self.planner_options = {"horizon": horizon, **planner_options}
         self.receding_horizon = receding_horizon
+        self.shrinking = shrinking
         self.objective = objective
         self.proposals = proposals
         self.precision = precision
@@ -197,7 +208,8 @@ class MPC(WorldModelAgent):
 
     @classmethod
     def parts(cls, checkpoint: Checkpoint) -> dict[str, Any]:
-        return checkpoint.heads()
+        taken = inspect.signature(cls).parameters
+        return {name: head for name, head in checkpoint.heads().items() if name in taken}
 
     @classmethod
     def option_names(cls, options: dict[str, Any]) -> set[str]:
@@ -212,7 +224,7 @@ class MPC(WorldModelAgent):
                 "Save it with a named objective, and pass yours to load(..., objective=...)."
             )
         return {"planner": self.planner_name, **self.planner_options, "receding_horizon": self.receding_horizon,
-                "objective": spec, "proposals": self.proposals, "precision": self.precision,
+                "shrinking": self.shrinking, "objective": spec, "proposals": self.proposals, "precision": self.precision,
                 "seed": self.seed}  # fmt: skip
 
     def make_policy(self) -> WorldModelPolicy:
@@ -223,7 +235,7 @@ class MPC(WorldModelAgent):
         objective = planning.make_objective(self.objective, {"temporal-distance": self._temporal_distance})
         return MPCPolicy(
             self.observation_space, self.action_space, self.world_model,  # type: ignore[arg-type]
-            planner, objective, self.receding_horizon, self.precision, self.seed or 0, **self._amortised(),
+            planner, objective, self.receding_horizon, self.shrinking, self.precision, self.seed or 0, **self._amortised(),
         )  # fmt: skip
 
     def _temporal_distance(self) -> Objective:
@@ -242,6 +254,8 @@ class MPC(WorldModelAgent):
         denoiser = self._head("denoiser", option)
         if self.planner_name != "diffusion":
             return {"proposer": functools.partial(diffusion_proposals, self.world_model, denoiser, 16, 10)}
+        if self.shrinking:
+            raise ValueError("the denoiser plans a fixed number of blocks: leave out shrinking=True.")
         if horizon != denoiser.config.horizon:
             raise ValueError(f"the denoiser was trained for horizon={denoiser.config.horizon}, not {horizon}.")
         return {"prior": functools.partial(prior, self.world_model, denoiser)}
