@@ -45,8 +45,8 @@ _GOAL, _GOAL_AGENT = (144, 238, 144), (200, 215, 255)
 class PushT(GoalEnv):
     """A disc of radius 15 px pushes a T of 120 x 120 px in a walled square of 512 px; gym-pusht's bodies and dynamics.
 
-    State: ``(agent_x, agent_y, block_x, block_y, block_angle, v_agent_x, v_agent_y, v_block_x, v_block_y, v_block_angle)`` in
-    px, rad, px/s and rad/s. x points right and y down, as in the image; angles turn from x to y and are never wrapped.
+    State: ``(agent_x, agent_y, block_x, block_y, block_angle)`` and their velocities ``(v_agent_x, ...)``, in px, rad,
+    px/s and rad/s. x points right and y down, as in the image; angles turn from x to y and are never wrapped.
     The block's position is the middle of the outer edge of its bar, its velocity that of its centre of mass. Goal:
     the first five. Action: where the agent shall go, relative to where it is, in units of 64 px, each in [-1, 1];
     targets are clipped to the square, and a critically damped controller follows them for 0.1 s. (Upstream's actions

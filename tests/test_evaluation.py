@@ -542,3 +542,14 @@ def test_training_figure(tmp_path):
     assert (tmp_path / "curves.svg").stat().st_size > 0
     with pytest.raises(ValueError, match="no finite"):
         training_figure({"loss": [(0, float("inf"))]})
+
+
+def test_executed_actions_are_kept_and_known_floors_are_not_measured_again(result, manifest, monkeypatch):
+    for path, actions in zip(result.paths, result.actions, strict=True):
+        assert actions.shape == (len(path) - 1, 2)
+        assert np.abs(actions).max() <= 1
+    expected = [np.square(np.diff(actions, n=3, axis=0)).mean() for actions in result.actions if len(actions) > 3]
+    assert result.to_dict()["jerk"] == pytest.approx(np.mean(expected))
+    monkeypatch.setattr("wm_agents.evaluation.evaluator.floors", lambda *_: pytest.fail("measured again"))
+    again = evaluate(Chaser("state"), manifest, progress=False, known_floors=result.floors)
+    assert again.floors is result.floors

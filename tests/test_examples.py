@@ -15,6 +15,8 @@ RUNS = {
     "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem-mpc"),
     "train_your_own.py": (["--fast"], "random actions"),
     "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
+    "new_maze.py": (["--fast"], "graph + GC-IDM"),
+    "own_task.py": (["--fast"], "random actions"),
     "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
 }
 

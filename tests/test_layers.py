@@ -33,11 +33,12 @@ ALLOWED: dict[str, set[str]] = {
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "bench": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes"},
+    "reporting": BOTTOM | {"agents", "bench", "checkpoint", "evaluation", "recipes"},
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
-    "quickstart": BOTTOM | {"agents", "datasets", "evaluation", "models", "pipeline", "recipes", "training"},
+    "quickstart": BOTTOM | {"agents", "datasets", "envs", "evaluation", "models", "pipeline", "recipes", "training"},
     "cli": BOTTOM | LEARNING | {
         "agents", "bench", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart",
-        "recipes", "studies", "training",
+        "recipes", "reporting", "studies", "training",
     },
     "wm_agents": {"envs", "version"},  # __init__: everything else is looked up on first use
 }  # fmt: skip
@@ -149,7 +150,7 @@ def test_the_table_is_layered():
     assert placed == set(ALLOWED)
     assert not any("cli" in allowed for allowed in ALLOWED.values())
     users = {part for part, allowed in ALLOWED.items() if "evaluation" in allowed}
-    assert users == {"bench", "cli", "quickstart", "studies"}
+    assert users == {"bench", "cli", "quickstart", "reporting", "studies"}
 
 
 def test_the_reader_sees_imports_wherever_they_are(lazy):

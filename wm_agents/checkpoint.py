@@ -31,6 +31,10 @@ from wm_agents.models import (
     DenoiserConfig,
     InverseDynamics,
     InverseDynamicsConfig,
+    LatentGraph,
+    LatentGraphConfig,
+    MacroActions,
+    MacroActionsConfig,
     TemporalDistance,
     TemporalDistanceConfig,
     WorldModel,
@@ -44,6 +48,8 @@ HEADS: dict[str, tuple[Any, Any]] = {
     "inverse_dynamics": (InverseDynamicsConfig, InverseDynamics),
     "temporal_distance": (TemporalDistanceConfig, TemporalDistance),
     "denoiser": (DenoiserConfig, Denoiser),
+    "graph": (LatentGraphConfig, LatentGraph),
+    "macro_actions": (MacroActionsConfig, MacroActions),
 }
 """Networks on a world model's latents: name in the file -> classes of its configuration and of the network."""
 
@@ -67,6 +73,8 @@ class Checkpoint:
         inverse_dynamics: The goal-conditioned inverse dynamics model on its latents, if one was fitted.
         temporal_distance: The temporal distance of its latents, if one was fitted.
         denoiser: The denoiser of action sequences, if one was fitted.
+        graph: The graph of recorded latents, if one was built.
+        macro_actions: Macro-actions and the high-level predictor, if they were trained.
     """
 
     world_model: WorldModel
@@ -77,6 +85,8 @@ class Checkpoint:
     inverse_dynamics: InverseDynamics | None = None
     temporal_distance: TemporalDistance | None = None
     denoiser: Denoiser | None = None
+    graph: LatentGraph | None = None
+    macro_actions: MacroActions | None = None
 
     def heads(self) -> dict[str, Any]:
         """The fitted networks on the world model's latents, by name."""

@@ -99,6 +99,36 @@ def collect(
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
 
 
+@app.command(name="import")
+def import_dataset(
+    source: tyro.conf.Positional[str], format: str = "auto", env_id: str | None = None, name: str | None = None,
+    frames: Literal["auto", "stored", "rendered"] = "auto", image_size: int = 64, episodes: int | None = None,
+    action_scale: float | None = None, skip_invalid: bool = False, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Import a foreign dataset: LeWM's HDF5, OGBench's npz, Minari's D4RL/pointmaze.
+
+    Args:
+        source: A file, or the id of a local Minari dataset.
+        format: lewm-hdf5, ogbench-npz or d4rl-pointmaze; found out by default.
+        env_id: Gymnasium id or task name that the data are of; without it frames and actions stay as they are.
+        name: Minari id; by default wm/<task>/<file>-v0.
+        frames: Stored ones, or rendered by the task from states; by default stored where there are any.
+        image_size: Height and width in pixels.
+        episodes: Only that many, from the first.
+        action_scale: What actions are multiplied by; the format's own by default.
+        skip_invalid: Leave out episodes that are not valid.
+        overwrite: Replace a dataset of that name.
+    """
+    from wm_agents import datasets
+
+    dataset = datasets.import_dataset(
+        source, format=format, env_id=full_id(env_id) if env_id else None, name=name, frames=frames,
+        image_size=image_size, episodes=episodes, action_scale=action_scale, skip_invalid=skip_invalid,
+        overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
+
+
 @app.command
 def train(
     dataset: tyro.conf.Positional[str], out: Path, model: Annotated[WorldModelConfig, Flat] = WorldModelConfig(),
@@ -255,6 +285,40 @@ def bench(
 
     bench_planners(agent, out=out, tasks=tasks, quick=quick, device=device, console=console)
     console.print(f"wrote {out}/{what}.json and {out}/{what}.png", highlight=False, soft_wrap=True)
+
+
+@app.command
+def report(
+    out: Path = Path("runs/report"), quick: bool = False, tasks: tuple[str, ...] = (), agents: tuple[str, ...] = (),
+    protocols: tuple[str, ...] = (), checkpoints: tuple[str, ...] = (), tasks_per_cell: int | None = None,
+    num_envs: int = 20, workers: int | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto",
+    videos: bool = True, timing: bool = True, device: str = "auto",
+) -> None:  # fmt: skip
+    """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
+
+    Args:
+        out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
+        quick: 20 tasks a cell and no videos, in place of 200.
+        tasks: Task names; all with a checkpoint by default.
+        agents: gc-idm, cem-mpc, mppi, icem, gradient-adam and gradient-sgd by default; other shipped agents work too.
+        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and 100/200 by default.
+        checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
+        tasks_per_cell: Another number of held-out tasks for each cell.
+        num_envs: Environments that share a call.
+        workers: Processes, of one thread each; by default one a core.
+        precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
+        videos: Record the first tasks of each cell.
+        timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents.reporting import AGENTS, PROTOCOLS, run_report
+
+    run_report(
+        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols or PROTOCOLS,
+        checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
+        precision=precision, device=device, videos=videos, timing=timing, command=command_line(), console=console,
+    )  # fmt: skip
+    console.print(f"wrote {out}/report.md, report.json and figures", highlight=False, soft_wrap=True)
 
 
 @app.command

@@ -14,7 +14,14 @@ from wm_agents import datasets
 from wm_agents.agents import GCIDM
 from wm_agents.checkpoint import versions
 from wm_agents.recipes import Recipe
-from wm_agents.training import train_denoiser, train_predictor, train_temporal_distance, train_world_model
+from wm_agents.training import (
+    fit_graph,
+    train_denoiser,
+    train_macro_actions,
+    train_predictor,
+    train_temporal_distance,
+    train_world_model,
+)
 
 AGENT_FILE = "agent.safetensors"
 
@@ -57,7 +64,7 @@ def reproduce(
             everything = datasets.concatenate([dataset, contacts])
         world_model, curves = train_predictor(world_model, everything, recipe.predictor_training, **shared)
         history |= curves
-    agent = GCIDM(world_model, device=device, verbose=int(progress))
+    agent = GCIDM(world_model, device=device, verbose=int(progress), **recipe.options.get("gc-idm", {}))
     agent.stored_options = recipe.options
     agent.set_logger(logger)
     agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
@@ -70,6 +77,13 @@ def reproduce(
     if recipe.denoiser_training is not None:
         agent.denoiser, curves = train_denoiser(
             world_model, dataset, recipe.denoiser, recipe.denoiser_training, **shared
+        )
+        agent.history |= curves
+    if recipe.graph is not None:
+        agent.graph = fit_graph(world_model, dataset, recipe.graph, progress=progress)
+    if recipe.macro_actions_training is not None:
+        agent.macro_actions, curves = train_macro_actions(
+            world_model, dataset, recipe.macro_actions, recipe.macro_actions_training, **shared
         )
         agent.history |= curves
     agent.env_id = recipe.env_id

@@ -9,11 +9,19 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wm_agents.models import DenoiserConfig, InverseDynamicsConfig, TemporalDistanceConfig, WorldModelConfig
+from wm_agents.models import (
+    DenoiserConfig,
+    InverseDynamicsConfig,
+    MacroActionsConfig,
+    TemporalDistanceConfig,
+    WorldModelConfig,
+)
 from wm_agents.registry import did_you_mean
 from wm_agents.training import (
     DenoiserTrainingConfig,
+    GraphConfig,
     InverseDynamicsTrainingConfig,
+    MacroActionsTrainingConfig,
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
     TrainingConfig,
@@ -34,10 +42,10 @@ PLANNERS: dict[str, dict[str, Any]] = {
 """The shipped planners of the mazes: about the compute of 1,000 candidate sequences a plan for each, where a gradient
 step on a sequence counts as two to three. Diffusion with its prior needs less."""
 
-REACHER: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
+REACHER: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 25, "countdown": True}}
 PUSHT: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
-CUBE: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 50, "countdown": True}}
-MANIPULATION = WorldModelConfig(latent_size=64, predictor_width=512, dropout=0.1)
+CUBE: dict[str, dict[str, Any]] = {**PLANNERS, "gc-idm": {"horizon": 25, "countdown": True}}
+MANIPULATION = WorldModelConfig(latent_size=64, predictor_width=384, dropout=0.1)
 SENSORIMOTOR = {"prediction": 1.0, "sigreg": 0.09, "inverse_dynamics": 1.0}
 """Loss weights where one object is moved by another: pairs of frames must tell the actions (arXiv 2606.20104)."""
 
@@ -63,6 +71,9 @@ class Recipe:
         temporal_distance_training: Its training; None leaves the head out.
         denoiser: Shape of the denoiser.
         denoiser_training: Its training; None leaves the head out.
+        graph: Of latents, for hierarchical agents; None leaves it out.
+        macro_actions: Shape of the macro-action head.
+        macro_actions_training: Its training; None leaves the head out.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
         offset: What the quickstart asks of the agent: a goal so many steps away, or "random" starts and goals.
         budget: Environment steps that it has for that.
@@ -86,6 +97,9 @@ class Recipe:
     )
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     denoiser_training: DenoiserTrainingConfig | None = field(default_factory=DenoiserTrainingConfig)
+    graph: GraphConfig | None = None
+    macro_actions: MacroActionsConfig = field(default_factory=MacroActionsConfig)
+    macro_actions_training: MacroActionsTrainingConfig | None = None
     options: dict[str, dict[str, Any]] = field(default_factory=lambda: PLANNERS)
     offset: int | Literal["random"] = "random"
     budget: int = 300
@@ -109,7 +123,7 @@ class Recipe:
     def seeded(self, seed: int) -> Recipe:
         """Return the same recipe with another seed of training; the data stays."""
         names = ("training", "inverse_dynamics_training", "predictor_training", "temporal_distance_training",
-                 "denoiser_training")  # fmt: skip
+                 "denoiser_training", "macro_actions_training")  # fmt: skip
         trainings: dict[str, Any] = {name: getattr(self, name) for name in names}
         seeded = {name: dataclasses.replace(t, seed=seed) for name, t in trainings.items() if t is not None}
         return dataclasses.replace(self, **seeded)
@@ -163,7 +177,7 @@ RECIPES: dict[str, Recipe] = {
             training=TrainingConfig(
                 steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
             ),
-            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=50),
+            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=50),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
             predictor_policy=None,
             predictor_training=PredictorTrainingConfig(steps=4000, batch_size=128, blocks=5),
@@ -181,7 +195,7 @@ RECIPES: dict[str, Recipe] = {
             episode_steps=200,
             world_model=MANIPULATION,
             training=TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
-            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=75),
+            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
             predictor_policy=None,
             predictor_training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5),

@@ -2,6 +2,7 @@
 
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.gc_idm import GCIDM
+from wm_agents.agents.hierarchical import HierarchicalMPC
 from wm_agents.agents.loading import AGENTS, list_checkpoints, load
 from wm_agents.agents.mpc import (
     CEMMPC,
@@ -28,6 +29,7 @@ __all__ = [
     "DiffusionGuidanceMPC",
     "DiffusionMPC",
     "GradientMPC",
+    "HierarchicalMPC",
     "PredictiveSamplingMPC",
     "RandomShootingMPC",
     "WorldModelAgent",

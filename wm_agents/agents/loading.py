@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from wm_agents.agents.base import WorldModelAgent, open_checkpoint
 from wm_agents.checkpoint import CheckpointError
@@ -21,6 +22,7 @@ AGENTS = Registry(
         "diffusion-guidance": "wm_agents.agents.mpc:DiffusionGuidanceMPC",
         "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
         "gradient": "wm_agents.agents.mpc:GradientMPC",
+        "hierarchical": "wm_agents.agents.hierarchical:HierarchicalMPC",
         "icem": "wm_agents.agents.mpc:ICEMMPC",
         "mpc": "wm_agents.agents.mpc:MPC",
         "mppi": "wm_agents.agents.mpc:MPPIMPC",
@@ -36,7 +38,20 @@ ALIASES = {"cem": "cem-mpc"}
 def list_checkpoints() -> list[str]:
     """Names that :func:`load` finds inside the package, ``task/agent``."""
     # Plain "mpc" is the class that the planners' agents share; with nothing chosen it is no agent of its own.
-    return sorted(f"{task}/{agent}" for task in shipped() for agent in AGENTS if agent != "mpc")
+    agents = {
+        task: [a for a in AGENTS if a != "mpc" and (a != "hierarchical" or _has_graph(task))] for task in shipped()
+    }
+    return sorted(f"{task}/{agent}" for task, names in agents.items() for agent in names)
+
+
+def _has_graph(task: str) -> bool:
+    """Tell whether a shipped checkpoint holds what a hierarchical agent needs."""
+    try:
+        source = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
+        with resources.as_file(source) as path, safe_open(path, framework="pt") as file:
+            return "graph.latents" in file.keys()  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
 
 
 def shipped() -> dict[str, str]:

@@ -38,8 +38,8 @@ class MPCPolicy(WorldModelPolicy):
 
     def __init__(
         self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel,
-        planner: planning.Planner, objective: Objective, receding_horizon: int, shrinking: bool, precision: str, seed: int,
-        proposer: Proposer | None = None, prior: Prior | None = None,
+        planner: planning.Planner, objective: Objective, receding_horizon: int, shrinking: bool, precision: str,
+        seed: int, proposer: Proposer | None = None, prior: Prior | None = None,
     ) -> None:  # fmt: skip
         super().__init__(observation_space, action_space, world_model, seed)
         self.planner = planner
@@ -224,8 +224,8 @@ class MPC(WorldModelAgent):
                 "Save it with a named objective, and pass yours to load(..., objective=...)."
             )
         return {"planner": self.planner_name, **self.planner_options, "receding_horizon": self.receding_horizon,
-                "shrinking": self.shrinking, "objective": spec, "proposals": self.proposals, "precision": self.precision,
-                "seed": self.seed}  # fmt: skip
+                "shrinking": self.shrinking, "objective": spec, "proposals": self.proposals,
+                "precision": self.precision, "seed": self.seed}  # fmt: skip
 
     def make_policy(self) -> WorldModelPolicy:
         block = {"action_block": self.world_model.config.action_block}
@@ -235,7 +235,8 @@ class MPC(WorldModelAgent):
         objective = planning.make_objective(self.objective, {"temporal-distance": self._temporal_distance})
         return MPCPolicy(
             self.observation_space, self.action_space, self.world_model,  # type: ignore[arg-type]
-            planner, objective, self.receding_horizon, self.shrinking, self.precision, self.seed or 0, **self._amortised(),
+            planner, objective, self.receding_horizon, self.shrinking, self.precision, self.seed or 0,
+            **self._amortised(),
         )  # fmt: skip
 
     def _temporal_distance(self) -> Objective:

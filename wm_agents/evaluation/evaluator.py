@@ -26,7 +26,8 @@ class Agent(Protocol):
     """What is evaluated: Stable-Baselines3's ``predict``.
 
     Used when present: ``observation_space`` (which observations, how large the images), ``action_space`` (checked),
-    ``set_random_seed(seed)``, ``last_decision`` (a ``DecisionRecord``) and ``provenance`` (a dict).
+    ``set_random_seed(seed)``, ``last_decision`` (a ``DecisionRecord``), ``last_subgoal`` (of hierarchical agents, a
+    ``SubgoalRecord``) and ``provenance`` (a dict).
     """
 
     def predict(
@@ -44,12 +45,13 @@ class _Slot:
         self.task, self.step = -1, 0
         self.observation: dict[str, np.ndarray] = {}
         self.path: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
         self.recording: Recording | None = None
 
     def begin(self, manifest: Manifest, task: int, record: bool) -> None:
         options = {"state": manifest.starts[task].copy(), "goal_state": manifest.goals[task].copy()}
         self.observation, info = self.env.reset(seed=task, options=options)
-        self.task, self.step, self.path = task, 0, [np.array(info["state"])]
+        self.task, self.step, self.path, self.actions = task, 0, [np.array(info["state"])], []
         self.recording = Recording(task, self._image("goal_pixels", manifest.goals[task])) if record else None
         self._record_frame()
 
@@ -58,12 +60,27 @@ class _Slot:
         self.observation, _, _, _, info = self.env.step(action)
         self.step += 1
         self.path.append(np.array(info["state"]))
+        self.actions.append(np.array(action, dtype=np.float64))
         self._record_frame()
         return bool(info["success_moderate"]), bool(info["success_strict"])
+
+    def note_subgoal(self, state: np.ndarray) -> None:
+        """Record the subgoal of the step to come: a simulator state, NaN for the goal itself."""
+        if self.recording is None or not state.size:
+            return
+        shown = self.recording.subgoal_states
+        if not shown or not np.array_equal(shown[-1], state, equal_nan=True):
+            render = self.env.unwrapped.render_state  # type: ignore[attr-defined]
+            image = self.recording.goal if np.isnan(state).any() else render(state)
+        else:
+            image = self.recording.subgoals[-1]
+        shown.append(state)
+        self.recording.subgoals.append(image)
 
     def _record_frame(self) -> None:
         if self.recording is not None:
             self.recording.frames.append(self._image("pixels", self.path[-1]))
+            self.recording.path.append(self.path[-1])
 
     def _image(self, key: str, state: np.ndarray) -> np.ndarray:
         if key in self.observation:
@@ -80,6 +97,7 @@ def evaluate(
     video: int | Sequence[int] | None = None,
     progress: bool = True,
     name: str | None = None,
+    known_floors: Mapping[str, Outcomes] | None = None,
 ) -> EvaluationResult:
     """Let ``agent`` try every task of ``manifest`` once.
 
@@ -98,6 +116,7 @@ def evaluate(
         video: Tasks to record: how many of the first, or their indices.
         progress: Show a progress bar.
         name: What to call the agent; its class name by default.
+        known_floors: What :func:`floors` returned earlier for this manifest and seed; measured now by default.
 
     Raises:
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
@@ -111,7 +130,7 @@ def evaluate(
         _check_action_space(agent, slots[0].env, manifest.env_id)
         if hasattr(agent, "set_random_seed"):
             agent.set_random_seed(seed)
-        outcomes, timings, paths, recordings = _run(agent, manifest, slots, recorded, progress)
+        outcomes, timings, paths, actions, recordings = _run(agent, manifest, slots, recorded, progress)
     finally:
         for slot in slots:
             slot.env.close()
@@ -119,7 +138,7 @@ def evaluate(
         agent=name or type(agent).__name__,
         manifest=manifest,
         outcomes=outcomes,
-        floors=floors(manifest, seed),
+        floors=floors(manifest, seed) if known_floors is None else known_floors,
         timings=timings,
         seed=seed,
         num_envs=len(slots),
@@ -127,6 +146,7 @@ def evaluate(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         provenance=getattr(agent, "provenance", None) or {},
         paths=paths,
+        actions=actions,
         recordings=[recordings[task] for task in recorded],
     )
 
@@ -165,10 +185,10 @@ def _floors(manifest: Manifest, seed: int) -> Mapping[str, Outcomes]:
 
 def _run(
     agent: Agent, manifest: Manifest, slots: list[_Slot], recorded: Sequence[int], progress: bool
-) -> tuple[Outcomes, Timings, list[np.ndarray], dict[int, Recording]]:
+) -> tuple[Outcomes, Timings, list[np.ndarray], list[np.ndarray], dict[int, Recording]]:
     n = len(manifest)
     outcomes, timings = Outcomes(np.zeros(n, np.int64), np.zeros(n, np.int64)), Timings()
-    paths: list[np.ndarray] = [np.empty(0)] * n
+    paths, executed = [np.empty(0)] * n, [np.empty(0)] * n
     recordings: dict[int, Recording] = {}
     queue = iter(range(n))
     for slot in slots:
@@ -189,7 +209,7 @@ def _run(
                 if not solved and slot.step < manifest.budget:
                     working.append(row)
                     continue
-                paths[task] = np.stack(slot.path)
+                paths[task], executed[task] = np.stack(slot.path), np.stack(slot.actions)
                 if slot.recording is not None:
                     slot.recording.success_step = int(outcomes.moderate[task]) or None
                     recordings[task] = slot.recording
@@ -201,7 +221,7 @@ def _run(
             if len(working) < len(active):
                 active = [active[row] for row in working]
                 state = None if state is None else tuple(np.asarray(part)[working] for part in state)
-    return outcomes, timings, paths, recordings
+    return outcomes, timings, paths, executed, recordings
 
 
 def _decide(agent: Agent, active: Sequence[_Slot], state: Any, timings: Timings) -> tuple[np.ndarray, Any]:
@@ -226,6 +246,14 @@ def _decide(agent: Agent, active: Sequence[_Slot], state: Any, timings: Timings)
             timings.ms_per_plan.append(record.plan_ms / record.plans)
             timings.plans += record.plans
             timings.evaluations += record.evaluations
+    subgoal = getattr(agent, "last_subgoal", None)
+    if subgoal is not None:
+        timings.subgoals += int(subgoal.new.sum())
+        timings.subgoals_reached += int(subgoal.reached.sum())
+        timings.subgoals_overdue += int(subgoal.overdue.sum())
+        timings.detours += int((subgoal.detour & subgoal.new).sum())
+        for slot, shown in zip(active, subgoal.states, strict=True):
+            slot.note_subgoal(shown)
     return actions, state
 
 

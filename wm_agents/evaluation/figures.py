@@ -1,22 +1,28 @@
-"""Figures: paths in a maze seen from above, and training curves."""
+"""Figures: paths and latent graphs in a maze seen from above, and training curves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from matplotlib.collections import PatchCollection
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.evaluation.video import Recording
+
+if TYPE_CHECKING:
+    from wm_agents.models import LatentGraph
 
 WALL, SUCCESS, FAILURE, START, GOAL = "#3b4252", "#2e8b57", "#c0392b", "#2c6fbb", "#e08e0b"
+EDGE = "#9aa3b2"
 
 
 def maze_figure(
@@ -41,16 +47,100 @@ def maze_figure(
     Raises:
         ValueError: The environment is no maze, or the arguments disagree on the number of tasks.
     """
-    maze: Any = env.unwrapped
-    if not hasattr(maze, "walls"):
-        raise ValueError(
-            f"maze_figure draws paths between walls, and {type(maze).__name__} has none: show what its agents do with "
-            "evaluate(..., video=4) and write_video."
-        )
     if not len(paths) == len(starts) == len(goals) == len(successes):
         raise ValueError(
             "a figure needs one path, start, goal and outcome for each task, got "
             f"{len(paths)}, {len(starts)}, {len(goals)} and {len(successes)}."
+        )
+    maze, figure, axes = _drawn_maze(env, title)
+    radius = float(maze.success_thresholds["moderate"])
+    for path, start, goal, success in zip(paths, starts, goals, successes, strict=True):
+        route, begin, end = (np.asarray(maze.achieved_goal(np.asarray(states))) for states in (path, start, goal))
+        axes.plot(route[:, 0], route[:, 1], color=SUCCESS if success else FAILURE, linewidth=1.5, alpha=0.8, zorder=2)
+        axes.add_patch(Circle((end[0], end[1]), radius, facecolor=GOAL, alpha=0.25, zorder=1))
+        axes.plot(*begin[:2], marker="o", color=START, markersize=6, linestyle="none", zorder=3)
+        axes.plot(*end[:2], marker="*", color=GOAL, markersize=11, linestyle="none", zorder=3)
+    handles = [
+        Line2D([], [], color=START, marker="o", linestyle="none", label="start"),
+        Line2D([], [], color=GOAL, marker="*", markersize=10, linestyle="none", label="goal"),
+        Line2D([], [], color=SUCCESS, label="reached"),
+        Line2D([], [], color=FAILURE, label="not reached"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def graph_figure(env: gym.Env, graph: LatentGraph, recording: Recording | None = None, *, title: str = "") -> Figure:
+    """Draw a latent graph in its maze, and the subgoals that an agent proposed on one task.
+
+    Nodes are drawn where the simulator was when they were recorded. Subgoals are filled where the agent came within the
+    success radius after proposing them, open where it did not.
+
+    Args:
+        env: A maze; see :func:`maze_figure`.
+        graph: With simulator states.
+        recording: Of one task, from ``evaluate(..., video=...)``.
+        title: Printed above.
+
+    Raises:
+        ValueError: The environment is no maze, or the graph was built from data without simulator states.
+    """
+    maze, figure, axes = _drawn_maze(env, title)
+    states = graph.states.cpu().numpy()
+    if not states.shape[1]:
+        raise ValueError("the graph's data has no simulator states: nobody knows where its nodes lie.")
+    places = np.asarray(maze.achieved_goal(states))[:, :2]
+    ends = np.stack([places[graph.sources.cpu().numpy()], places[graph.targets.cpu().numpy()]], axis=1)
+    axes.add_collection(LineCollection(list(ends), colors=EDGE, linewidths=0.5, zorder=1))
+    axes.scatter(places[:, 0], places[:, 1], s=6, color=EDGE, zorder=2)
+    handles = [Line2D([], [], color=EDGE, marker="o", markersize=3, label="graph")]
+    if recording is not None:
+        route = np.asarray(maze.achieved_goal(np.stack(recording.path)))[:, :2]
+        proposed, reached = proposed_subgoals(env, recording)
+        spots = np.asarray(maze.achieved_goal(proposed))[:, :2] if len(proposed) else np.empty((0, 2))
+        axes.plot(*route.T, color=START, linewidth=1.5, zorder=3)
+        axes.plot(*route[0], marker="o", color=START, markersize=7, zorder=5)
+        axes.scatter(spots[reached, 0], spots[reached, 1], s=40, color=SUCCESS, zorder=4)
+        axes.scatter(spots[~reached, 0], spots[~reached, 1], s=40, facecolors="none", edgecolors=FAILURE, zorder=4)
+        handles += [
+            Line2D([], [], color=START, marker="o", label="path"),
+            Line2D([], [], color=SUCCESS, marker="o", linestyle="none", label="subgoal, reached"),
+            Line2D([], [], color=FAILURE, marker="o", fillstyle="none", linestyle="none", label="not reached"),
+        ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def proposed_subgoals(env: gym.Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """Return the subgoals of a recorded task, and which of them the agent came to.
+
+    Args:
+        env: The task's environment; asked for its test of success.
+        recording: From ``evaluate(..., video=...)`` of a hierarchical agent.
+
+    Returns:
+        Simulator states ``[n, S]`` in the order in which they were proposed, without the goal itself, and bool ``[n]``,
+        whether the moderate test of success held for them at any later step.
+    """
+    task: Any = env.unwrapped
+    path = np.stack(recording.path)
+    found, reached = [], []
+    for step, state in enumerate(recording.subgoal_states):
+        if np.isnan(state).any() or (step and np.array_equal(state, recording.subgoal_states[step - 1])):
+            continue
+        later = path[step:]
+        found.append(state)
+        reached.append(bool(task.successes(later, np.broadcast_to(state, later.shape))["moderate"].any()))
+    return np.array(found).reshape(len(found), path.shape[1]), np.array(reached, dtype=bool)
+
+
+def _drawn_maze(env: gym.Env, title: str) -> tuple[Any, Figure, Axes]:
+    """Return the maze, and a figure of its walls seen from above."""
+    maze: Any = env.unwrapped
+    if not hasattr(maze, "walls"):
+        raise ValueError(
+            f"maze_figure and graph_figure draw between walls, and {type(maze).__name__} has none: show what agents do "
+            "with evaluate(..., video=4) and write_video."
         )
     walls, cell = np.asarray(maze.walls()), float(maze.cell_size)
     low, high = walls.min(axis=0), walls.max(axis=0)  # up to the middle of the outer walls, as the environment's images
@@ -60,22 +150,8 @@ def maze_figure(
     axes = figure.subplots()
     corners = walls - cell / 2
     axes.add_collection(PatchCollection([Rectangle(xy, cell, cell) for xy in corners], facecolor=WALL, edgecolor=WALL))
-    radius = float(maze.success_thresholds["moderate"])
-    for path, start, goal, success in zip(paths, starts, goals, successes, strict=True):
-        route, begin, end = (np.asarray(maze.achieved_goal(np.asarray(states))) for states in (path, start, goal))
-        axes.plot(route[:, 0], route[:, 1], color=SUCCESS if success else FAILURE, linewidth=1.5, alpha=0.8, zorder=2)
-        axes.add_patch(Circle((end[0], end[1]), radius, facecolor=GOAL, alpha=0.25, zorder=1))
-        axes.plot(*begin[:2], marker="o", color=START, markersize=6, linestyle="none", zorder=3)
-        axes.plot(*end[:2], marker="*", color=GOAL, markersize=11, linestyle="none", zorder=3)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[], title=title)
-    handles = [
-        Line2D([], [], color=START, marker="o", linestyle="none", label="start"),
-        Line2D([], [], color=GOAL, marker="*", markersize=10, linestyle="none", label="goal"),
-        Line2D([], [], color=SUCCESS, label="reached"),
-        Line2D([], [], color=FAILURE, label="not reached"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    return figure
+    return maze, figure, axes
 
 
 def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], *, title: str = "") -> Figure:

@@ -65,6 +65,10 @@ class Timings:
         ms_per_plan: Planning time divided by the environments that planned; one entry a call in which some did.
         plans: Environments that planned, over all calls.
         evaluations: World-model evaluations, over all plans.
+        subgoals: Subgoals that a hierarchical agent proposed.
+        subgoals_reached: Of these, replaced because they were reached.
+        subgoals_overdue: Replaced because they took too long.
+        detours: Proposed without knowing a way to the goal.
     """
 
     ms_per_step: list[float] = field(default_factory=list)
@@ -73,6 +77,10 @@ class Timings:
     ms_per_plan: list[float] = field(default_factory=list)
     plans: int = 0
     evaluations: int = 0
+    subgoals: int = 0
+    subgoals_reached: int = 0
+    subgoals_overdue: int = 0
+    detours: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class EvaluationResult:
         command: The command line of the process.
         provenance: What the agent says about its training.
         paths: For each task, float64 ``[L+1, S]`` simulator states from the start on.
+        actions: For each task, float64 ``[L, A]`` executed actions.
         recordings: The recorded tasks, for :func:`wm_agents.evaluation.write_video`.
     """
 
@@ -105,6 +114,7 @@ class EvaluationResult:
     command: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     paths: Sequence[np.ndarray] = ()
+    actions: Sequence[np.ndarray] = ()
     recordings: Sequence[Recording] = ()
 
     @property
@@ -113,7 +123,7 @@ class EvaluationResult:
         return self.outcomes.success_rate()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but paths and recordings, ready for JSON.
+        """Return everything but paths, actions and recordings, ready for JSON.
 
         Rates are fractions in [0, 1], times milliseconds. The top level is the moderate mode, ``strict`` the other.
         What was not measured is None, never NaN.
@@ -139,6 +149,8 @@ class EvaluationResult:
             "ms_per_plan": summarise(timings.ms_per_plan),
             "plans": timings.plans,
             "evaluations_per_plan": timings.evaluations / timings.plans if timings.plans else None,
+            "jerk": action_jerk(self.actions),
+            "subgoals": self._subgoals(),
             "outcomes": self.outcomes.to_dict(),
             "floor_outcomes": {name: floor.to_dict() for name, floor in self.floors.items()},
             "evaluation_seed": self.seed,
@@ -155,6 +167,13 @@ class EvaluationResult:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
+    def _subgoals(self) -> dict[str, int] | None:
+        found = self.timings
+        if not found.subgoals:
+            return None
+        return {"proposed": found.subgoals, "reached": found.subgoals_reached, "overdue": found.subgoals_overdue,
+                "detours": found.detours}  # fmt: skip
+
     def _mode(self, mode: Mode) -> dict[str, Any]:
         steps = self.outcomes.steps(mode)
         return {
@@ -163,6 +182,19 @@ class EvaluationResult:
             "floors": {name: floor.success_rate(mode) for name, floor in self.floors.items()},
             "steps_to_success": summarise(steps[steps > 0]),
         }
+
+
+def action_jerk(actions: Sequence[np.ndarray]) -> float | None:
+    """Return how rough actions are: the mean square of their third difference over time.
+
+    Args:
+        actions: For each task, ``[L, A]`` in the environment's units; tasks of fewer than 4 steps are left out.
+
+    Returns:
+        The mean over tasks of each task's mean over steps and dimensions; None where no task is long enough.
+    """
+    found = [float(np.square(np.diff(task, n=3, axis=0)).mean()) for task in actions if len(task) > 3]
+    return float(np.mean(found)) if found else None
 
 
 def print_report(results: Sequence[EvaluationResult], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Videos of evaluated tasks: what the agent saw beside the goal, with a border that turns green on success."""
+"""Videos of evaluated tasks: what the agent saw, its subgoal, the goal; the border turns green on success."""
 
 from __future__ import annotations
 
@@ -27,16 +27,22 @@ class Recording:
         goal: uint8 ``[H, W, 3]`` goal image.
         frames: uint8 ``[H, W, 3]`` images, the start first, then one after each environment step.
         success_step: Steps until the first success (moderate mode), or None.
+        path: Simulator states, each float64 ``[S]``, one for each of ``frames``.
+        subgoals: uint8 ``[H, W, 3]`` images of what a hierarchical agent headed for at each step; empty for others.
+        subgoal_states: Simulator states of these, each float64 ``[S]``; NaN where it headed for the goal itself.
     """
 
     task: int
     goal: np.ndarray
     frames: list[np.ndarray] = field(default_factory=list)
     success_step: int | None = None
+    path: list[np.ndarray] = field(default_factory=list)
+    subgoals: list[np.ndarray] = field(default_factory=list)
+    subgoal_states: list[np.ndarray] = field(default_factory=list)
 
 
 def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int = 15, height: int = 256) -> None:
-    """Write the recordings one after another: observation on the left, goal on the right.
+    """Write the recordings one after another: observation on the left, goal on the right, a subgoal between them.
 
     The border is grey while the agent is under way, green from its first success on, and red on the last frame of a
     task that failed; each task's last frame is held for a moment. The file appears at ``path`` when it is complete.
@@ -85,7 +91,8 @@ def compose(recording: Recording, *, hold: int = 0, height: int = 256) -> Iterat
     for step, frame in enumerate(recording.frames):
         solved = recording.success_step is not None and step >= recording.success_step
         colour = SUCCESS if solved else FAILURE if step == last else RUNNING
-        composed = _side_by_side(frame, recording.goal, colour, height)
+        subgoal = recording.subgoals[min(step, len(recording.subgoals) - 1) :][:1]  # the last frame has no action
+        composed = _side_by_side([frame, *subgoal, recording.goal], colour, height)
         for _ in range(1 + (hold if step == last else 0)):
             yield composed
 
@@ -98,14 +105,17 @@ def _frames_in(path: Path) -> int:
         return 0
 
 
-def _side_by_side(frame: np.ndarray, goal: np.ndarray, colour: tuple[int, int, int], height: int) -> np.ndarray:
-    left, right = (_enlarge(image, height) for image in (frame, goal))
-    tall, wide = left.shape[0] + 2 * BORDER, left.shape[1] + right.shape[1] + SEPARATOR + 2 * BORDER
+def _side_by_side(images: Sequence[np.ndarray], colour: tuple[int, int, int], height: int) -> np.ndarray:
+    images = [_enlarge(image, height) for image in images]
+    tall = images[0].shape[0] + 2 * BORDER
+    wide = sum(image.shape[1] + SEPARATOR for image in images) - SEPARATOR + 2 * BORDER
     canvas = np.full((tall + tall % 2, wide + wide % 2, 3), colour, dtype=np.uint8)
-    inner = canvas[BORDER : BORDER + left.shape[0], BORDER : wide - BORDER]
+    inner = canvas[BORDER : BORDER + images[0].shape[0], BORDER : wide - BORDER]
     inner[:] = BACKGROUND
-    inner[:, : left.shape[1]] = left
-    inner[:, left.shape[1] + SEPARATOR :] = right
+    left = 0
+    for image in images:
+        inner[:, left : left + image.shape[1]] = image
+        left += image.shape[1] + SEPARATOR
     return canvas
 
 

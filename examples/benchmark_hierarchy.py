@@ -1,0 +1,234 @@
+"""Success against goal distance, flat against hierarchical, with true and random subgoals as the limits.
+
+Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph, macro-actions), writes one JSON
+file a cell and skips cells that exist, so it can be interrupted; then draws docs/figures/hierarchy.png and prints the
+table of docs/agents/hierarchical.md.
+
+    python examples/benchmark_hierarchy.py --seeds 0 1 2
+    python examples/benchmark_hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
+    python examples/benchmark_hierarchy.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import wm_agents
+from wm_agents import evaluation
+from wm_agents.agents.subgoals import GraphSubgoals, Subgoals
+from wm_agents.datasets.episodes import episode_seed, rollout_states
+from wm_agents.evaluation import Manifest
+from wm_agents.recipes import RECIPES
+
+OFFSETS: dict[str, list[Any]] = {
+    "pointmaze-umaze": [25, 50, 100, 200, "random"],
+    "pointmaze-medium": [25, 50, 100, 200, "random"],
+    "pointmaze-large": [50, 100, 200, 400, "random"],
+    "tworoom": [25, 50, 100, 200, "random"],
+    "pusht": [25, 50, 75],
+    "cube-single": [25, 75],
+}
+SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance"}
+MACROS = {"high": "cem", "high_options": {"samples": 64, "elites": 8, "iterations": 5}, "replan_every": 15}
+AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cem": ("cem-mpc", {}),
+    "gc-idm": ("gc-idm", {}),
+    "graph + gc-idm": ("hierarchical", {}),
+    "graph + cem": ("hierarchical", {"low": "cem", "low_options": SEARCH}),
+    "cem + gc-idm": ("hierarchical", MACROS),
+    "cem + cem": ("hierarchical", {**MACROS, "low": "cem", "low_options": SEARCH}),
+    "true subgoals + gc-idm": ("hierarchical", {"high": "true"}),
+    "random subgoals + gc-idm": ("hierarchical", {"high": "random", "replan_every": 15}),
+}
+FAR = 6  # cells of the shortest way from which on a maze's route is reported apart
+
+
+class TrueSubgoals:
+    """The frames that really followed in the held-out episode: what no agent can know.
+
+    Args:
+        agent: Its world model encodes them, its lookahead spaces them.
+        manifest: Tasks that come from episodes.
+    """
+
+    def __init__(self, agent: Any, manifest: Manifest) -> None:
+        env = gym.make(manifest.env_id, obs_type="state", disable_env_checker=True)
+        self.lookahead, self.unit = agent.lookahead, agent.graph.steps_per_unit
+        self.ways: list[torch.Tensor] = []
+        for episode, step in manifest.sources.tolist():
+            end = step + int(manifest.offset)
+            seed = episode_seed("evaluate", manifest.seed, episode)
+            states = rollout_states(env, manifest.policy, end, seed)[0][step : end + 1]
+            images = np.stack([env.unwrapped.render_state(state) for state in states])  # type: ignore[attr-defined]
+            self.ways.append(agent.policy.encode(images))
+        self.goals = torch.stack([way[-1] for way in self.ways])
+        env.close()
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+        """Propose the frame that is the lookahead beyond the one most like ``z``."""
+        latents, steps, node = [], [], []
+        for now, task in zip(z, torch.cdist(goal, self.goals).argmin(dim=1).tolist(), strict=True):
+            way = self.ways[task]
+            gaps = (way - now).norm(dim=1) * self.unit
+            here = int(torch.nonzero(gaps <= gaps.min().clamp(min=5)).max())  # the last one: no loops
+            there = min(here + self.lookahead, len(way) - 1)
+            latents.append(way[there])
+            steps.append(max(1, there - here))
+            node.append(-1 if there == len(way) - 1 else -2)
+        return Subgoals(torch.stack(latents), np.array(steps, np.float32), np.array(node), np.zeros(len(z), bool))
+
+    def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
+        """Never near: subgoals are replaced by the clock."""
+        return torch.full((len(z),), torch.inf)
+
+
+class RandomSubgoals(GraphSubgoals):
+    """Any node of the graph, wherever the goal is; the goal itself when it is near."""
+
+    def __init__(self, agent: Any) -> None:
+        super().__init__(agent.graph, agent.lookahead)
+        self.rng = np.random.default_rng(0)
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+        """Propose any node."""
+        best = super().propose(z, goal, seed)
+        node = np.where(best.node < 0, -1, self.rng.integers(self.graph.config.nodes, size=len(z)))
+        chosen = torch.from_numpy(node)
+        latents = torch.where(chosen.unsqueeze(1) < 0, goal, self.graph.latents[chosen.clamp(min=0)])
+        return Subgoals(latents, best.steps, node, np.zeros(len(z), bool))
+
+
+def load(label: str, file: Path, manifest: Manifest) -> Any:
+    """Load an agent; the two limits get their subgoals here."""
+    kind, options = AGENTS[label]
+    limit = options.get("high") if options.get("high") in ("true", "random") else None
+    options = {name: value for name, value in options.items() if name != "high" or limit is None}
+    agent = wm_agents.load(file, agent=kind, device="cpu", **options)
+    if limit is None:
+        return agent
+    high = TrueSubgoals(agent, manifest) if limit == "true" else RandomSubgoals(agent)
+    return wm_agents.load(file, agent=kind, device="cpu", **options, high=high)
+
+
+def far_tasks(manifest: Manifest) -> np.ndarray | None:
+    """Which tasks of a maze have a shortest way of ``FAR`` cells and more."""
+    task: Any = gym.make(manifest.env_id, obs_type="state").unwrapped
+    if not hasattr(task, "shortest_path"):
+        return None
+    ways = [task.shortest_path(a[:2], b[:2]) for a, b in zip(manifest.starts, manifest.goals, strict=True)]
+    return np.array([len(way) for way in ways]) >= FAR
+
+
+def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Evaluate one cell and write its numbers."""
+    target = cell(task, offset, label, seed, arguments)
+    if target.exists() or (offset == "random" and label.startswith("true")):
+        return
+    recipe = RECIPES[task]
+    budget = arguments.budget or (recipe.budget if offset == "random" else 2 * offset)
+    manifest = evaluation.make_manifest(
+        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=arguments.task_seed,
+        policy=recipe.policy,
+    )  # fmt: skip
+    agent = load(label, arguments.runs / f"{task}-{seed}" / "agent.safetensors", manifest)
+    result = evaluation.evaluate(agent, manifest, name=label, progress=False)
+    row: dict[str, Any] = {"training_seed": seed, "label": label, **result.to_dict()}
+    del row["provenance"]
+    far = far_tasks(manifest)
+    if far is not None and far.any():
+        row["far"] = {"tasks": int(far.sum()), "success_rate": float((result.outcomes.moderate[far] > 0).mean())}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(row) + "\n")
+    print(f"{task}, {offset}: {label}, seed {seed}: {100 * row['success_rate']:.1f}%", flush=True)
+
+
+def cell(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """Return the file of a cell."""
+    budget = f"-{arguments.budget}" if arguments.budget else ""
+    return arguments.out / f"{task}_{offset}{budget}_{label.replace(' + ', '+').replace(' ', '-')}_{seed}.json"
+
+
+def found(task: str, offset: Any, label: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Read the cells of all seeds that are there."""
+    paths = [cell(task, offset, label, seed, arguments) for seed in arguments.seeds]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def print_table(tasks: list[str], arguments: argparse.Namespace) -> None:
+    """Print one row a task, distance and agent: each seed's success, the mean, far routes, cost."""
+    print("| task | goal | agent | success, each seed | mean | far routes | ms a step |\n|---|---|---|---|---|---|---|")
+    for task in tasks:
+        for offset in arguments.offsets or OFFSETS[task]:
+            for label in AGENTS:
+                rows = found(task, offset, label, arguments)
+                if rows:
+                    each = ", ".join(f"{100 * row['success_rate']:.1f}" for row in rows)
+                    mean = statistics.mean(100 * row["success_rate"] for row in rows)
+                    far = [100 * row["far"]["success_rate"] for row in rows if "far" in row]
+                    cost = statistics.mean(row["ms_per_step"]["mean"] for row in rows)
+                    apart = f"{statistics.mean(far):.1f}" if far else ""
+                    goal = f"{offset}/{rows[0]['budget']}"
+                    print(f"| {task} | {goal} | {label} | {each} | **{mean:.1f}** | {apart} | {cost:.2f} |")
+
+
+def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
+    """Draw success against goal distance, one panel a task, one line an agent."""
+    figure = Figure(figsize=(4.2 * len(tasks), 3.4), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        offsets = arguments.offsets or OFFSETS[task]
+        for index, label in enumerate(AGENTS):
+            points = {place: found(task, offset, label, arguments) for place, offset in enumerate(offsets)}
+            shown = {place: [100 * row["success_rate"] for row in rows] for place, rows in points.items() if rows}
+            if shown:
+                style = {"linestyle": ":" if "subgoals" in label else "-" if "+" in label else "--"}
+                means = [statistics.mean(rates) for rates in shown.values()]
+                axes.plot(list(shown), means, marker="o", markersize=4, color=f"C{index}", label=label, **style)
+        axes.set_xticks(range(len(offsets)), [str(offset) for offset in offsets])
+        axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %", ylim=(-3, 103))
+        axes.grid(alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    evaluation.save_figure(figure, arguments.figure)
+    print(f"wrote {arguments.figure}")
+
+
+def main() -> None:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", choices=list(OFFSETS), help="all that have runs, by default")
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=list(AGENTS))
+    parser.add_argument("--offsets", nargs="+", type=lambda text: text if text == "random" else int(text))
+    parser.add_argument("--budget", type=int, help="environment steps; twice the offset by default")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--task-seed", type=int, default=0, help="of the task set; 0 is the reported one")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/hierarchy"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/hierarchy.png"))
+    parser.add_argument("--table", action="store_true", help="only print and draw what is there")
+    arguments = parser.parse_args()
+    made = [task for task in OFFSETS if task in RECIPES and (arguments.runs / f"{task}-{arguments.seeds[0]}").is_dir()]
+    tasks = arguments.task or made
+    if not tasks:
+        parser.error(f"{arguments.runs} holds no runs: make them with `wm-agents reproduce TASK --seed SEED`.")
+    if not arguments.table:
+        for task in tasks:
+            for offset in arguments.offsets or OFFSETS[task]:
+                for label in arguments.agents:
+                    for seed in arguments.seeds:
+                        evaluate(task, offset, label, seed, arguments)
+    print_table(tasks, arguments)
+    draw(tasks, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The high level of hierarchical planning: where to go next, as latents that the low level heads for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+
+from wm_agents.models import LatentGraph, MacroActions, TemporalDistance
+from wm_agents.planning import Planner
+
+Support = Literal["bounds", "bank", "density", "none"]
+SUPPORTS = get_args(Support)
+RESIDUAL = 0.1  # in standard deviations of macro-actions, as in arXiv 2607.12547
+DENSITY_WEIGHT = 5.0  # environment steps for each squared standard deviation off the bank
+FAR = 2.0  # radii of the graph's nodes beyond which a goal is unlike the data
+
+
+class SupportWarning(UserWarning):
+    """A goal looks unlike everything in the recorded data."""
+
+
+@dataclass(frozen=True)
+class Subgoals:
+    """What the high level proposes for n environments.
+
+    Attributes:
+        latents: float32 ``[n, D]``, what to head for.
+        steps: float32 ``[n]``, environment steps that the way there should take, at least 1.
+        node: int64 ``[n]``, the node of the graph that it is; -1 where it is the goal itself, -2 where no node.
+        detour: bool ``[n]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
+        evaluations: World-model evaluations that the search took.
+    """
+
+    latents: torch.Tensor
+    steps: np.ndarray
+    node: np.ndarray
+    detour: np.ndarray
+    evaluations: int = 0
+
+
+class HighLevel(Protocol):
+    """Proposes subgoals; holds nothing episodic."""
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+        """Propose a subgoal on the way from ``z [n, D]`` to ``goal [n, D]``."""
+        ...
+
+    def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
+        """Environment steps ``[n]`` between near latents, to tell that a subgoal is reached."""
+        ...
+
+
+class GraphSubgoals:
+    """Subgoals are nodes on the shortest way through a latent graph.
+
+    Args:
+        graph: The graph.
+        lookahead: Environment steps to the subgoal; a goal that is nearer is the subgoal itself.
+    """
+
+    def __init__(self, graph: LatentGraph, lookahead: int) -> None:
+        self.graph = graph
+        self.lookahead = lookahead
+
+    def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
+        return (z - subgoal).norm(dim=1) * self.graph.steps_per_unit
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+        last, gap = self.graph.nearest(goal)
+        self._check_support(gap)
+        ends = (gap * self.graph.steps_per_unit).tolist()
+        gaps = torch.cdist(z, self.graph.latents)
+        near = gaps <= torch.maximum(gaps.amin(dim=1, keepdim=True), self.graph.radius)
+        away = torch.where(near, gaps * self.graph.steps_per_unit, torch.inf).cpu().numpy()
+        ways = [self._walk(*way) for way in zip(away, last.tolist(), ends, strict=True)]
+        node, steps, detour = (np.array(values) for values in zip(*ways, strict=True))
+        chosen = torch.from_numpy(node).to(z.device)
+        latents = torch.where(chosen.unsqueeze(1) < 0, goal, self.graph.latents[chosen.clamp(min=0)])
+        return Subgoals(latents, np.maximum(steps, 1).astype(np.float32), node, detour)
+
+    def _walk(self, away: np.ndarray, last: int, end: float) -> tuple[int, float, bool]:
+        """Go ``lookahead`` steps towards node ``last``, which is ``end`` steps from the goal.
+
+        Args:
+            away: Steps to each node, infinite to all but the near ones; the way starts at the best of these.
+            last: The goal's node.
+            end: Steps from there to the goal.
+
+        Returns:
+            The node, -1 for the goal itself; the steps to it; whether the goal is out of reach.
+        """
+        left, following = self.graph.routes(last)
+        detour = not np.isfinite(away + left).any()
+        if detour:
+            last = self.graph.nearest_reachable(int(away.argmin()), last)
+            left, following = self.graph.routes(last)
+        here = node = int((away + left).argmin())
+        so_far = float(away[here])
+        while node != last and so_far + left[here] - left[node] < self.lookahead:
+            node = int(following[node])
+        steps = so_far + left[here] - left[node]
+        return (node, steps, detour) if node != last or detour else (-1, steps + end, False)
+
+    def _check_support(self, gap: torch.Tensor) -> None:
+        far = float(gap.max() / self.graph.radius.clamp(min=1e-6))
+        if far > FAR:
+            warnings.warn(
+                f"a goal lies {far:.1f} times as far from the nearest recorded latent as the data's own frames do at "
+                "most: it is unlike all the data, and the way there is a guess.",
+                SupportWarning, stacklevel=2,
+            )  # fmt: skip
+
+
+class MacroSubgoals:
+    """Subgoals are where the first macro-action of a plan leads (HWM, arXiv 2604.03208).
+
+    A planner searches over sequences of macro-actions for the one whose waypoints come nearest to the goal, in steps
+    of the temporal distance. Free search picks macro-actions that no data supports, and then subgoals that nothing
+    reaches (arXiv 2607.12547); ``support`` keeps it near the macro-actions of the training data:
+
+    - "bounds": inside the 2nd to 98th percentile of each coordinate (HWM);
+    - "bank": within ``RESIDUAL`` of a recorded macro-action, each candidate is pulled to its nearest (Hi-LeWM);
+    - "density": bounds, and a penalty on the squared distance to the nearest recorded macro-action;
+    - "none": within the range of the recorded ones.
+
+    Args:
+        macro_actions: Predictor, and bank of recorded macro-actions.
+        temporal_distance: Measures.
+        planner: Over H macro-actions.
+        lookahead: A goal at most so many steps away is the subgoal itself.
+        support: See above.
+        graph: Head for the node of this graph that is nearest to the waypoint; None heads for the waypoint itself.
+    """
+
+    def __init__(
+        self, macro_actions: MacroActions, temporal_distance: TemporalDistance, planner: Planner, lookahead: int,
+        support: Support, graph: LatentGraph | None,
+    ) -> None:  # fmt: skip
+        self.macro_actions = macro_actions
+        self.distance = temporal_distance
+        self.planner = planner
+        self.lookahead = lookahead
+        self.support = support
+        self.graph = graph
+
+    def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
+        return self.distance(z, subgoal)
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+        model, horizon = self.macro_actions, self.planner.horizon
+        low, high = model.bounds(0.0 if self.support == "none" else 2.0)
+
+        def cost(macros: torch.Tensor) -> torch.Tensor:
+            waypoints = model.rollout(z, self._on_support(macros))
+            distance = self.distance(waypoints, goal[:, None, None]).mean(-1)
+            if self.support == "density":
+                gap = (macros - self._recorded(macros)).square().sum(-1)
+                distance = distance + DENSITY_WEIGHT * gap.mean(-1)
+            return distance
+
+        generator = torch.Generator(device=z.device).manual_seed(seed)
+        plan = self.planner.plan(cost, batch=len(z), low=low, high=high, generator=generator)
+        waypoint = model.predict(z, self._on_support(plan.actions[:, :1]).squeeze(1))
+        node = np.full(len(z), -2)
+        if self.graph is not None:
+            nearest = self.graph.nearest(waypoint)[0]
+            waypoint, node = self.graph.latents[nearest], nearest.cpu().numpy()
+        final = self.distance(z, goal) <= self.lookahead
+        chosen = torch.where(final.unsqueeze(1), goal, waypoint)
+        steps = self.distance(z, chosen).clamp(min=1).cpu().numpy()
+        return Subgoals(
+            chosen, steps, np.where(final.cpu().numpy(), -1, node), np.zeros(len(z), bool),
+            horizon * int(plan.evaluations.sum()),
+        )  # fmt: skip
+
+    def _on_support(self, macros: torch.Tensor) -> torch.Tensor:
+        """Pull macro-actions ``[..., M]`` to within the residual of their nearest in the bank."""
+        if self.support != "bank":
+            return macros
+        centre = self._recorded(macros)
+        return centre + (macros - centre).clamp(-RESIDUAL, RESIDUAL)
+
+    def _recorded(self, macros: torch.Tensor) -> torch.Tensor:
+        """The nearest in the bank of macro-actions ``[..., M]``."""
+        bank = self.macro_actions.bank
+        return bank[torch.cdist(macros.flatten(0, -2), bank).argmin(dim=1)].view_as(macros)

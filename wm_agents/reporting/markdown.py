@@ -1,0 +1,204 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from wm_agents.reporting.published import SOURCES, TASK_DIFFERENCES
+
+Content = Mapping[str, Any]
+
+
+def to_markdown(content: Content) -> str:
+    """Return the text of ``report.md`` for what :func:`~wm_agents.reporting.summary.summarise_cells` returned."""
+    lines = [
+        "# Report",
+        "",
+        f"Regenerate it: `{content['command'] or 'wm_agents.reporting.run_report(...)'}`. "
+        f"{content['tasks_per_cell']} held-out tasks a cell (task set seed {content['seed']}), "
+        f"{_seeds(content)}. {_versions(content['versions'])}.",
+        "",
+        "Success in %, at any step of the budget, with 95% Wilson intervals; over several training seeds the mean, "
+        "with the interval of one set of tasks, which the seeds share. `replans` is how many environment steps a plan "
+        "is followed; the papers' planners follow theirs for 25, GC-IDM decides at every step. `GC-IDM / it` counts "
+        "the tasks that only GC-IDM or only this agent solved, moderate test, with the exact McNemar p-value, for each "
+        "training seed. `ms/decision` is the mean over all steps, those without a plan too; `ms/plan` the median; both "
+        f"for one of {content['num_envs']} environments in a call (fewer when few tasks are left), {_threads(content)} "
+        f"in each of {content['workers']} processes on {content['cores']} cores: compare them within this run. "
+        "`evaluations` are blocks rolled out for a plan. Jerk is the mean square of the third difference of executed "
+        f"actions. Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
+    ]
+    for task, part in content["tasks"].items():
+        lines += ["", *_task(task, part)]
+    if content["left_out"]:
+        lines += ["", "## Left out", "", *(f"- {reason}" for reason in content["left_out"])]
+    return "\n".join([*lines, "", *_sources(content), ""])
+
+
+def _task(task: str, part: Content) -> Iterator[str]:
+    tests = "; ".join(f"{mode}: {test}" for mode, test in part["success_tests"].items())
+    yield from (f"## {task}", "", f"`{part['env_id']}`. {tests}.", "")
+    yield from _table(
+        ("training seed", "checkpoint", "sha256", "images", "world model", "GC-IDM", "data", "made by"),
+        (
+            (
+                one["seed"], one["file"], f"`{one['sha256'][:12]}`", f"{one['image_size']} px",
+                _count(one["parameters"]), _count(one["inverse_dynamics_parameters"]),
+                f"{one['episodes']} x {one['episode_steps']} steps, {one['policy']}", f"`{one['command']}`",
+            )
+            for one in part["checkpoints"]
+        ),
+    )  # fmt: skip
+    for name, protocol in part["protocols"].items():
+        yield from ("", f"### {task}, {name}", "", *_protocol(protocol))
+    if part["latency"]:
+        yield from ("", f"### {task}, cost of a decision", "", *_latency(part["latency"]))
+    if part["published"]:
+        yield from ("", f"### {task}, beside published numbers", "", *_published(task, part))
+
+
+def _protocol(protocol: Content) -> Iterator[str]:
+    subset = protocol["subset"]
+    moving = f"; {subset['label']} in {subset['tasks']} of them" if subset else ""
+    yield f"{protocol['tasks']} tasks, manifest `{protocol['manifest_sha256'][:12]}`{moving}."
+    yield ""
+    columns = ["agent", "replans", "moderate", "strict"]
+    columns += [f"{subset['label']}: moderate", "strict"] if subset else []
+    columns += ["ms/decision", "ms/plan", "evaluations", "jerk", "GC-IDM / it"]
+    scores = ("all", "subset") if subset else ("all",)
+    rows = [
+        [name, "", *(_rate(floor[which][mode]) for which in scores for mode in ("moderate", "strict")), *[""] * 5]
+        for name, floor in protocol["floors"].items()
+    ]
+    rows += [
+        [
+            row["agent"],
+            row["replan_steps"],
+            *(_rate(row[which][mode]) for which in scores for mode in ("moderate", "strict")),
+            _number(row["ms_per_decision"], 2),
+            _number(row["ms_per_plan"], 1) if row["evaluations_per_plan"] else "",
+            _number(row["evaluations_per_plan"] or None, 0),
+            _number(row["jerk"], 3),
+            _against(row["against_reference"]),
+        ]
+        for row in protocol["rows"]
+    ]
+    yield from _table(columns, rows)
+    each = [_each(row) for row in protocol["rows"] if len(row["cells"]) > 1]
+    if each:
+        yield from ("", f"Moderate by training seed: {'; '.join(each)}.")
+
+
+def _latency(latency: Content) -> Iterator[str]:
+    plan = latency["plan"]
+    size = f"{plan['samples']} samples x {plan['iterations']} iterations x {plan['horizon']} blocks"
+    yield (
+        f"One environment, from image to action, float32, {latency['device']}, both in turns: best time (median in "
+        f"brackets). CEM as in the papers, {size}."
+    )
+    yield ""
+    rows = (
+        (count, _times(one["decision_ms"]), _times(one["plan_ms"]), f"{one['ratio']:.0f}")
+        for count, one in latency["threads"].items()
+    )
+    yield from _table(("threads", "GC-IDM decision, ms", "CEM plan, ms", "decisions in a plan"), rows)
+
+
+def _published(task: str, part: Content) -> Iterator[str]:
+    first = part["checkpoints"][0]
+    yield (
+        f"Ours: {first['image_size']} px, world model of {_count(first['parameters'])} parameters, "
+        f"{first['episodes']} episodes of {first['episode_steps']} steps ({first['policy']}). "
+        f"{TASK_DIFFERENCES.get(task, '')} What differs between sources is at the end of this page."
+    )
+    yield ""
+    rows = []
+    for entry in part["published"]:
+        protocol = part["protocols"].get(entry["protocol"])
+        if protocol is None:
+            continue
+        ours = _ours(entry, protocol)
+        rows.append((entry["source"], entry["protocol"], entry["method"], f"{entry['success']:.1f}", *ours))
+    yield from _table(("source", "protocol", "method", "published", "ours, same control", "ours, as shipped"), rows)
+
+
+def _ours(entry: Content, protocol: Content) -> tuple[str, str]:
+    """Our success beside a published one: with plans followed for as long, and as shipped."""
+    if entry["agent"] is None:
+        return (_rate(protocol["floors"]["random"]["all"][entry["mode"]]) if "random" in entry["method"] else "", "")
+    steps = sorted(row["replan_steps"] for row in protocol["rows"] if row["agent"] == entry["agent"])
+    found = {row["replan_steps"]: row for row in protocol["rows"] if row["agent"] == entry["agent"]}
+    if not steps:
+        return "", ""
+    same = found[steps[-1] if entry["committed"] else steps[0]]
+    return _rate(same["all"][entry["mode"]]), _rate(found[steps[0]]["all"][entry["mode"]])
+
+
+def _sources(content: Content) -> Iterator[str]:
+    used = {entry["source"] for part in content["tasks"].values() for entry in part["published"]}
+    if used:
+        yield from ("## Sources of published numbers", "")
+        yield from (f"- **{name}**: {text}" for name, text in SOURCES.items() if name in used)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(str(value).replace('|', '/') for value in row)} |"
+
+
+def _rate(score: Content) -> str:
+    low, high = (100 * bound for bound in score["ci95"])
+    return f"{100 * score['rate']:.1f} [{low:.0f}, {high:.0f}]"
+
+
+def _times(one: Content) -> str:
+    return f"{one['best']:.2f} ({one['median']:.2f})"
+
+
+def _each(row: Content) -> str:
+    rates = ", ".join(f"{100 * one['rate']:.1f}" for one in row["all"]["moderate"]["each"])
+    return f"{row['agent']} ({row['replan_steps']}) {rates}"
+
+
+def _against(found: Content | None) -> str:
+    if not found:
+        return ""
+    return "; ".join(f"{one['only_reference']} / {one['only_this']}, p {one['p']:.2g}" for one in found["moderate"])
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:,.{decimals}f}"
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value / 1e6:.2f} M"
+
+
+def _versions(found: Content) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _seeds(content: Content) -> str:
+    seeds = sorted({one["seed"] for part in content["tasks"].values() for one in part["checkpoints"]})
+    return f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, 0 as shipped"
+
+
+def _threads(content: Content) -> str:
+    """Torch's threads, and the devices, that the cells were measured with."""
+    rows = [row for part in content["tasks"].values() for p in part["protocols"].values() for row in p["rows"]]
+    found = {f"{row['threads']} torch thread{'s' if row['threads'] > 1 else ''} on {row['device']}" for row in rows}
+    return ", ".join(sorted(found))
+
+
+def _precisions(content: Content) -> str:
+    """Which agents' rollouts are in which precision."""
+    found: dict[str, dict[str, None]] = {}
+    for part in content["tasks"].values():
+        for protocol in part["protocols"].values():
+            for row in protocol["rows"]:
+                if "precision" in row["options"]:
+                    found.setdefault(row["options"]["precision"], {})[row["agent"]] = None
+    return "; ".join(f"{precision} for {', '.join(names)}" for precision, names in found.items()) or "none"
