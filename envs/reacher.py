@@ -30,8 +30,8 @@ class Reacher(GoalEnv):
 
     State: ``(shoulder_angle, wrist_angle, v_shoulder_angle, v_wrist_angle)`` in rad and rad/s; the shoulder turns
     freely and its angle is never wrapped, the wrist's ends at 160 degrees to either side. Goal: both angles. Action:
-    the torques, each in [-1, 1] times 0.05 Nm, for 0.02 s. The state is all there is: setting one and replaying actions gives the same
-    states to the last bit. Upstream's task, a ball for the fingertip to touch, is not there.
+    the torques, each in [-1, 1] times 0.05 Nm, for 0.02 s. The state is all there is: setting one and replaying actions
+    gives the same states to the last bit. Upstream's task, a ball for the fingertip to touch, is not there.
 
     Success (as the evaluations of LeWorldModel and their audit, CLEAR-LeWM v0.5, have it):
 
