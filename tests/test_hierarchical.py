@@ -320,7 +320,7 @@ def test_bad_input_is_refused(make_agent: Any, trained: Any, heads: dict[str, An
         ({"low_options": {"samples": 3}}, "are a planner's"),
         ({"high_options": {"samples": 3}}, "are a planner's"),
         ({"high": "cem", "high_options": {"sample": 3}}, "Did you mean 'samples'"),
-        ({"graph": None}, r"needs graph=: make one \(wm_agents\.training\.fit_graph\)"),
+        ({"graph": None}, r"needs graph=: make one \(wm_agents\.fit_graph\)"),
         ({"high": "cem", "macro_actions": None}, "needs macro_actions="),
         ({"high": "cem", "temporal_distance": None}, "needs temporal_distance="),
         ({"inverse_dynamics": None}, "needs inverse_dynamics="),

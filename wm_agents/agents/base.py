@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
 from wm_agents.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 from wm_agents.models import Denoiser, InverseDynamics, LatentGraph, MacroActions, TemporalDistance, WorldModel
+from wm_agents.models.fingerprint import check_fingerprint
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
@@ -84,6 +85,24 @@ class WorldModelAgent(BaseAlgorithm):
         self._logger = configure_logger(verbose if tensorboard_log else 0, tensorboard_log, self.name)
         if _init_setup_model:
             self._setup_model()
+
+    def head(self, name: str, option: str) -> Any:
+        """Return a head, frozen and on the agent's device.
+
+        Args:
+            name: Attribute of the agent, "temporal_distance".
+            option: What needs it, as the user wrote it; for the error message.
+
+        Raises:
+            ValueError: The agent has none, or it was made on another world model.
+        """
+        network = getattr(self, name)
+        if network is None:
+            maker = "fit_graph" if name == "graph" else f"train_{name}"
+            raise ValueError(f"{option} needs {name}=: make one (wm_agents.{maker}), or load an agent that has one.")
+        if hasattr(network, "fingerprint"):
+            check_fingerprint(self.world_model, network, name.replace("_", "-"))
+        return network.to(self.device).eval().requires_grad_(False)
 
     @abstractmethod
     def options(self) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from wm_agents.agents.policy import Memory, WorldModelPolicy
 from wm_agents.agents.subgoals import SUPPORTS, GraphSubgoals, HighLevel, MacroSubgoals, Support
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.models import Denoiser, InverseDynamics, LatentGraph, MacroActions, TemporalDistance, WorldModel
-from wm_agents.models.fingerprint import check_fingerprint
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
@@ -222,28 +221,19 @@ class HierarchicalMPC(WorldModelAgent):
             return self.high
         option = f"high={self.high!r}"
         if self.high == "graph":
-            return GraphSubgoals(self._head("graph", option, "fit_graph"), self.lookahead)
+            return GraphSubgoals(self.head("graph", option), self.lookahead)
         return MacroSubgoals(
-            self._head("macro_actions", option, "train_macro_actions"),
-            self._head("temporal_distance", option, "train_temporal_distance"),
+            self.head("macro_actions", option),
+            self.head("temporal_distance", option),
             planning.make(self.high, **{"horizon": 3, **self.high_options}),
-            self.lookahead, self.support, self._head("graph", "snap=True", "fit_graph") if self.snap else None,
+            self.lookahead, self.support, self.head("graph", "snap=True") if self.snap else None,
         )  # fmt: skip
 
     def _make_low(self) -> LowLevel:
         if self.low == "gc-idm":
-            return AmortisedControl(self._head("inverse_dynamics", 'low="gc-idm"', "train_inverse_dynamics"))
+            return AmortisedControl(self.head("inverse_dynamics", 'low="gc-idm"'))
         flat = MPC(
             self.world_model, planner=self.low, inverse_dynamics=self.inverse_dynamics, device=self.device,
             temporal_distance=self.temporal_distance, denoiser=self.denoiser, **self.low_options,
         )  # fmt: skip
         return SearchControl(flat.policy)
-
-    def _head(self, name: str, option: str, maker: str) -> Any:
-        network = getattr(self, name)
-        if network is None:
-            raise ValueError(f"{option} needs {name}=: make one (wm_agents.training.{maker}), or load an agent that "
-                             "has one.")  # fmt: skip
-        if hasattr(network, "fingerprint"):
-            check_fingerprint(self.world_model, network, name.replace("_", "-"))
-        return network.to(self.device).eval().requires_grad_(False)

@@ -240,7 +240,7 @@ class MPC(WorldModelAgent):
         )  # fmt: skip
 
     def _temporal_distance(self) -> Objective:
-        return planning.learned_distance(self._head("temporal_distance", 'objective="temporal-distance"'))
+        return planning.learned_distance(self.head("temporal_distance", 'objective="temporal-distance"'))
 
     def _amortised(self) -> dict[str, Any]:
         """What helps the planner: a proposer of whole plans, or a prior to sample from."""
@@ -248,11 +248,11 @@ class MPC(WorldModelAgent):
         if self.proposals == "none":
             return {}
         if self.proposals == "gc-idm":
-            network = self._head("inverse_dynamics", option)
+            network = self.head("inverse_dynamics", option)
             return {"proposer": functools.partial(inverse_dynamics_proposal, self.world_model, network)}
         if self.proposals != "diffusion":
             raise ValueError(did_you_mean("proposals", str(self.proposals), ("none", "gc-idm", "diffusion")))
-        denoiser = self._head("denoiser", option)
+        denoiser = self.head("denoiser", option)
         if self.planner_name != "diffusion":
             return {"proposer": functools.partial(diffusion_proposals, self.world_model, denoiser, 16, 10)}
         if self.shrinking:
@@ -260,14 +260,6 @@ class MPC(WorldModelAgent):
         if horizon != denoiser.config.horizon:
             raise ValueError(f"the denoiser was trained for horizon={denoiser.config.horizon}, not {horizon}.")
         return {"prior": functools.partial(prior, self.world_model, denoiser)}
-
-    def _head(self, name: str, option: str) -> Any:
-        network = getattr(self, name)
-        if network is None:
-            raise ValueError(
-                f"{option} needs {name}=: fit one (wm_agents.train_{name}), or load an agent that has one."
-            )
-        return network.to(self.device).eval().requires_grad_(False)
 
 
 class CEMMPC(MPC):
