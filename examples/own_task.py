@@ -1,6 +1,7 @@
 """A task of your own, a boat that drifts on after each push: define, register, record, train, evaluate.
 
-Expect nearly all goals to be reached, after minutes on two CPU cores; with ``--fast`` it takes seconds and reaches few.
+Expect about two thirds of the goals to be reached (by random actions: a fifth), after minutes on two CPU cores; with
+``--fast`` it takes seconds and reaches few.
 
     python examples/own_task.py [--fast]
 """

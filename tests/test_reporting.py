@@ -102,6 +102,16 @@ def test_an_agent_that_a_checkpoint_cannot_make_is_left_out_in_words(shipped, mo
     assert left_out == ["pointmaze-umaze gc-idm, seed 0: fit one first."]
 
 
+def test_a_gc_idm_that_counts_down_is_told_how_far_the_goal_is(tmp_path):
+    agent = wm_agents.load(f"{UMAZE}/gc-idm", horizon=25, countdown=True)
+    agent.save(tmp_path / "agent.safetensors")
+    counting = Source(UMAZE, 1, "", str(tmp_path / "agent.safetensors"))
+    protocols = [Protocol(50, 100), Protocol("random", 300)]
+    told = [json.loads(cell.options)["horizon"] for cell in build([counting], protocols, ["gc-idm"], 2)[0]]
+    assert told == [50, 25]
+    assert build([counting], protocols, ["gc-idm"], 2)[0][0].open("cpu").horizon == 50
+
+
 def test_bf16_is_for_planners_that_sample_and_only_where_asked_or_native(shipped, monkeypatch):
     monkeypatch.setattr(grid.torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert grid.faster_precision("cem-mpc") == "bf16"

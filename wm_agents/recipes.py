@@ -44,6 +44,7 @@ step on a sequence counts as two to three. Diffusion with its prior needs less."
 
 WITHOUT_PRIOR = {name: options for name, options in PLANNERS.items() if name != "diffusion"}
 """For tasks whose checkpoint holds no denoiser: diffusion then starts from noise alone."""
+MAZE: dict[str, dict[str, Any]] = {**PLANNERS, "hierarchical": {"lookahead": 15}}
 REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
 ARRIVE: dict[str, Any] = {"horizon": 5, "objective": "terminal", "shrinking": True}
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
@@ -140,7 +141,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.task: recipe
     for recipe in (
-        Recipe("wm/PointMaze-UMaze-v0"),
+        Recipe("wm/PointMaze-UMaze-v0", graph=GraphConfig(), options=MAZE),
         Recipe(
             "wm/TwoRoom-v0",
             episodes=200,
@@ -148,6 +149,8 @@ RECIPES: dict[str, Recipe] = {
             predictor_episodes=200,
             training=TrainingConfig(steps=2000),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
+            graph=GraphConfig(),
+            options=MAZE,
         ),
         Recipe(
             "wm/PointMaze-Medium-v0",
@@ -158,7 +161,22 @@ RECIPES: dict[str, Recipe] = {
             inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
             temporal_distance=TemporalDistanceConfig(max_steps=250),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
+            graph=GraphConfig(),
+            options=MAZE,
             budget=600,
+        ),
+        Recipe(
+            "wm/PointMaze-Large-v0",
+            episodes=300,
+            episode_steps=500,
+            predictor_episodes=200,
+            training=TrainingConfig(steps=3500),
+            inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
+            temporal_distance=TemporalDistanceConfig(max_steps=400),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=8000),
+            graph=GraphConfig(nodes=500),
+            options=MAZE,
+            budget=1000,
         ),
         Recipe(
             "wm/Reacher-v0",

@@ -40,11 +40,11 @@ class LatentGraph(nn.Module):
 
     Attributes:
         latents: float32 ``[N, D]``, the nodes.
-        sources: int64 ``[E]``, where edges begin.
-        targets: int64 ``[E]``, where they end.
+        sources: int32 ``[E]``, where edges begin.
+        targets: int32 ``[E]``, where they end.
         steps: float32 ``[E]``, environment steps that they take, above 0.
-        frames: int64 ``[N]``, which frame of the dataset each node is.
-        states: float64 ``[N, S]``, the simulator states there; for figures and videos only, never for decisions.
+        frames: int32 ``[N]``, which frame of the dataset each node is.
+        states: float32 ``[N, S]``, the simulator states there; for figures and videos only, never for decisions.
         steps_per_unit: Environment steps that unit distance between near latents takes.
         radius: Distance from a node within which nearly all recorded frames lie.
         fingerprint: float32 ``[D]``, of the world model; see :mod:`wm_agents.models.fingerprint`.
@@ -68,10 +68,10 @@ class LatentGraph(nn.Module):
         self.config = config
         self.register_buffer("latents", torch.zeros(config.nodes, config.latent_size))
         for name in ("sources", "targets"):
-            self.register_buffer(name, torch.zeros(config.edges, dtype=torch.int64))
+            self.register_buffer(name, torch.zeros(config.edges, dtype=torch.int32))
         self.register_buffer("steps", torch.ones(config.edges))
-        self.register_buffer("frames", torch.zeros(config.nodes, dtype=torch.int64))
-        self.register_buffer("states", torch.zeros(config.nodes, config.state_size, dtype=torch.float64))
+        self.register_buffer("frames", torch.zeros(config.nodes, dtype=torch.int32))
+        self.register_buffer("states", torch.zeros(config.nodes, config.state_size))
         self.register_buffer("steps_per_unit", torch.ones(()))
         self.register_buffer("radius", torch.zeros(()))
         self.register_buffer("fingerprint", torch.zeros(config.latent_size))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from glob import glob
 from importlib import resources
@@ -81,12 +82,21 @@ class Source:
     sha256: str
     path: str | None = None
 
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        with self._file() as file:
+            return file.stat().st_size
+
     def read(self) -> Checkpoint:
         """Return what the file holds."""
-        if self.path is not None:
-            return open_checkpoint(self.path)
-        with resources.as_file(resources.files("wm_agents.checkpoints") / f"{self.task}.safetensors") as file:
+        with self._file() as file:
             return open_checkpoint(file)
+
+    def _file(self) -> AbstractContextManager[Path]:
+        if self.path is not None:
+            return nullcontext(Path(self.path))
+        return resources.as_file(resources.files("wm_agents.checkpoints") / f"{self.task}.safetensors")
 
     def open(self, agent: str, device: str = "auto", **options: Any) -> WorldModelAgent:
         """Load one of its agents, ``agent`` by its shipped name."""
@@ -240,9 +250,11 @@ def build(
             except (ValueError, RuntimeError) as error:
                 left_out[f"{source.task} {agent}, seed {source.seed}: {error}"] = None
                 continue
-            for steps, overrides, options in variants:
-                text, full = json.dumps(overrides, sort_keys=True), json.dumps(options, sort_keys=True)
-                cells += [Cell(source, protocol, tasks, agent, steps, text, full) for protocol in fitting]
+            for protocol in fitting:
+                for steps, overrides, options in variants:
+                    told = _told(protocol, options)
+                    texts = [json.dumps({**some, **told}, sort_keys=True) for some in (overrides, options)]
+                    cells.append(Cell(source, protocol, tasks, agent, steps, *texts))
     return cells, list(left_out)
 
 
@@ -259,6 +271,12 @@ def _variants(source: Source, agent: str, precision: Precision) -> Iterator[tupl
     for receding in sorted(blocks):
         overrides = {**fixed, "precision": chosen, "receding_horizon": receding}
         yield receding * block, overrides, {**stored.options(), **overrides}
+
+
+def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the horizon of a GC-IDM that counts down: how far the goal is, as in the paper."""
+    counts = options.get("countdown") and protocol.offset != "random"
+    return {"horizon": protocol.offset} if counts else {}
 
 
 def faster_precision(kind: str) -> Literal["fp32", "bf16"]:

@@ -39,13 +39,13 @@ def to_markdown(content: Content) -> str:
 def _task(task: str, part: Content) -> Iterator[str]:
     tests = "; ".join(f"{mode}: {test}" for mode, test in part["success_tests"].items())
     yield from (f"## {task}", "", f"`{part['env_id']}`. {tests}.", "")
-    yield from _table(
+    yield from table(
         ("training seed", "checkpoint", "sha256", "images", "world model", "GC-IDM", "data", "made by"),
         (
             (
                 one["seed"], one["file"], f"`{one['sha256'][:12]}`", f"{one['image_size']} px",
-                _count(one["parameters"]), _count(one["inverse_dynamics_parameters"]),
-                f"{one['episodes']} x {one['episode_steps']} steps, {one['policy']}", f"`{one['command']}`",
+                _count(one["parameters"]), _count(one["heads"].get("inverse_dynamics")),
+                "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]), f"`{one['command']}`",
             )
             for one in part["checkpoints"]
         ),
@@ -68,14 +68,14 @@ def _protocol(protocol: Content) -> Iterator[str]:
     columns += ["ms/decision", "ms/plan", "evaluations", "jerk", "GC-IDM / it"]
     scores = ("all", "subset") if subset else ("all",)
     rows = [
-        [name, "", *(_rate(floor[which][mode]) for which in scores for mode in ("moderate", "strict")), *[""] * 5]
+        [name, "", *(rate(floor[which][mode]) for which in scores for mode in ("moderate", "strict")), *[""] * 5]
         for name, floor in protocol["floors"].items()
     ]
     rows += [
         [
             row["agent"],
             row["replan_steps"],
-            *(_rate(row[which][mode]) for which in scores for mode in ("moderate", "strict")),
+            *(rate(row[which][mode]) for which in scores for mode in ("moderate", "strict")),
             _number(row["ms_per_decision"], 2),
             _number(row["ms_per_plan"], 1) if row["evaluations_per_plan"] else "",
             _number(row["evaluations_per_plan"] or None, 0),
@@ -84,7 +84,7 @@ def _protocol(protocol: Content) -> Iterator[str]:
         ]
         for row in protocol["rows"]
     ]
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
     each = [_each(row) for row in protocol["rows"] if len(row["cells"]) > 1]
     if each:
         yield from ("", f"Moderate by training seed: {'; '.join(each)}.")
@@ -102,14 +102,14 @@ def _latency(latency: Content) -> Iterator[str]:
         (count, _times(one["decision_ms"]), _times(one["plan_ms"]), f"{one['ratio']:.0f}")
         for count, one in latency["threads"].items()
     )
-    yield from _table(("threads", "GC-IDM decision, ms", "CEM plan, ms", "decisions in a plan"), rows)
+    yield from table(("threads", "GC-IDM decision, ms", "CEM plan, ms", "decisions in a plan"), rows)
 
 
 def _published(task: str, part: Content) -> Iterator[str]:
     first = part["checkpoints"][0]
     yield (
         f"Ours: {first['image_size']} px, world model of {_count(first['parameters'])} parameters, "
-        f"{first['episodes']} episodes of {first['episode_steps']} steps ({first['policy']}). "
+        f"{first['dataset']['episodes']} episodes of {first['dataset']['steps']} steps ({first['dataset']['policy']}). "
         f"{TASK_DIFFERENCES.get(task, '')} What differs between sources is at the end of this page."
     )
     yield ""
@@ -120,19 +120,19 @@ def _published(task: str, part: Content) -> Iterator[str]:
             continue
         ours = _ours(entry, protocol)
         rows.append((entry["source"], entry["protocol"], entry["method"], f"{entry['success']:.1f}", *ours))
-    yield from _table(("source", "protocol", "method", "published", "ours, same control", "ours, as shipped"), rows)
+    yield from table(("source", "protocol", "method", "published", "ours, same control", "ours, as shipped"), rows)
 
 
 def _ours(entry: Content, protocol: Content) -> tuple[str, str]:
     """Our success beside a published one: with plans followed for as long, and as shipped."""
     if entry["agent"] is None:
-        return (_rate(protocol["floors"]["random"]["all"][entry["mode"]]) if "random" in entry["method"] else "", "")
+        return (rate(protocol["floors"]["random"]["all"][entry["mode"]]) if "random" in entry["method"] else "", "")
     steps = sorted(row["replan_steps"] for row in protocol["rows"] if row["agent"] == entry["agent"])
     found = {row["replan_steps"]: row for row in protocol["rows"] if row["agent"] == entry["agent"]}
     if not steps:
         return "", ""
     same = found[steps[-1] if entry["committed"] else steps[0]]
-    return _rate(same["all"][entry["mode"]]), _rate(found[steps[0]]["all"][entry["mode"]])
+    return rate(same["all"][entry["mode"]]), rate(found[steps[0]]["all"][entry["mode"]])
 
 
 def _sources(content: Content) -> Iterator[str]:
@@ -142,14 +142,16 @@ def _sources(content: Content) -> Iterator[str]:
         yield from (f"- **{name}**: {text}" for name, text in SOURCES.items() if name in used)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Yield the lines of a table."""
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     for row in rows:
         yield f"| {' | '.join(str(value).replace('|', '/') for value in row)} |"
 
 
-def _rate(score: Content) -> str:
+def rate(score: Content) -> str:
+    """Return a rate with its interval, in %."""
     low, high = (100 * bound for bound in score["ci95"])
     return f"{100 * score['rate']:.1f} [{low:.0f}, {high:.0f}]"
 

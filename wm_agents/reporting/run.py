@@ -19,6 +19,7 @@ from wm_agents import evaluation
 from wm_agents.checkpoint import CheckpointError
 from wm_agents.evaluation.tasks import atomic_path
 from wm_agents.reporting import cells as measuring
+from wm_agents.reporting.cards import to_cards
 from wm_agents.reporting.figures import latency_figure, success_figure
 from wm_agents.reporting.grid import AGENTS, PROTOCOLS, Cell, Precision, Protocol, Source, build, sources
 from wm_agents.reporting.latency import cost_of_a_decision
@@ -50,7 +51,7 @@ def run_report(
     command: str = "",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the agents and write ``report.md``, ``report.json``, two figures and a video for each cell.
+    """Evaluate the agents and write ``report.md``, ``models.md``, ``report.json``, two figures and a video for each cell.
 
     A cell is one agent of one checkpoint on one set of tasks. Cells that an earlier run left in ``out``, with the same
     tasks, weights and options, are not measured again; each is written when it is done, so that an interruption costs
@@ -123,8 +124,9 @@ def run_report(
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
         evaluation.save_figure(figure, out / file, dpi=110)
-    with atomic_path(out / "report.md") as temporary:
-        temporary.write_text(to_markdown(content), encoding="utf-8")
+    for file, text in (("report.md", to_markdown(content)), ("models.md", to_cards(content))):
+        with atomic_path(out / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     if failed:
         raise RuntimeError(f"{len(failed)} cells failed, the report names them: {next(iter(failed.items()))}")
     return content

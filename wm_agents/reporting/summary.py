@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 from wm_agents.checkpoint import versions
 from wm_agents.evaluation import Outcomes, mcnemar, wilson_interval
@@ -169,24 +170,30 @@ def _against(solved: Mapping[int, Mapping[str, np.ndarray]], reference: Mapping[
 
 
 def _checkpoint(source: Source) -> Content:
-    """What is known of a checkpoint: its hash and size, the images it sees, and the data it was trained on."""
+    """What is known of a checkpoint: its hash and sizes, its agents' options, and what made it."""
     checkpoint = source.read()
-    made, config, head = checkpoint.provenance, checkpoint.world_model.config, checkpoint.inverse_dynamics
+    made, config = checkpoint.provenance, checkpoint.world_model.config
     data = made.get("dataset", {})
     return {
         "seed": source.seed,
         "file": source.path or "shipped",
         "sha256": source.sha256,
+        "bytes": source.bytes,
         "image_size": config.image_size,
         "latent_size": config.latent_size,
-        "parameters": sum(p.numel() for p in checkpoint.world_model.parameters()),
-        "inverse_dynamics_parameters": None if head is None else sum(p.numel() for p in head.parameters()),
-        "episodes": data.get("episodes"),
-        "episode_steps": data.get("steps"),
-        "policy": data.get("policy"),
+        "parameters": _parameters(checkpoint.world_model),
+        "heads": {name: _parameters(head) for name, head in checkpoint.heads().items()},
+        "options": checkpoint.options,
+        "dataset": {key: data.get(key) for key in ("env_id", "policy", "episodes", "steps", "seed", "sha256")},
+        "versions": made.get("versions"),
+        "threads": made.get("threads"),
         "command": made.get("command"),
-        "training_seconds": made.get("training_seconds"),
     }
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    """Numbers that it stores, a graph's too."""
+    return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
 def _middle(values: Iterable[float | None]) -> float | None:
