@@ -264,7 +264,7 @@ def test_the_report_is_complete(finished):
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(content))
     names = {path.name for path in out.iterdir()}
     assert names == {
-        *("report.md", "report.json", "success.png", "latency.png"),
+        *("report.md", "models.md", "report.json", "success.png", "latency.png"),
         *("cells", "manifests", "floors", "latency", "videos"),
     }
     for figure in ("success.png", "latency.png"):
@@ -290,6 +290,16 @@ def test_every_number_says_where_it_is_from(finished):
     assert text == to_markdown(content)
     for part in ("wm-agents report --small", manifest.sha256[:12], digest[:12], "| cem-mpc | 25 |", "| random |"):
         assert part in text
+
+
+def test_a_model_card_tells_what_a_file_is_and_reaches(finished):
+    content, out = finished
+    card = (out / "models.md").read_text()
+    made = wm_agents.load(f"{UMAZE}/gc-idm").provenance
+    digest = wm_agents.agents.loading.shipped()[UMAZE]
+    rate = content["tasks"][UMAZE]["protocols"]["25/30"]["rows"][0]["all"]["moderate"]["rate"]
+    row = f"| 25/30 | {100 * rate:.1f} ["
+    assert all(part in card for part in (digest, made["dataset"]["sha256"], made["command"], "120 episodes", row))
 
 
 def test_the_report_says_what_evaluate_finds(finished):

@@ -298,9 +298,10 @@ def report(
 
     Args:
         out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
-        quick: 20 tasks a cell and no videos, in place of 200.
+        quick: 20 tasks a cell in place of 200, planners only as shipped, and no videos.
         tasks: Task names; all with a checkpoint by default.
-        agents: gc-idm, cem-mpc, mppi, icem, gradient-adam and gradient-sgd by default; other shipped agents work too.
+        agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
+            agents work too.
         protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and 100/200 by default.
         checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
         tasks_per_cell: Another number of held-out tasks for each cell.

@@ -53,7 +53,11 @@ PUSHT: dict[str, dict[str, Any]] = {
     "cem-mpc": {**ARRIVE, "samples": 200, "elites": 20, "iterations": 10},
     "gc-idm": {"horizon": 25, "countdown": True},
 }
-CUBE: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
+CUBE: dict[str, dict[str, Any]] = {
+    **WITHOUT_PRIOR,
+    "gc-idm": {"horizon": 25, "countdown": True},
+    "hierarchical": {"lookahead": 25, "replan_every": 1},
+}
 MANIPULATION = WorldModelConfig(latent_size=64, predictor_width=384, dropout=0.1)
 SENSORIMOTOR = {"prediction": 1.0, "sigreg": 0.09, "inverse_dynamics": 1.0}
 """Loss weights where one object is moved by another: pairs of frames must tell the actions (arXiv 2606.20104)."""
@@ -197,19 +201,19 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "wm/PushT-v0",
             policy="play",
-            episodes=2000,
+            episodes=4000,
             episode_steps=150,
-            world_model=MANIPULATION,
+            world_model=dataclasses.replace(MANIPULATION, dropout=0.0),
             training=TrainingConfig(
-                steps=16_000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+                steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
             ),
-            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=50),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
+            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
+            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
             predictor_policy=None,
-            predictor_training=PredictorTrainingConfig(steps=4000, batch_size=128, blocks=5),
-            temporal_distance=TemporalDistanceConfig(width=256, max_steps=75),
-            temporal_distance_training=TemporalDistanceTrainingConfig(steps=5000, imagined_blocks=5),
+            predictor_training=PredictorTrainingConfig(steps=12_000, batch_size=128, blocks=5),
+            temporal_distance_training=None,
             denoiser_training=None,
+            graph=GraphConfig(nodes=2000, support=2),
             options=PUSHT,
             offset=25,
             budget=50,
@@ -228,6 +232,7 @@ RECIPES: dict[str, Recipe] = {
             temporal_distance=TemporalDistanceConfig(max_steps=100),
             temporal_distance_training=TemporalDistanceTrainingConfig(steps=3000, imagined_blocks=5),
             denoiser_training=None,
+            graph=GraphConfig(nodes=2000, support=2),
             options=CUBE,
             offset=25,
             budget=50,

@@ -29,18 +29,18 @@ def to_cards(content: Content) -> str:
 
 
 def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
-    data = shipped["dataset"]
+    data, size = shipped["dataset"], shipped["image_size"]
+    heads = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in shipped["heads"].items())
     made = ", ".join(f"{name} {version}" for name, version in (shipped["versions"] or {}).items())
     yield from (f"## {task}", "", f'`wm_agents.load("{task}/gc-idm")` · `{part["env_id"]}`', "")
     yield from table(
         ("", ""),
         (
             ("file", f"{shipped['bytes'] / 1e6:.2f} MB, sha256 `{shipped['sha256']}`"),
-            ("world model", f"{shipped['parameters']:,} parameters, {shipped['latent_size']} numbers for an image of "
-                            f"{shipped['image_size']} x {shipped['image_size']}"),
-            ("fitted on it", ", ".join(f"{name.replace('_', ' ')}, {count:,}" for name, count in shipped["heads"].items())),
-            ("data", f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy {data['policy']}, "
-                     f"seed {data['seed']}, sha256 `{data['sha256']}`"),
+            ("world model", f"{shipped['parameters']:,} numbers; makes {shipped['latent_size']} of {size} x {size} px"),
+            ("fitted on it", f"{heads} numbers"),
+            ("data", f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
+                     f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`"),
             ("made by", f"`{shipped['command']}`, training seed {shipped['seed']}, torch threads {shipped['threads']}"),
             ("versions", made),
             ("success tests", "; ".join(f"{mode}: {test}" for mode, test in part["success_tests"].items())),

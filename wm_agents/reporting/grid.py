@@ -33,6 +33,7 @@ COMMITTED = 25
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gc-idm": ("gc-idm", {}),
     "cem-mpc": ("cem-mpc", {}),
+    "cem-mpc+gc-idm": ("cem-mpc", {"proposals": "gc-idm"}),
     "mppi": ("mppi", {}),
     "icem": ("icem", {}),
     "gradient-adam": ("gradient", {"optimizer": "adam"}),
@@ -225,11 +226,12 @@ def _files(pattern: str) -> Iterator[tuple[Path, int | None]]:
 
 def build(
     chosen: Sequence[Source], protocols: Sequence[Protocol], agents: Sequence[str], tasks: int,
-    precision: Precision = "auto",
+    precision: Precision = "auto", committed: bool = True,
 ) -> tuple[list[Cell], list[str]]:  # fmt: skip
     """Return the cells, and why others are left out, in words.
 
-    A planner has up to two cells: as shipped, and with :data:`COMMITTED` steps of a plan executed before the next.
+    A planner has up to two cells: as shipped, and, if ``committed``, with :data:`COMMITTED` steps of a plan executed
+    before the next.
 
     Raises:
         ValueError: Unknown agent.
@@ -246,7 +248,7 @@ def build(
         }
         for agent in agents:
             try:
-                variants = list(_variants(source, agent, precision))
+                variants = list(_variants(source, agent, precision, committed))
             except (ValueError, RuntimeError) as error:
                 left_out[f"{source.task} {agent}, seed {source.seed}: {error}"] = None
                 continue
@@ -258,7 +260,9 @@ def build(
     return cells, list(left_out)
 
 
-def _variants(source: Source, agent: str, precision: Precision) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+def _variants(
+    source: Source, agent: str, precision: Precision, committed: bool
+) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
     """Yield steps that a plan is followed, overrides, and all options."""
     kind, fixed = kind_of(agent)
     stored = source.open(kind, "cpu", **fixed)
@@ -267,7 +271,7 @@ def _variants(source: Source, agent: str, precision: Precision) -> Iterator[tupl
         return
     chosen = faster_precision(kind) if precision == "auto" else precision
     block, horizon = stored.world_model.config.action_block, stored.planner_options["horizon"]
-    blocks = {stored.receding_horizon, max(1, min(horizon, COMMITTED // block))}
+    blocks = {stored.receding_horizon, *((max(1, min(horizon, COMMITTED // block)),) if committed else ())}
     for receding in sorted(blocks):
         overrides = {**fixed, "precision": chosen, "receding_horizon": receding}
         yield receding * block, overrides, {**stored.options(), **overrides}

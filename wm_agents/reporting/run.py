@@ -51,7 +51,7 @@ def run_report(
     command: str = "",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the agents and write ``report.md``, ``models.md``, ``report.json``, two figures and a video for each cell.
+    """Evaluate the agents and write ``report.md``, ``models.md``, ``report.json``, figures and a video for each cell.
 
     A cell is one agent of one checkpoint on one set of tasks. Cells that an earlier run left in ``out``, with the same
     tasks, weights and options, are not measured again; each is written when it is done, so that an interruption costs
@@ -65,7 +65,7 @@ def run_report(
         protocols: "OFFSET/BUDGET" in environment steps.
         checkpoints: Files of further training seeds, or patterns ``runs/{task}-{seed}/agent.safetensors``; the shipped
             checkpoints are seed 0.
-        quick: 20 tasks a cell, the shipped checkpoints only, no videos.
+        quick: 20 tasks a cell, the shipped checkpoints only, planners only as shipped, no videos.
         tasks_per_cell: 200 by default, 20 if quick.
         num_envs: Environments that share a call.
         workers: Processes of one thread each, by default one a core; 0 measures in this process.
@@ -91,7 +91,7 @@ def run_report(
             raise ValueError(f"{name} must be at least {least}, not {value}.")
     chosen = sources(tasks, checkpoints)
     wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols)]
-    grid, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision)
+    grid, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision, not quick)
     _check_any(grid, left_out)
     workers = _cores() if workers is None else workers
 
