@@ -35,7 +35,7 @@ def main(task: str, seeds: list[int], tasks: int, offset: int, out: Path) -> Non
         kept = {term: weight for term, weight in chosen.training.loss_weights.items() if term not in REGULARISERS}
         variant = dataclasses.replace(
             chosen, training=dataclasses.replace(chosen.training, loss_weights={**kept, **terms}),
-            predictor_training=None, temporal_distance_training=None, denoiser_training=None,
+            predictor_training=None, temporal_distance_training=None, denoiser_training=None, graph=None,
         )  # fmt: skip
         for seed in seeds:
             folder = out / f"{chosen.task}-{name}-{seed}"

@@ -46,11 +46,11 @@ WITHOUT_PRIOR = {name: options for name, options in PLANNERS.items() if name != 
 """For tasks whose checkpoint holds no denoiser: diffusion then starts from noise alone."""
 MAZE: dict[str, dict[str, Any]] = {**PLANNERS, "hierarchical": {"lookahead": 15}}
 REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
-ARRIVE: dict[str, Any] = {"horizon": 5, "objective": "terminal", "shrinking": True}
+ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": True}
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "cem-mpc": {**ARRIVE, "samples": 200, "elites": 20, "iterations": 10},
+    "cem-mpc": {**ARRIVE, "samples": 300, "elites": 30, "iterations": 10},
     "gc-idm": {"horizon": 25, "countdown": True},
 }
 CUBE: dict[str, dict[str, Any]] = {
