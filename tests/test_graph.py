@@ -101,7 +101,7 @@ def test_nodes_are_recorded_frames_of_the_training_split(graph: Any, trained: An
     frames = graph.frames.numpy()
     assert len(set(frames)) == graph.config.nodes <= 60
     assert set(frames) <= set(small_dataset.split(0.1)[0].frame_indices())
-    np.testing.assert_array_equal(graph.states.numpy(), small_dataset.states[frames])
+    np.testing.assert_array_equal(graph.states.numpy(), small_dataset.states[frames].astype(np.float32))
     with torch.no_grad():
         again = trained.world_model.encode(torch.from_numpy(small_dataset.pixels[frames]))
     torch.testing.assert_close(graph.latents, again, atol=1e-4, rtol=1e-4)
