@@ -113,6 +113,8 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
     limit = options.get("high") if options.get("high") in ("true", "random") else None
     options = {name: value for name, value in options.items() if name != "high" or limit is None}
     agent = wm_agents.load(file, agent=kind, device="cpu", **options)
+    if getattr(agent, "countdown", False) and manifest.offset != "random":  # flat GC-IDM is told how far the goal is
+        return wm_agents.load(file, agent=kind, device="cpu", **options, horizon=manifest.offset)
     if limit is None:
         return agent
     high = TrueSubgoals(agent, manifest) if limit == "true" else RandomSubgoals(agent)
