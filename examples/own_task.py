@@ -1,7 +1,6 @@
 """A task of your own, a boat that drifts on after each push: define, register, record, train, evaluate.
 
-Expect about two thirds of the goals to be reached (by random actions: a fifth), after minutes on two CPU cores; with
-``--fast`` it takes seconds and reaches few.
+Expect two thirds of the goals reached (at random: a fifth), after minutes on two CPU cores; few with ``--fast``.
 
     python examples/own_task.py [--fast]
 """

@@ -14,7 +14,7 @@ from wm_agents import evaluation, pipeline
 from wm_agents.agents import CEMMPC
 from wm_agents.envs import MAZE_IDS
 from wm_agents.recipes import Recipe, recipe
-from wm_agents.training import PredictorTrainingConfig, TemporalDistanceTrainingConfig
+from wm_agents.training import GraphConfig, PredictorTrainingConfig, TemporalDistanceTrainingConfig
 
 
 def run(
@@ -37,8 +37,8 @@ def run(
     manifest.save(out / "tasks.json")
     # A lighter search than the shipped one, so that 50 tasks take half a minute.
     search = CEMMPC(
-        agent.world_model, horizon=10, samples=60, elites=8, iterations=6, objective="temporal-distance",
-        temporal_distance=agent.temporal_distance,
+        agent.world_model, temporal_distance=agent.temporal_distance,
+        **{**chosen.options["cem-mpc"], "samples": 60, "elites": 8, "iterations": 6},
     )  # fmt: skip
     with torch.inference_mode():
         results = [
@@ -90,6 +90,7 @@ def shortened(full: Recipe) -> Recipe:
         inverse_dynamics_training=dataclasses.replace(full.inverse_dynamics_training, steps=100, evaluate_every=50),
         predictor_episodes=8,
         predictor_training=PredictorTrainingConfig(steps=20, evaluate_every=10),
-        temporal_distance_training=TemporalDistanceTrainingConfig(steps=20, evaluate_every=10),
+        temporal_distance_training=full.temporal_distance_training and TemporalDistanceTrainingConfig(steps=20),
+        graph=full.graph and GraphConfig(nodes=20, support=1),
         budget=60,
     )
