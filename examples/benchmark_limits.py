@@ -1,8 +1,8 @@
 """Which part of the chain limits search: the latent, or the predictor? Each is replaced by the truth, one at a time.
 
 The same CEM plans to arrive (a shrinking horizon of 5 blocks) with the learned predictor or in the simulator, and
-measures the end of a plan in latents or in the units of the success test. An upper bound, not an agent: it takes
-minutes a task.
+measures the end of a plan in latents or in the units of the success test. An upper bound, not an agent: every
+plan takes thousands of steps of the simulator.
 
     python examples/benchmark_limits.py --task pusht --tasks 30
 """

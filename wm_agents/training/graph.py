@@ -46,7 +46,7 @@ class GraphConfig:
 def fit_graph(
     world_model: WorldModel, dataset: TrajectoryDataset, config: GraphConfig | None = None, *, progress: bool = True
 ) -> LatentGraph:
-    """Build a latent graph in seconds; nothing is trained.
+    """Build a latent graph in seconds, or minutes with thousands of nodes; nothing is trained.
 
     Nodes are the recorded frames nearest to the centres that k-means finds among the latents. Each frame belongs to
     its nearest node; an edge leads from a node to the one that the data enters next, and weighs the mean steps between
