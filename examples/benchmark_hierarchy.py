@@ -28,6 +28,7 @@ from wm_agents.agents.subgoals import GraphSubgoals, Subgoals
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.evaluation import Manifest
 from wm_agents.recipes import RECIPES
+from wm_agents.reporting.grid import faster_precision
 
 OFFSETS: dict[str, list[Any]] = {
     "pointmaze-umaze": [25, 50, 100, 200, "random"],
@@ -37,17 +38,24 @@ OFFSETS: dict[str, list[Any]] = {
     "pusht": [25, 50, 75],
     "cube-single": [25, 75],
 }
-SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance"}
+FAST = {"precision": faster_precision("cem-mpc")}
+SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance", **FAST}
+PUSHT = {**RECIPES["pusht"].options["cem-mpc"], "proposals": "gc-idm", **FAST}
 MACROS = {"high": "cem", "high_options": {"samples": 64, "elites": 8, "iterations": 5}, "replan_every": 15}
+AMORTISED = {"low": "gc-idm", "low_options": {}}
+SEARCHED = {"low": "cem", "low_options": SEARCH}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cem": ("cem-mpc", {}),
+    "cem": ("cem-mpc", FAST),
+    "cem, latent distance": ("cem-mpc", {"objective": "terminal", **FAST}),  # what the papers' planners minimise
+    "cem from gc-idm's plan": ("cem-mpc", {"proposals": "gc-idm", **FAST}),
     "gc-idm": ("gc-idm", {}),
-    "graph + gc-idm": ("hierarchical", {}),
-    "graph + cem": ("hierarchical", {"low": "cem", "low_options": SEARCH}),
-    "cem + gc-idm": ("hierarchical", MACROS),
-    "cem + cem": ("hierarchical", {**MACROS, "low": "cem", "low_options": SEARCH}),
-    "true subgoals + gc-idm": ("hierarchical", {"high": "true"}),
-    "random subgoals + gc-idm": ("hierarchical", {"high": "random", "replan_every": 15}),
+    "graph + gc-idm": ("hierarchical", AMORTISED),
+    "graph + cem": ("hierarchical", SEARCHED),
+    "macro-actions + gc-idm": ("hierarchical", {**MACROS, **AMORTISED}),
+    "macro-actions + cem": ("hierarchical", {**MACROS, **SEARCHED}),
+    "true subgoals + gc-idm": ("hierarchical", {"high": "true", **AMORTISED}),
+    "true subgoals + cem": ("hierarchical", {"high": "true", **SEARCHED}),
+    "random subgoals + gc-idm": ("hierarchical", {"high": "random", "replan_every": 15, **AMORTISED}),
 }
 FAR = 6  # cells of the shortest way from which on a maze's route is reported apart
 
@@ -110,6 +118,8 @@ class RandomSubgoals(GraphSubgoals):
 def load(label: str, file: Path, manifest: Manifest) -> Any:
     """Load an agent; the two limits get their subgoals here."""
     kind, options = AGENTS[label]
+    if options.get("low_options") == SEARCH and "pusht" in manifest.env_id.lower():
+        options = {**options, "low_options": PUSHT}  # its world model has no temporal distance
     limit = options.get("high") if options.get("high") in ("true", "random") else None
     options = {name: value for name, value in options.items() if name != "high" or limit is None}
     agent = wm_agents.load(file, agent=kind, device="cpu", **options)
@@ -156,7 +166,8 @@ def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.
 def cell(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> Path:
     """Return the file of a cell."""
     budget = f"-{arguments.budget}" if arguments.budget else ""
-    return arguments.out / f"{task}_{offset}{budget}_{label.replace(' + ', '+').replace(' ', '-')}_{seed}.json"
+    stem = label.replace(" + ", "+").replace(", ", "-").replace("'s ", "-").replace(" ", "-")
+    return arguments.out / f"{task}_{offset}{budget}_{stem}_{seed}.json"
 
 
 def found(task: str, offset: Any, label: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -360,6 +360,21 @@ def test_an_interrupted_report_goes_on_and_damage_is_repaired(finished, tmp_path
     assert rates == [row["all"] for row in content["tasks"][UMAZE]["protocols"]["25/30"]["rows"]]
 
 
+def test_a_report_of_what_is_there_measures_nothing_and_counts_the_rest(finished, tmp_path, monkeypatch):
+    content, out = finished
+    shutil.copytree(out, tmp_path / "copy")
+    lost = sorted((tmp_path / "copy" / "cells").iterdir())[0]
+    lost.unlink()
+    monkeypatch.setattr(cells, "measure", lambda *_: pytest.fail("measured"))
+    again = run_report(tmp_path / "copy", **SMALL, measure=False)
+    rows, before = (
+        [row for protocol in found["tasks"][UMAZE]["protocols"].values() for row in protocol["rows"]]
+        for found in (again, content)
+    )
+    assert len(rows) == len(before) - 1
+    assert again["left_out"] == [f"1 of {len(before)} cells: not measured yet"]
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished, tmp_path, monkeypatch):
     _, out = finished
     shutil.copytree(out, tmp_path / "copy")

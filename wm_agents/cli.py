@@ -292,7 +292,7 @@ def report(
     out: Path = Path("runs/report"), quick: bool = False, tasks: tuple[str, ...] = (), agents: tuple[str, ...] = (),
     protocols: tuple[str, ...] = (), checkpoints: tuple[str, ...] = (), tasks_per_cell: int | None = None,
     num_envs: int = 20, workers: int | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto",
-    videos: bool = True, timing: bool = True, device: str = "auto",
+    videos: bool = True, timing: bool = True, measure: bool = True, device: str = "auto",
 ) -> None:  # fmt: skip
     """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
 
@@ -310,6 +310,7 @@ def report(
         precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
         videos: Record the first tasks of each cell.
         timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.
+        measure: Measure the missing cells; --no-measure reports those that are there.
         device: auto, cpu or cuda.
     """
     from wm_agents.reporting import AGENTS, PROTOCOLS, run_report
@@ -317,7 +318,8 @@ def report(
     run_report(
         out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols or PROTOCOLS,
         checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
-        precision=precision, device=device, videos=videos, timing=timing, command=command_line(), console=console,
+        precision=precision, device=device, videos=videos, timing=timing, measure=measure, command=command_line(),
+        console=console,
     )  # fmt: skip
     console.print(f"wrote {out}/report.md, report.json and figures", highlight=False, soft_wrap=True)
 

@@ -48,6 +48,7 @@ def run_report(
     device: str = "auto",
     videos: bool = True,
     timing: bool = True,
+    measure: bool = True,
     command: str = "",
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def run_report(
         device: "auto", "cpu" or "cuda".
         videos: Write ``videos/CELL.mp4`` with the first tasks of each cell that is measured now; never if quick.
         timing: Measure what a decision costs, once a task, after the cells. It wants an idle machine.
+        measure: Measure the cells that are missing; else report those that are there, and count the others.
         command: What was typed, for the report.
         console: Shows progress; None is silent.
 
@@ -108,9 +110,12 @@ def run_report(
         jobs = {
             cell.name: functools.partial(measuring.measure, cell, out, num_envs, device, film)
             for cell in sorted(missing, key=_work, reverse=True)
+            if measure
         }
         failed = _run(jobs, pool, "cells", console)
     left_out += [f"{name}: {error}" for name, error in failed.items()]
+    if missing and not measure:
+        left_out.append(f"{len(missing)} of {len(grid)} cells: not measured yet")
     latency: dict[str, dict[str, Any]] = {}
     for source in {source.task: source for source in reversed(chosen)}.values() if timing else ():
         try:
