@@ -17,6 +17,7 @@ RUNS = {
     "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
     "new_maze.py": (["--fast"], "graph + GC-IDM"),
     "own_task.py": (["--fast"], "random actions"),
+    "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),
     "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
 }
 

@@ -48,10 +48,17 @@ MAZE: dict[str, dict[str, Any]] = {**PLANNERS, "hierarchical": {"lookahead": 15}
 REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
 ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": True}
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
+THOROUGH: dict[str, Any] = {**ARRIVE, "samples": 300, "elites": 30, "iterations": 10}
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "cem-mpc": {**ARRIVE, "samples": 300, "elites": 30, "iterations": 10},
+    "cem-mpc": THOROUGH,
     "gc-idm": {"horizon": 25, "countdown": True},
+    "hierarchical": {
+        "low": "cem",
+        "low_options": {**THOROUGH, "proposals": "gc-idm"},
+        "lookahead": 30,
+        "replan_every": 30,
+    },
 }
 CUBE: dict[str, dict[str, Any]] = {
     **WITHOUT_PRIOR,

@@ -70,7 +70,10 @@ def maze_figure(
     return figure
 
 
-def graph_figure(env: gym.Env, graph: LatentGraph, recording: Recording | None = None, *, title: str = "") -> Figure:
+def graph_figure(
+    env: gym.Env, graph: LatentGraph, recording: Recording | None = None, *, goal: np.ndarray | None = None,
+    title: str = "",
+) -> Figure:  # fmt: skip
     """Draw a latent graph in its maze, and the subgoals that an agent proposed on one task.
 
     Nodes are drawn where the simulator was when they were recorded. Subgoals are filled where the agent came within the
@@ -80,6 +83,7 @@ def graph_figure(env: gym.Env, graph: LatentGraph, recording: Recording | None =
         env: A maze; see :func:`maze_figure`.
         graph: With simulator states.
         recording: Of one task, from ``evaluate(..., video=...)``.
+        goal: Simulator state ``[S]`` of its goal.
         title: Printed above.
 
     Raises:
@@ -107,7 +111,12 @@ def graph_figure(env: gym.Env, graph: LatentGraph, recording: Recording | None =
             Line2D([], [], color=SUCCESS, marker="o", linestyle="none", label="subgoal, reached"),
             Line2D([], [], color=FAILURE, marker="o", fillstyle="none", linestyle="none", label="not reached"),
         ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    if goal is not None:
+        place = np.asarray(maze.achieved_goal(goal))
+        star: dict[str, Any] = {"color": GOAL, "marker": "*", "markersize": 11, "linestyle": "none"}
+        axes.plot(*place[:2], **star, zorder=6)
+        handles.append(Line2D([], [], **star, label="goal"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
