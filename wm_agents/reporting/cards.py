@@ -8,7 +8,7 @@ from typing import Any
 from wm_agents.reporting.markdown import rate, table
 
 Content = Mapping[str, Any]
-SHOWN = ("gc-idm", "cem-mpc")
+SHOWN = ("gc-idm", "cem-mpc", "cem-mpc+gc-idm")
 
 
 def to_cards(content: Content) -> str:
