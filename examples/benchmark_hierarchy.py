@@ -195,21 +195,26 @@ def print_table(tasks: list[str], arguments: argparse.Namespace) -> None:
 
 def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
     """Draw success against goal distance, one panel a task, one line an agent."""
-    figure = Figure(figsize=(4.2 * len(tasks), 3.4), layout="constrained")
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows + 0.6), layout="constrained")
+    handles: dict[str, Any] = {}
+    for axes, task in zip(figure.subplots(rows, columns, squeeze=False).flat, tasks, strict=False):
         offsets = arguments.offsets or OFFSETS[task]
+        lowest = 100.0
         for index, label in enumerate(AGENTS):
             points = {place: found(task, offset, label, arguments) for place, offset in enumerate(offsets)}
             shown = {place: [100 * row["success_rate"] for row in rows] for place, rows in points.items() if rows}
             if shown:
                 style = {"linestyle": ":" if "subgoals" in label else "-" if "+" in label else "--"}
                 means = [statistics.mean(rates) for rates in shown.values()]
-                axes.plot(list(shown), means, marker="o", markersize=4, color=f"C{index}", label=label, **style)
+                (line,) = axes.plot(list(shown), means, marker="o", markersize=4, color=f"C{index}", **style)
+                handles[label], lowest = line, min(lowest, *means)
         axes.set_xticks(range(len(offsets)), [str(offset) for offset in offsets])
-        axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %", ylim=(-3, 103))
+        axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %")
+        axes.set_ylim(max(0, 10 * (lowest // 10) - 10), 101)  # panels differ: it is the lines that are compared
         axes.grid(alpha=0.3)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
     evaluation.save_figure(figure, arguments.figure)
     print(f"wrote {arguments.figure}")
 

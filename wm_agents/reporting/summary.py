@@ -43,10 +43,11 @@ def summarise_cells(
     by_task: dict[str, Content] = {}
     for task in dict.fromkeys(cell.source.task for cell in cells):
         mine = [cell for cell in cells if cell.source.task == task]
-        protocols = {
+        found = {
             name: _protocol([cell for cell in mine if cell.protocol.name == name], known, out)
             for name in dict.fromkeys(cell.protocol.name for cell in mine)
         }
+        protocols = {name: protocol for name, protocol in found.items() if protocol["rows"]}
         env: Any = gym.make(RECIPES[task].env_id, obs_type="state")
         tests = dict(env.unwrapped.success_tests)
         env.close()
