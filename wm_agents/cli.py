@@ -298,11 +298,11 @@ def report(
 
     Args:
         out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
-        quick: 20 tasks a cell in place of 200, planners only as shipped, and no videos.
+        quick: 20 tasks a cell in place of 200, goals up to 50 steps away, planners only as shipped, and no videos.
         tasks: Task names; all with a checkpoint by default.
         agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
             agents work too.
-        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and 100/200 by default.
+        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and (not quick) 100/200 by default.
         checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
         tasks_per_cell: Another number of held-out tasks for each cell.
         num_envs: Environments that share a call.
@@ -313,10 +313,10 @@ def report(
         measure: Measure the missing cells; --no-measure reports those that are there.
         device: auto, cpu or cuda.
     """
-    from wm_agents.reporting import AGENTS, PROTOCOLS, run_report
+    from wm_agents.reporting import AGENTS, run_report
 
     run_report(
-        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols or PROTOCOLS,
+        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols,
         checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
         precision=precision, device=device, videos=videos, timing=timing, measure=measure, command=command_line(),
         console=console,

@@ -28,6 +28,8 @@ from wm_agents.reporting.summary import summarise_cells
 
 FULL, QUICK = 200, 20
 """Tasks a cell."""
+NEAR = PROTOCOLS[:2]
+"""Protocols of a quick report: 100/200 takes longer than the two together."""
 
 Jobs = dict[str, Callable[[], object]]
 """By name; each writes its result to disk."""
@@ -38,7 +40,7 @@ def run_report(
     *,
     tasks: Sequence[str] = (),
     agents: Sequence[str] = tuple(AGENTS),
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] | None = None,
     checkpoints: Sequence[str] = (),
     quick: bool = False,
     tasks_per_cell: int | None = None,
@@ -63,10 +65,10 @@ def run_report(
         out: Directory of everything that is written.
         tasks: Task names; none for all that have a checkpoint.
         agents: Names in :data:`wm_agents.reporting.AGENTS`, or of other shipped agents.
-        protocols: "OFFSET/BUDGET" in environment steps.
+        protocols: "OFFSET/BUDGET" in environment steps; by default :data:`PROTOCOLS`, or :data:`NEAR` if quick.
         checkpoints: Files of further training seeds, or patterns ``runs/{task}-{seed}/agent.safetensors``; the shipped
             checkpoints are seed 0.
-        quick: 20 tasks a cell, the shipped checkpoints only, planners only as shipped, no videos.
+        quick: 20 tasks a cell, the shipped checkpoints only, planners only as shipped, near goals, no videos.
         tasks_per_cell: 200 by default, 20 if quick.
         num_envs: Environments that share a call.
         workers: Processes of one thread each, by default one a core; 0 measures in this process.
@@ -92,7 +94,7 @@ def run_report(
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}.")
     chosen = sources(tasks, checkpoints)
-    wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols)]
+    wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols or (NEAR if quick else PROTOCOLS))]
     grid, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision, not quick)
     _check_any(grid, left_out)
     workers = _cores() if workers is None else workers
