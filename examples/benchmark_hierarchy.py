@@ -1,8 +1,8 @@
 """Success against goal distance, flat against hierarchical, with true and random subgoals as the limits.
 
-Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph, macro-actions), writes one JSON
-file a cell and skips cells that exist, so it can be interrupted; then draws docs/figures/hierarchy.png and prints the
-table of docs/agents/hierarchical.md.
+Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph; macro-actions are fitted where
+they are asked for), writes one JSON file a cell and skips cells that exist, so it can be interrupted; then draws
+docs/figures/hierarchy.png and prints the table of docs/agents/hierarchical.md.
 
     python examples/benchmark_hierarchy.py --seeds 0 1 2
     python examples/benchmark_hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
@@ -23,12 +23,13 @@ import torch
 from matplotlib.figure import Figure
 
 import wm_agents
-from wm_agents import evaluation
+from wm_agents import datasets, evaluation
 from wm_agents.agents.subgoals import GraphSubgoals, Subgoals
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.evaluation import Manifest
 from wm_agents.recipes import RECIPES
 from wm_agents.reporting.grid import faster_precision
+from wm_agents.training import train_macro_actions, train_temporal_distance
 
 OFFSETS: dict[str, list[Any]] = {
     "pointmaze-umaze": [25, 50, 100, 200, "random"],
@@ -131,6 +132,21 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
     return wm_agents.load(file, agent=kind, device="cpu", **options, high=high)
 
 
+def with_macro_actions(file: Path, task: str) -> Path:
+    """Fit what the search over macro-actions needs and the shipped recipes leave out; it is kept beside the run."""
+    target = file.with_name("macro-actions.safetensors")
+    if not target.exists():
+        agent = wm_agents.load(file, agent="gc-idm", device="cpu")
+        data, recipe = datasets.load(RECIPES[task].dataset), RECIPES[task]
+        agent.macro_actions, _ = train_macro_actions(agent.world_model, data, recipe.macro_actions, progress=False)
+        if agent.temporal_distance is None:
+            agent.temporal_distance, _ = train_temporal_distance(
+                agent.world_model, data, recipe.temporal_distance, progress=False
+            )
+        agent.save(target)
+    return target
+
+
 def far_tasks(manifest: Manifest) -> np.ndarray | None:
     """Which tasks of a maze have a shortest way of ``FAR`` cells and more."""
     task: Any = gym.make(manifest.env_id, obs_type="state").unwrapped
@@ -151,7 +167,8 @@ def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.
         recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=arguments.task_seed,
         policy=recipe.policy,
     )  # fmt: skip
-    agent = load(label, arguments.runs / f"{task}-{seed}" / "agent.safetensors", manifest)
+    file = arguments.runs / f"{task}-{seed}" / "agent.safetensors"
+    agent = load(label, with_macro_actions(file, task) if label.startswith("macro") else file, manifest)
     result = evaluation.evaluate(agent, manifest, name=label, progress=False)
     row: dict[str, Any] = {"training_seed": seed, "label": label, **result.to_dict()}
     del row["provenance"]
@@ -208,7 +225,8 @@ def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
             if shown:
                 style = {"linestyle": ":" if "subgoals" in label else "-" if "+" in label else "--"}
                 means = [statistics.mean(rates) for rates in shown.values()]
-                (line,) = axes.plot(list(shown), means, marker="o", markersize=4, color=f"C{index}", **style)
+                color = f"C{index}" if index < 10 else "black"  # matplotlib's colours begin again
+                (line,) = axes.plot(list(shown), means, marker="o", markersize=4, color=color, **style)
                 handles[label], lowest = line, min(lowest, *means)
         axes.set_xticks(range(len(offsets)), [str(offset) for offset in offsets])
         axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %")
