@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from wm_agents.reporting.grid import COMMITTED
 from wm_agents.reporting.published import SOURCES, TASK_DIFFERENCES
 
 Content = Mapping[str, Any]
@@ -124,15 +125,15 @@ def _published(task: str, part: Content) -> Iterator[str]:
 
 
 def _ours(entry: Content, protocol: Content) -> tuple[str, str]:
-    """Our success beside a published one: with plans followed for as long, and as shipped."""
+    """Our success beside a published one: with plans followed for as long (empty if not measured), and as shipped."""
     if entry["agent"] is None:
         return (rate(protocol["floors"]["random"]["all"][entry["mode"]]) if "random" in entry["method"] else "", "")
     steps = sorted(row["replan_steps"] for row in protocol["rows"] if row["agent"] == entry["agent"])
     found = {row["replan_steps"]: row for row in protocol["rows"] if row["agent"] == entry["agent"]}
     if not steps:
         return "", ""
-    same = found[steps[-1] if entry["committed"] else steps[0]]
-    return rate(same["all"][entry["mode"]]), rate(found[steps[0]]["all"][entry["mode"]])
+    same = found.get(COMMITTED if entry["committed"] else steps[0])
+    return rate(same["all"][entry["mode"]]) if same else "", rate(found[steps[0]]["all"][entry["mode"]])
 
 
 def _sources(content: Content) -> Iterator[str]:
