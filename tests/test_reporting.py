@@ -21,7 +21,7 @@ from wm_agents.recipes import RECIPES
 from wm_agents.reporting import cells, grid, run, run_report, subsets, summary
 from wm_agents.reporting.grid import AGENTS, PROTOCOLS, Protocol, Source, build, sources
 from wm_agents.reporting.latency import cost_of_a_decision
-from wm_agents.reporting.markdown import to_markdown
+from wm_agents.reporting.markdown import _ours, to_markdown
 from wm_agents.reporting.published import PUBLISHED, SOURCES
 
 UMAZE = "pointmaze-umaze"
@@ -424,3 +424,12 @@ def test_a_protocol_without_enough_tasks_is_left_out(finished, tmp_path):
     content = run_report(tmp_path / "copy", **{**SMALL, "protocols": ("5/6", "25/30")})
     assert list(content["tasks"][UMAZE]["protocols"]) == ["25/30"]
     assert "unsolved at the start" in content["left_out"][0]
+
+
+def test_a_row_of_another_control_does_not_stand_beside_a_published_number():
+    row = {"agent": "cem-mpc", "replan_steps": 5, "all": {"moderate": {"rate": 0.5, "ci95": [0.4, 0.6]}}}
+    entry = {"agent": "cem-mpc", "committed": True, "mode": "moderate"}
+    assert _ours(entry, {"rows": [row]}) == ("", "50.0 [40, 60]")
+    followed = {**row, "replan_steps": 25, "all": {"moderate": {"rate": 0.3, "ci95": [0.2, 0.4]}}}
+    assert _ours(entry, {"rows": [row, followed]}) == ("30.0 [20, 40]", "50.0 [40, 60]")
+    assert _ours({**entry, "committed": False}, {"rows": [row, followed]})[0] == "50.0 [40, 60]"
