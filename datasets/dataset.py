@@ -109,22 +109,25 @@ class TrajectoryDataset:
         """
         return self._draw(self.lengths - steps + 1, batch_size, rng, f"{steps} steps", steps)[0]
 
-    def hindsight(self, batch_size: int, max_horizon: int, rng: np.random.Generator) -> Hindsight:
-        """Draw frames (uniformly over all that have an action) and a later frame of the same episode as goal.
+    def hindsight(self, batch_size: int, max_horizon: int, rng: np.random.Generator, min_horizon: int = 1) -> Hindsight:
+        """Draw frames (uniformly over all that have such a goal) and a later frame of the same episode as goal.
 
         Args:
             batch_size: Pairs B.
-            max_horizon: The goal is uniform among the next ``max_horizon`` frames, as far as the episode goes.
+            max_horizon: The goal is uniform among the frames up to ``max_horizon`` steps ahead, as far as the episode
+                goes.
             rng: Source of randomness.
+            min_horizon: And at least so many steps ahead.
 
         Raises:
-            ValueError: A size is below 1.
+            ValueError: A size is below 1, or no episode is as long as ``min_horizon``.
         """
         from wm_agents.types import Hindsight
 
-        _positive(batch_size=batch_size, max_horizon=max_horizon)
-        frame, left = self._draw(self.lengths, batch_size, rng, "one action", 1)
-        steps = rng.integers(1, np.minimum(left, max_horizon), endpoint=True)
+        _positive(batch_size=batch_size, max_horizon=max_horizon, min_horizon=min_horizon)
+        goal = f"a goal {min_horizon} steps ahead"
+        frame, left = self._draw(self.lengths - min_horizon + 1, batch_size, rng, goal, min_horizon)
+        steps = rng.integers(min_horizon, np.minimum(left, max_horizon), endpoint=True)
         return Hindsight(frame=frame, goal=frame + steps, steps=steps, actions=self.actions[frame])
 
     def action_mean_std(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """Success against goal distance, flat against hierarchical, with true and random subgoals as the limits.
 
-Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph; macro-actions are fitted where
-they are asked for), writes one JSON file a cell and skips cells that exist, so it can be interrupted; then draws
-docs/figures/hierarchy.png and prints the table of docs/agents/hierarchical.md.
+Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph; macro-actions and waypoints are
+fitted where a row needs them and the recipe leaves them out), writes one JSON file a cell and skips cells that exist,
+so it can be interrupted; then draws docs/figures/hierarchy.png and prints the table of docs/agents/hierarchical.md.
 
     python examples/benchmark_hierarchy.py --seeds 0 1 2
     python examples/benchmark_hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
@@ -29,7 +29,14 @@ from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.evaluation import Manifest
 from wm_agents.recipes import RECIPES
 from wm_agents.reporting.grid import faster_precision
-from wm_agents.training import train_macro_actions, train_temporal_distance
+from wm_agents.training import (
+    MacroActionsTrainingConfig,
+    TemporalDistanceTrainingConfig,
+    WaypointsTrainingConfig,
+    train_macro_actions,
+    train_temporal_distance,
+    train_waypoints,
+)
 
 OFFSETS: dict[str, list[Any]] = {
     "pointmaze-umaze": [25, 50, 100, 200, "random"],
@@ -43,6 +50,8 @@ FAST = {"precision": faster_precision("cem-mpc")}
 SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance", **FAST}
 PUSHT = {**RECIPES["pusht"].options["cem-mpc"], "proposals": "gc-idm", **FAST}
 MACROS = {"high": "cem", "high_options": {"samples": 64, "elites": 8, "iterations": 5}, "replan_every": 15}
+GRAPH = {"high": "graph"}
+WAYPOINTS = {"high": "waypoints", "replan_every": 30}
 AMORTISED = {"low": "gc-idm", "low_options": {}}
 SEARCHED = {"low": "cem", "low_options": SEARCH}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,8 +59,10 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cem, latent distance": ("cem-mpc", {"objective": "terminal", **FAST}),  # what the papers' planners minimise
     "cem from gc-idm's plan": ("cem-mpc", {"proposals": "gc-idm", **FAST}),
     "gc-idm": ("gc-idm", {}),
-    "graph + gc-idm": ("hierarchical", AMORTISED),
-    "graph + cem": ("hierarchical", SEARCHED),
+    "graph + gc-idm": ("hierarchical", {**GRAPH, **AMORTISED}),
+    "graph + cem": ("hierarchical", {**GRAPH, **SEARCHED}),
+    "waypoints + gc-idm": ("hierarchical", {**WAYPOINTS, **AMORTISED}),
+    "waypoints + cem": ("hierarchical", {**WAYPOINTS, **SEARCHED}),
     "macro-actions + gc-idm": ("hierarchical", {**MACROS, **AMORTISED}),
     "macro-actions + cem": ("hierarchical", {**MACROS, **SEARCHED}),
     "true subgoals + gc-idm": ("hierarchical", {"high": "true", **AMORTISED}),
@@ -82,7 +93,7 @@ class TrueSubgoals:
         self.goals = torch.stack([way[-1] for way in self.ways])
         env.close()
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         """Propose the frame that is the lookahead beyond the one most like ``z``."""
         latents, steps, node = [], [], []
         for now, task in zip(z, torch.cdist(goal, self.goals).argmin(dim=1).tolist(), strict=True):
@@ -107,9 +118,9 @@ class RandomSubgoals(GraphSubgoals):
         super().__init__(agent.graph, agent.lookahead)
         self.rng = np.random.default_rng(0)
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         """Propose any node."""
-        best = super().propose(z, goal, seed)
+        best = super().propose(z, goal, left, seed)
         node = np.where(best.node < 0, -1, self.rng.integers(self.graph.config.nodes, size=len(z)))
         chosen = torch.from_numpy(node)
         latents = torch.where(chosen.unsqueeze(1) < 0, goal, self.graph.latents[chosen.clamp(min=0)])
@@ -123,6 +134,8 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
         options = {**options, "low_options": PUSHT}  # its world model has no temporal distance
     limit = options.get("high") if options.get("high") in ("true", "random") else None
     options = {name: value for name, value in options.items() if name != "high" or limit is None}
+    if options.get("high") == "waypoints":
+        options["horizon"] = manifest.offset
     agent = wm_agents.load(file, agent=kind, device="cpu", **options)
     if getattr(agent, "countdown", False) and manifest.offset != "random":  # flat GC-IDM is told how far the goal is
         return wm_agents.load(file, agent=kind, device="cpu", **options, horizon=manifest.offset)
@@ -132,17 +145,31 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
     return wm_agents.load(file, agent=kind, device="cpu", **options, high=high)
 
 
-def with_macro_actions(file: Path, task: str) -> Path:
-    """Fit what the search over macro-actions needs and the shipped recipes leave out; it is kept beside the run."""
-    target = file.with_name("macro-actions.safetensors")
+def with_head(file: Path, task: str, label: str, seed: int) -> Path:
+    """Fit what a row's high level needs if the recipe leaves it out; it is kept beside the run."""
+    high = label.split(" + ")[0]
+    target = file.with_name(f"{high}.safetensors")
+    if high not in ("macro-actions", "waypoints"):
+        return file
+    agent = wm_agents.load(file, agent="gc-idm", device="cpu")
+    if getattr(agent, high.replace("-", "_")) is not None:
+        return file
     if not target.exists():
-        agent = wm_agents.load(file, agent="gc-idm", device="cpu")
-        data, recipe = datasets.load(RECIPES[task].dataset), RECIPES[task]
-        agent.macro_actions, _ = train_macro_actions(agent.world_model, data, recipe.macro_actions, progress=False)
-        if agent.temporal_distance is None:
-            agent.temporal_distance, _ = train_temporal_distance(
-                agent.world_model, data, recipe.temporal_distance, progress=False
+        world_model, recipe = agent.world_model, RECIPES[task]
+        data = datasets.load(recipe.dataset)
+        if high == "waypoints":
+            agent.waypoints, _ = train_waypoints(
+                world_model, data, recipe.waypoints, WaypointsTrainingConfig(seed=seed), progress=False
             )
+        else:
+            agent.macro_actions, _ = train_macro_actions(
+                world_model, data, recipe.macro_actions, MacroActionsTrainingConfig(seed=seed), progress=False
+            )
+            if agent.temporal_distance is None:
+                agent.temporal_distance, _ = train_temporal_distance(
+                    world_model, data, recipe.temporal_distance, TemporalDistanceTrainingConfig(seed=seed),
+                    progress=False,
+                )  # fmt: skip
         agent.save(target)
     return target
 
@@ -159,7 +186,7 @@ def far_tasks(manifest: Manifest) -> np.ndarray | None:
 def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> None:
     """Evaluate one cell and write its numbers."""
     target = cell(task, offset, label, seed, arguments)
-    if target.exists() or (offset == "random" and label.startswith("true")):
+    if target.exists() or (offset == "random" and label.startswith(("true", "waypoints"))):  # they know when to arrive
         return
     recipe = RECIPES[task]
     budget = arguments.budget or (recipe.budget if offset == "random" else 2 * offset)
@@ -168,7 +195,7 @@ def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.
         policy=recipe.policy,
     )  # fmt: skip
     file = arguments.runs / f"{task}-{seed}" / "agent.safetensors"
-    agent = load(label, with_macro_actions(file, task) if label.startswith("macro") else file, manifest)
+    agent = load(label, with_head(file, task, label, seed), manifest)
     result = evaluation.evaluate(agent, manifest, name=label, progress=False)
     row: dict[str, Any] = {"training_seed": seed, "label": label, **result.to_dict()}
     del row["provenance"]

@@ -35,6 +35,7 @@ pytest_plugins = ["trained"]
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 SUBGOAL, AGE, EXPECTED, NODE = 2, 4, 5, 6  # where the memory keeps them
+NO_CLOCK = np.array([np.inf], np.float32)
 CHEAP: dict[str, Any] = {"samples": 12, "elites": 4, "iterations": 2}
 
 
@@ -80,7 +81,7 @@ class Scripted:
     def __init__(self, steps: float, gap: float = 99.0) -> None:
         self.expected, self.gap, self.calls = steps, gap, 0
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         self.calls += 1
         n = len(z)
         return Subgoals(
@@ -110,7 +111,7 @@ def line(n: int, steps: float = 10.0) -> LatentGraph:
 def test_the_graphs_subgoal_lies_the_lookahead_along_the_shortest_way() -> None:
     high = GraphSubgoals(line(9), lookahead=25)
     z, goal = torch.tensor([[0.1], [8.0], [5.0], [6.0], [6.9]]), torch.tensor([[8.0], [0.0], [8.2], [8.4], [8.2]])
-    found = high.propose(z, goal, 0)
+    found = high.propose(z, goal, NO_CLOCK, 0)
     assert found.node.tolist() == [3, 5, -1, -1, -1]  # three edges make 25 steps; near goals are final
     torch.testing.assert_close(found.latents, torch.tensor([[3.0], [5.0], [8.2], [8.4], [8.2]]))
     np.testing.assert_allclose(found.steps, [31, 30, 32, 24, 13], atol=1e-4)
@@ -124,7 +125,8 @@ def test_without_a_way_the_subgoal_is_the_nearest_reachable_node() -> None:
     graph.sources[graph.steps > 1e8] = 8  # the edge from 4 to 5 leads nowhere useful: 5 and beyond are cut off
     graph.targets[graph.steps > 1e8] = 7
     high = GraphSubgoals(graph, lookahead=15)
-    found = high.propose(torch.tensor([[3.0], [0.0], [4.0], [6.0]]), torch.tensor([[8.0], [8.0], [8.0], [0.0]]), 0)
+    z, goal = torch.tensor([[3.0], [0.0], [4.0], [6.0]]), torch.tensor([[8.0], [8.0], [8.0], [0.0]])
+    found = high.propose(z, goal, NO_CLOCK, 0)
     assert found.detour.tolist() == [True, True, True, False]
     assert found.node.tolist() == [4, 2, 4, 4]
 
@@ -135,7 +137,7 @@ def test_a_node_that_leads_nowhere_is_no_start() -> None:
     graph.targets[graph.sources == 3] = 1
     graph.sources[graph.sources == 3] = 0
     graph.radius.fill_(0.3)
-    found = GraphSubgoals(graph, lookahead=15).propose(torch.tensor([[0.15]]), torch.tensor([[2.0]]), 0)
+    found = GraphSubgoals(graph, lookahead=15).propose(torch.tensor([[0.15]]), torch.tensor([[2.0]]), NO_CLOCK, 0)
     assert not found.detour.any()
     assert found.node.tolist() == [-1]
     assert found.steps[0] == pytest.approx(1.5 + 20)
@@ -144,10 +146,10 @@ def test_a_node_that_leads_nowhere_is_no_start() -> None:
 def test_a_goal_unlike_the_data_is_warned_of_with_its_distance() -> None:
     high = GraphSubgoals(line(3), lookahead=25)
     with pytest.warns(SupportWarning, match=r"lies 6\.0 times as far"):
-        high.propose(torch.tensor([[0.0]]), torch.tensor([[5.0]]), 0)
+        high.propose(torch.tensor([[0.0]]), torch.tensor([[5.0]]), NO_CLOCK, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        high.propose(torch.tensor([[0.0]]), torch.tensor([[2.4]]), 0)
+        high.propose(torch.tensor([[0.0]]), torch.tensor([[2.4]]), NO_CLOCK, 0)
 
 
 @pytest.mark.parametrize("support", ["bounds", "bank", "density", "none"])
@@ -158,7 +160,7 @@ def test_macro_actions_stay_on_the_support_that_is_asked_for(support: Any, heads
     model.predict = lambda z, macro: asked.append(macro.reshape(-1, 8)) or predict(z, macro)
     try:
         with torch.no_grad():
-            found = high.propose(torch.randn(2, 32), torch.randn(2, 32), 0)
+            found = high.propose(torch.randn(2, 32), torch.randn(2, 32), NO_CLOCK, 0)
     finally:
         del model.predict
     assert found.node.tolist() == [-2, -2]
@@ -176,8 +178,12 @@ def test_snapped_subgoals_are_nodes_and_near_goals_are_final(heads: dict[str, An
     graph, distance = heads["graph"], heads["temporal_distance"]
     z, planner = graph.latents[:2], make("cem", horizon=2, **CHEAP)
     with torch.no_grad():
-        far = MacroSubgoals(heads["macro_actions"], distance, planner, 1, "bank", graph).propose(z, z.flip(0), 0)
-        near = MacroSubgoals(heads["macro_actions"], distance, planner, 10**6, "bank", graph).propose(z, z.flip(0), 0)
+        far, near = (
+            MacroSubgoals(heads["macro_actions"], distance, planner, lookahead, "bank", graph).propose(
+                z, z.flip(0), NO_CLOCK, 0
+            )
+            for lookahead in (1, 10**6)
+        )
     torch.testing.assert_close(far.latents, graph.latents[torch.from_numpy(far.node)])
     assert near.node.tolist() == [-1, -1]
     torch.testing.assert_close(near.latents, z.flip(0))

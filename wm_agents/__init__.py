@@ -43,6 +43,8 @@ _LAZY = {
     "TemporalDistanceConfig": "wm_agents.models",
     "TemporalDistanceTrainingConfig": "wm_agents.training",
     "TrainingConfig": "wm_agents.training",
+    "WaypointsConfig": "wm_agents.models",
+    "WaypointsTrainingConfig": "wm_agents.training",
     "WorldModel": "wm_agents.models",
     "WorldModelConfig": "wm_agents.models",
     "fit_graph": "wm_agents.training",
@@ -53,6 +55,7 @@ _LAZY = {
     "train_macro_actions": "wm_agents.training",
     "train_predictor": "wm_agents.training",
     "train_temporal_distance": "wm_agents.training",
+    "train_waypoints": "wm_agents.training",
     "train_world_model": "wm_agents.training",
 }
 _MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "training")
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         InverseDynamicsConfig,
         MacroActionsConfig,
         TemporalDistanceConfig,
+        WaypointsConfig,
         WorldModel,
         WorldModelConfig,
     )
@@ -91,12 +95,14 @@ if TYPE_CHECKING:
         PredictorTrainingConfig,
         TemporalDistanceTrainingConfig,
         TrainingConfig,
+        WaypointsTrainingConfig,
         fit_graph,
         train_denoiser,
         train_inverse_dynamics,
         train_macro_actions,
         train_predictor,
         train_temporal_distance,
+        train_waypoints,
         train_world_model,
     )
 
@@ -137,6 +143,8 @@ __all__ = [
     "TemporalDistanceConfig",
     "TemporalDistanceTrainingConfig",
     "TrainingConfig",
+    "WaypointsConfig",
+    "WaypointsTrainingConfig",
     "WorldModel",
     "WorldModelConfig",
     "__version__",
@@ -157,6 +165,7 @@ __all__ = [
     "train_macro_actions",
     "train_predictor",
     "train_temporal_distance",
+    "train_waypoints",
     "train_world_model",
     "training",
 ]

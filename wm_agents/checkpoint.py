@@ -37,6 +37,8 @@ from wm_agents.models import (
     MacroActionsConfig,
     TemporalDistance,
     TemporalDistanceConfig,
+    Waypoints,
+    WaypointsConfig,
     WorldModel,
     WorldModelConfig,
 )
@@ -50,6 +52,7 @@ HEADS: dict[str, tuple[Any, Any]] = {
     "denoiser": (DenoiserConfig, Denoiser),
     "graph": (LatentGraphConfig, LatentGraph),
     "macro_actions": (MacroActionsConfig, MacroActions),
+    "waypoints": (WaypointsConfig, Waypoints),
 }
 """Networks on a world model's latents: name in the file -> classes of its configuration and of the network."""
 
@@ -75,6 +78,7 @@ class Checkpoint:
         denoiser: The denoiser of action sequences, if one was fitted.
         graph: The graph of recorded latents, if one was built.
         macro_actions: Macro-actions and the high-level predictor, if they were trained.
+        waypoints: The waypoint model, if one was trained.
     """
 
     world_model: WorldModel
@@ -87,6 +91,7 @@ class Checkpoint:
     denoiser: Denoiser | None = None
     graph: LatentGraph | None = None
     macro_actions: MacroActions | None = None
+    waypoints: Waypoints | None = None
 
     def heads(self) -> dict[str, Any]:
         """The fitted networks on the world model's latents, by name."""

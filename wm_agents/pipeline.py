@@ -20,6 +20,7 @@ from wm_agents.training import (
     train_macro_actions,
     train_predictor,
     train_temporal_distance,
+    train_waypoints,
     train_world_model,
 )
 
@@ -84,6 +85,11 @@ def reproduce(
     if recipe.macro_actions_training is not None:
         agent.macro_actions, curves = train_macro_actions(
             world_model, dataset, recipe.macro_actions, recipe.macro_actions_training, **shared
+        )
+        agent.history |= curves
+    if recipe.waypoints_training is not None:
+        agent.waypoints, curves = train_waypoints(
+            world_model, dataset, recipe.waypoints, recipe.waypoints_training, **shared
         )
         agent.history |= curves
     agent.env_id = recipe.env_id

@@ -14,6 +14,7 @@ from wm_agents.models import (
     InverseDynamicsConfig,
     MacroActionsConfig,
     TemporalDistanceConfig,
+    WaypointsConfig,
     WorldModelConfig,
 )
 from wm_agents.registry import did_you_mean
@@ -25,6 +26,7 @@ from wm_agents.training import (
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
     TrainingConfig,
+    WaypointsTrainingConfig,
 )
 
 SEARCH: dict[str, Any] = {"horizon": 10, "objective": "temporal-distance"}
@@ -54,6 +56,8 @@ PUSHT: dict[str, dict[str, Any]] = {
     "cem-mpc": THOROUGH,
     "gc-idm": {"horizon": 25, "countdown": True},
     "hierarchical": {
+        "high": "waypoints",
+        "horizon": 25,
         "low": "cem",
         "low_options": {**THOROUGH, "proposals": "gc-idm"},
         "lookahead": 30,
@@ -94,6 +98,8 @@ class Recipe:
         graph: Of latents, for hierarchical agents; None leaves it out.
         macro_actions: Shape of the macro-action head.
         macro_actions_training: Its training; None leaves the head out.
+        waypoints: Shape of the waypoint model.
+        waypoints_training: Its training; None leaves the head out.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
         offset: What the quickstart asks of the agent: a goal so many steps away, or "random" starts and goals.
         budget: Environment steps that it has for that.
@@ -120,6 +126,8 @@ class Recipe:
     graph: GraphConfig | None = None
     macro_actions: MacroActionsConfig = field(default_factory=MacroActionsConfig)
     macro_actions_training: MacroActionsTrainingConfig | None = None
+    waypoints: WaypointsConfig = field(default_factory=WaypointsConfig)
+    waypoints_training: WaypointsTrainingConfig | None = None
     options: dict[str, dict[str, Any]] = field(default_factory=lambda: PLANNERS)
     offset: int | Literal["random"] = "random"
     budget: int = 300
@@ -143,7 +151,7 @@ class Recipe:
     def seeded(self, seed: int) -> Recipe:
         """Return the same recipe with another seed of training; the data stays."""
         names = ("training", "inverse_dynamics_training", "predictor_training", "temporal_distance_training",
-                 "denoiser_training", "macro_actions_training")  # fmt: skip
+                 "denoiser_training", "macro_actions_training", "waypoints_training")  # fmt: skip
         trainings: dict[str, Any] = {name: getattr(self, name) for name in names}
         seeded = {name: dataclasses.replace(t, seed=seed) for name, t in trainings.items() if t is not None}
         return dataclasses.replace(self, **seeded)
@@ -221,6 +229,7 @@ RECIPES: dict[str, Recipe] = {
             temporal_distance_training=None,
             denoiser_training=None,
             graph=GraphConfig(nodes=2000, support=2),
+            waypoints_training=WaypointsTrainingConfig(),
             options=PUSHT,
             offset=25,
             budget=50,

@@ -21,7 +21,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
 from wm_agents.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
-from wm_agents.models import Denoiser, InverseDynamics, LatentGraph, MacroActions, TemporalDistance, WorldModel
+from wm_agents.models import (
+    Denoiser,
+    InverseDynamics,
+    LatentGraph,
+    MacroActions,
+    TemporalDistance,
+    Waypoints,
+    WorldModel,
+)
 from wm_agents.models.fingerprint import check_fingerprint
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
@@ -56,6 +64,7 @@ class WorldModelAgent(BaseAlgorithm):
     denoiser: Denoiser | None = None
     graph: LatentGraph | None = None
     macro_actions: MacroActions | None = None
+    waypoints: Waypoints | None = None
 
     def __init__(
         self, world_model: WorldModel, env: Any, seed: int | None, device: torch.device | str, verbose: int,

@@ -9,7 +9,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import torch
 
-from wm_agents.models import LatentGraph, MacroActions, TemporalDistance
+from wm_agents.agents.proposals import inverse_dynamics_proposal
+from wm_agents.models import InverseDynamics, LatentGraph, MacroActions, TemporalDistance, Waypoints, WorldModel
 from wm_agents.planning import Planner
 
 Support = Literal["bounds", "bank", "density", "none"]
@@ -45,8 +46,16 @@ class Subgoals:
 class HighLevel(Protocol):
     """Proposes subgoals; holds nothing episodic."""
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
-        """Propose a subgoal on the way from ``z [n, D]`` to ``goal [n, D]``."""
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
+        """Propose a subgoal on the way from ``z [n, D]`` to ``goal [n, D]``.
+
+        Args:
+            z: Now.
+            goal: Where to.
+            left: float32 ``[n]``, environment steps in which the goal is to be reached, 0 and less where they have
+                run out; infinite where the agent has no horizon.
+            seed: Of what is sampled.
+        """
         ...
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
@@ -69,7 +78,7 @@ class GraphSubgoals:
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         return (z - subgoal).norm(dim=1) * self.graph.steps_per_unit
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         last, gap = self.graph.nearest(goal)
         self._check_support(gap)
         ends = (gap * self.graph.steps_per_unit).tolist()
@@ -150,7 +159,7 @@ class MacroSubgoals:
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         return self.distance(z, subgoal)
 
-    def propose(self, z: torch.Tensor, goal: torch.Tensor, seed: int) -> Subgoals:
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         model, horizon = self.macro_actions, self.planner.horizon
         low, high = model.bounds(0.0 if self.support == "none" else 2.0)
 
@@ -188,3 +197,69 @@ class MacroSubgoals:
         """The nearest in the bank of macro-actions ``[..., M]``."""
         bank = self.macro_actions.bank
         return bank[torch.cdist(macros.flatten(0, -2), bank).argmin(dim=1)].view_as(macros)
+
+
+class WaypointSubgoals:
+    """Subgoals are sampled: chains of waypoints up to the goal, and the first waypoint of the easiest chain.
+
+    A chain is drawn from the waypoint model, a stride at a time, until the goal is at most a stride away. How easy it
+    is to follow is imagined: GC-IDM is rolled through the world model from each waypoint to the next, and what counts
+    is the squared distance, summed over the chain, between where it arrives and where it should. A single sample
+    is no better than no subgoal at all (docs/agents/hierarchical.md).
+
+    Args:
+        waypoints: Draws.
+        world_model: Imagines.
+        inverse_dynamics: Follows.
+        chains: Chains drawn for each proposal.
+    """
+
+    def __init__(
+        self, waypoints: Waypoints, world_model: WorldModel, inverse_dynamics: InverseDynamics, chains: int
+    ) -> None:
+        self.waypoints = waypoints
+        self.world_model = world_model
+        self.inverse_dynamics = inverse_dynamics
+        self.chains = chains
+
+    def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
+        """Infinitely many: a waypoint is where to be after a stride, and is replaced by the clock."""
+        return torch.full((len(z),), torch.inf, device=z.device)
+
+    def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
+        stride = self.waypoints.config.stride
+        latents, evaluations = goal.clone(), 0
+        final = left <= stride
+        for steps in np.unique(left[~final]).tolist():  # environments of one clock take the same number of strides
+            rows = torch.from_numpy(np.flatnonzero(left == steps)).to(z.device)
+            latents[rows], asked = self._easiest(z[rows], goal[rows], steps, seed)
+            evaluations += len(rows) * asked
+        expected = np.where(final & (left > 0), left, stride).astype(np.float32)
+        return Subgoals(latents, expected, np.where(final, -1, -2), np.zeros(len(z), bool), evaluations)
+
+    def _easiest(self, z: torch.Tensor, goal: torch.Tensor, left: float, seed: int) -> tuple[torch.Tensor, int]:
+        """The first waypoints ``[n, D]`` of the easiest chains, and the evaluations for each."""
+        config, generator = self.waypoints.config, torch.Generator(z.device).manual_seed(seed)
+        start, goals = (latent.repeat_interleave(self.chains, dim=0) for latent in (z, goal))
+        chain, errors, blocks = [start], torch.zeros(len(start), device=z.device), 0
+        for steps in np.arange(min(left, config.max_horizon), 0, -config.stride).tolist():
+            there = goals
+            if steps > config.stride:
+                # The same noise for every environment: what one does depends on no other.
+                noise = torch.randn(self.chains, z.shape[1], generator=generator, device=z.device).repeat(len(z), 1)
+                there = self.waypoints.sample(noise, chain[-1], goals, start.new_full((len(start),), steps))
+            leg = max(1, round(min(steps, config.stride) / self.world_model.config.action_block))
+            errors += self._miss(chain[-1], there, leg)
+            chain.append(there)
+            blocks += leg
+        best = errors.view(len(z), self.chains).argmin(dim=1)
+        first = chain[1].view(len(z), self.chains, -1)
+        return first[torch.arange(len(z), device=z.device), best], 3 * blocks * self.chains
+
+    def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
+        """Squared distance ``[n]`` to ``there [n, D]`` after so many blocks of imagined GC-IDM from ``z [n, D]``."""
+        none, unused = z.new_zeros(len(z), 0, self.world_model.config.block_size), torch.Generator(z.device)
+        actions, _ = inverse_dynamics_proposal(
+            self.world_model, self.inverse_dynamics, z[:, None], none, there, blocks, unused
+        )
+        return (self.world_model.rollout(z[:, None], none, actions)[:, 0, -1] - there).square().sum(dim=1)

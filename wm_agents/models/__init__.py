@@ -5,6 +5,7 @@ from wm_agents.models.graph import LatentGraph, LatentGraphConfig
 from wm_agents.models.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.macro_actions import MacroActions, MacroActionsConfig
 from wm_agents.models.temporal_distance import TemporalDistance, TemporalDistanceConfig
+from wm_agents.models.waypoints import Waypoints, WaypointsConfig
 from wm_agents.models.world_model import WorldModel, WorldModelConfig
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "MacroActionsConfig",
     "TemporalDistance",
     "TemporalDistanceConfig",
+    "Waypoints",
+    "WaypointsConfig",
     "WorldModel",
     "WorldModelConfig",
 ]

@@ -278,8 +278,8 @@ def _variants(
 
 
 def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the horizon of a GC-IDM that counts down: how far the goal is, as in the paper."""
-    counts = options.get("countdown") and protocol.offset != "random"
+    """Return the horizon of an agent that counts down: how far the goal is, as GC-IDM is told in the paper."""
+    counts = (options.get("countdown") or options.get("high") == "waypoints") and protocol.offset != "random"
     return {"horizon": protocol.offset} if counts else {}
 
 

@@ -7,6 +7,7 @@ from wm_agents.training.inverse_dynamics import InverseDynamicsTrainingConfig, t
 from wm_agents.training.macro_actions import MacroActionsTrainingConfig, train_macro_actions
 from wm_agents.training.predictor import PredictorTrainingConfig, train_predictor
 from wm_agents.training.temporal_distance import TemporalDistanceTrainingConfig, train_temporal_distance
+from wm_agents.training.waypoints import WaypointsTrainingConfig, train_waypoints
 from wm_agents.training.world_model import TrainingConfig, train_world_model
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "PredictorTrainingConfig",
     "TemporalDistanceTrainingConfig",
     "TrainingConfig",
+    "WaypointsTrainingConfig",
     "encode_frames",
     "fit_graph",
     "train_denoiser",
@@ -25,5 +27,6 @@ __all__ = [
     "train_macro_actions",
     "train_predictor",
     "train_temporal_distance",
+    "train_waypoints",
     "train_world_model",
 ]
