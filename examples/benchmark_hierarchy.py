@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 import wm_agents
@@ -252,8 +253,9 @@ def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
             if shown:
                 style = {"linestyle": ":" if "subgoals" in label else "-" if "+" in label else "--"}
                 means = [statistics.mean(rates) for rates in shown.values()]
-                color = f"C{index}" if index < 10 else "black"  # matplotlib's colours begin again
-                (line,) = axes.plot(list(shown), means, marker="o", markersize=4, color=color, **style)
+                (line,) = axes.plot(
+                    list(shown), means, marker="o", markersize=4, color=colormaps["tab20"](index), **style
+                )  # fmt: skip
                 handles[label], lowest = line, min(lowest, *means)
         axes.set_xticks(range(len(offsets)), [str(offset) for offset in offsets])
         axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %")

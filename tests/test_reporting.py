@@ -112,6 +112,12 @@ def test_a_gc_idm_that_counts_down_is_told_how_far_the_goal_is(tmp_path):
     assert build([counting], protocols, ["gc-idm"], 2)[0][0].open("cpu").horizon == 50
 
 
+def test_an_agent_of_waypoints_is_told_how_far_the_goal_is() -> None:
+    cells, _ = build(grid.sources(["pusht"], []), [Protocol(75, 150)], ["hierarchical"], 2)
+    assert [json.loads(cell.options)["horizon"] for cell in cells] == [75]
+    assert cells[0].open("cpu").horizon == 75
+
+
 def test_bf16_is_for_planners_that_sample_and_only_where_asked_or_native(shipped, monkeypatch):
     monkeypatch.setattr(grid.torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert grid.faster_precision("cem-mpc") == "bf16"
