@@ -90,6 +90,13 @@ def test_the_hash_is_the_same_for_the_same_contents_and_another_after_any_change
     assert save_checkpoint(checkpoint, file) != digest
 
 
+def test_equal_contents_are_equal_files(file, tmp_path):
+    again = load_checkpoint(file)
+    for number in range(8):  # safetensors alone writes the metadata in an order of chance
+        save_checkpoint(again, tmp_path / str(number))
+        assert (tmp_path / str(number)).read_bytes() == file.read_bytes()
+
+
 def test_numpy_values_are_stored_as_json_and_other_objects_are_refused(world_model, tmp_path):
     path = tmp_path / "new" / "folder" / "a.safetensors"
     save_checkpoint(Checkpoint(world_model(), provenance={"rate": np.float32(0.5), "seeds": np.arange(3)}), path)

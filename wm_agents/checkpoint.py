@@ -192,8 +192,18 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(header, sort_keys=True, default=_jsonable)
     digest = content_hash(plain, text)
-    write_atomically(save(plain, metadata={"format": FORMAT, "header": text, "sha256": digest}), path)
+    write_atomically(_in_order(save(plain, metadata={"format": FORMAT, "header": text, "sha256": digest})), path)
     return digest
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata in order: safetensors writes it in any, and equal contents make equal files."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
