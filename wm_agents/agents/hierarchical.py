@@ -148,7 +148,8 @@ class HierarchicalMPC(WorldModelAgent):
         low: "gc-idm", one forward pass a step; or a planner ("cem", "mppi"), as in :class:`MPC`.
         lookahead: Environment steps to a subgoal of the graph; a goal that is nearer is the subgoal itself.
         horizon: For ``high="waypoints"``: environment steps in which a goal is to be reached, counted down while the
-            goal stays. With less than a waypoint's stride left, the goal is the subgoal itself.
+            goal stays. With at most a waypoint's stride left, the goal is the subgoal itself; more steps than the
+            waypoints were trained for (their ``max_horizon``) count as that many.
         chains: For ``high="waypoints"``: ways that are sampled for a proposal.
         replan_every: Steps after which a subgoal is replaced even if it is neither reached nor overdue; None: never.
         support: How the search over macro-actions is kept near those of the data; see
