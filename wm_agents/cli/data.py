@@ -1,0 +1,118 @@
+"""Subcommands around data: doctor, list, collect, import."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tyro
+from rich.table import Column, Table
+
+from wm_agents.cli.common import app, console, full_id, rich_escape
+
+
+@app.command
+def doctor() -> None:
+    """Check rendering, versions and threads; print the cure for what is missing."""
+    from wm_agents.doctor import diagnose
+
+    if not diagnose(console):
+        raise SystemExit(1)
+
+
+@app.command(name="list")
+def list_names(
+    what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
+) -> None:
+    """List what exists.
+
+    Args:
+        what: Shipped agents, environments, local datasets, planners, objectives, or exploration policies.
+    """
+    import gymnasium as gym
+
+    from wm_agents import datasets, list_checkpoints
+    from wm_agents.planning import OBJECTIVES, PLANNERS
+
+    if what == "envs":
+        table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
+        for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
+            try:
+                env: Any = gym.make(env_id, obs_type="state")
+            except ImportError as error:
+                table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
+                continue
+            tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
+            action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
+            size = env.observation_space["observation"].shape[0]
+            table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
+            env.close()
+        console.print(table)
+        return
+    if what in ("planners", "objectives"):
+        table = Table(Column("name", no_wrap=True), "what it does")
+        registry = PLANNERS if what == "planners" else OBJECTIVES
+        for name in registry:
+            table.add_row(name, rich_escape((registry.get(name).__doc__ or "").splitlines()[0]))
+        console.print(table)
+        return
+    names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,
+                             "policies": lambda: datasets.POLICIES}  # fmt: skip
+    for name in names[what]():
+        console.print(name, highlight=False)
+
+
+@app.command
+def collect(
+    env_id: tyro.conf.Positional[str], policy: str | None = None, episodes: int = 120, steps: int = 300, seed: int = 0,
+    name: str | None = None, image_size: int = 64, workers: int | None = None, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
+
+    Args:
+        env_id: Gymnasium id or task name, for example wm/PointMaze-UMaze-v0 or pointmaze-umaze.
+        policy: Exploration policy, by default the one that suits the task; see "wm-agents list policies".
+        episodes: Episodes.
+        steps: Environment steps of each.
+        seed: Of starts, goals and noise.
+        name: Minari id; by default wm/<task>/<policy>-v0.
+        image_size: Height and width in pixels.
+        workers: Processes; by default one a core.
+        overwrite: Replace a dataset of that name.
+    """
+    from wm_agents import datasets
+
+    dataset = datasets.collect(
+        full_id(env_id), policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
+        workers=workers, overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
+
+
+@app.command(name="import")
+def import_dataset(
+    source: tyro.conf.Positional[str], format: str = "auto", env_id: str | None = None, name: str | None = None,
+    frames: Literal["auto", "stored", "rendered"] = "auto", image_size: int = 64, episodes: int | None = None,
+    action_scale: float | None = None, skip_invalid: bool = False, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Import a foreign dataset: LeWM's HDF5, OGBench's npz, Minari's D4RL/pointmaze.
+
+    Args:
+        source: A file, or the id of a local Minari dataset.
+        format: lewm-hdf5, ogbench-npz or d4rl-pointmaze; found out by default.
+        env_id: Gymnasium id or task name that the data are of; without it frames and actions stay as they are.
+        name: Minari id; by default wm/<task>/<file>-v0.
+        frames: Stored ones, or rendered by the task from states; by default stored where there are any.
+        image_size: Height and width in pixels.
+        episodes: Only that many, from the first.
+        action_scale: What actions are multiplied by; the format's own by default.
+        skip_invalid: Leave out episodes that are not valid.
+        overwrite: Replace a dataset of that name.
+    """
+    from wm_agents import datasets
+
+    dataset = datasets.import_dataset(
+        source, format=format, env_id=full_id(env_id) if env_id else None, name=name, frames=frames,
+        image_size=image_size, episodes=episodes, action_scale=action_scale, skip_invalid=skip_invalid,
+        overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)

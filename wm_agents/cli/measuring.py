@@ -1,0 +1,149 @@
+"""Subcommands that measure: evaluate, bench, report, study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from wm_agents.cli.common import app, command_line, console, full_id, parse_offset, parse_options
+
+
+@app.command
+def evaluate(
+    agent: tyro.conf.Positional[str], task: str | None = None, tasks: int = 200, offset: str = "25",
+    budget: int | None = None, seed: int = 0, num_envs: int = 16, manifest: Path | None = None,
+    json: Path | None = None, video: Path | None = None, options: tuple[str, ...] = (), device: str = "auto",
+) -> None:  # fmt: skip
+    """Evaluate an agent on held-out tasks, with floors and intervals.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        task: Gymnasium id or task name; by default the one that the agent was trained on.
+        tasks: Number of tasks.
+        offset: Steps from start to goal in a held-out episode, or "random" for two random free states.
+        budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
+        seed: Of the task set.
+        num_envs: Environments that share a call; 1 for timings of a single one.
+        manifest: Use the tasks of this file; written there first if it does not exist.
+        json: Write all numbers here.
+        video: Write the first 4 tasks here, .mp4 or .gif.
+        options: The agent's own options as name=value, for example horizon=10 precision=bf16.
+        device: auto, cpu or cuda.
+    """
+    import gymnasium as gym
+
+    from wm_agents import evaluation, load
+    from wm_agents.recipes import RECIPES
+
+    if video is not None:
+        evaluation.check_video_path(video)
+    name, _, kind = agent.partition(":")
+    player: Any = load(name, agent=kind or None, device=device, **parse_options(options))
+    env_id = full_id(task) if task else player.env_id
+    if manifest is not None and manifest.exists():
+        chosen = evaluation.Manifest.load(manifest)
+        if task not in (None, chosen.env_id):
+            raise ValueError(f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
+                             "another --manifest.")  # fmt: skip
+    else:
+        distance: Any = offset if offset == "random" else parse_offset(offset)
+        evaluation.check_env_id(env_id)
+        limit = gym.spec(env_id).max_episode_steps or 300
+        steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
+        policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
+        chosen = evaluation.make_manifest(
+            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id)
+        )
+        if manifest is not None:
+            chosen.save(manifest)
+    label = f"{Path(name).resolve().parent.name}/{player.name}" if Path(name).is_file() else agent
+    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
+    evaluation.print_report([result], console)
+    if json is not None:
+        result.save(json)
+    if video is not None:
+        evaluation.write_video(video, result.recordings)
+
+
+@app.command
+def bench(
+    what: tyro.conf.Positional[Literal["planners"]], agent: str = "pointmaze-umaze", out: Path = Path("runs/bench"),
+    tasks: int = 100, quick: bool = False, device: str = "auto",
+) -> None:  # fmt: skip
+    """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
+
+    Args:
+        what: What to measure.
+        agent: A task with a shipped checkpoint, or the path of your own.
+        out: Where planners.json and planners.png are written; run again to go on after an interruption.
+        tasks: Held-out tasks for each planner, 100 steps from start to goal.
+        quick: A check that all works in a minute or two, not a result.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents.bench import bench_planners
+
+    bench_planners(agent, out=out, tasks=tasks, quick=quick, device=device, console=console)
+    console.print(f"wrote {out}/{what}.json and {out}/{what}.png", highlight=False, soft_wrap=True)
+
+
+@app.command
+def report(
+    out: Path = Path("runs/report"), quick: bool = False, tasks: tuple[str, ...] = (), agents: tuple[str, ...] = (),
+    protocols: tuple[str, ...] = (), checkpoints: tuple[str, ...] = (), tasks_per_cell: int | None = None,
+    num_envs: int = 20, workers: int | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto",
+    videos: bool = True, timing: bool = True, measure: bool = True, device: str = "auto",
+) -> None:  # fmt: skip
+    """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
+
+    Args:
+        out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
+        quick: 20 tasks a cell in place of 200, goals up to 50 steps away, planners only as shipped, and no videos.
+        tasks: Task names; all with a checkpoint by default.
+        agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
+            agents work too.
+        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and (not quick) 100/200 by default.
+        checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
+        tasks_per_cell: Another number of held-out tasks for each cell.
+        num_envs: Environments that share a call.
+        workers: Processes, of one thread each; by default one a core.
+        precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
+        videos: Record the first tasks of each cell.
+        timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.
+        measure: Measure the missing cells; --no-measure reports those that are there.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents.reporting import AGENTS, run_report
+
+    run_report(
+        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols,
+        checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
+        precision=precision, device=device, videos=videos, timing=timing, measure=measure, command=command_line(),
+        console=console,
+    )  # fmt: skip
+    console.print(f"wrote {out}/report.md, report.json and figures", highlight=False, soft_wrap=True)
+
+
+@app.command
+def study(
+    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]], out: Path | None = None,
+    quick: bool = False, task: str = "pointmaze-umaze",
+) -> None:  # fmt: skip
+    """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
+
+    Args:
+        name: latent-actions (synthetic worlds, tables and figures beside the paper's) or learned-latent-actions.
+        out: Where JSON, Markdown and figures are written; by default runs/<name>.
+        quick: A check that all works in a minute, not a result.
+        task: Whose world model the learned latent actions are built on.
+    """
+    from wm_agents.recipes import recipe
+    from wm_agents.studies import latent_actions, learned_latents
+
+    folder = out or Path("runs") / name
+    if name == "latent-actions":
+        latent_actions.run(folder, quick=quick)
+    else:
+        learned_latents.run(folder, recipe(task).task, quick=quick)
+    console.print(f"wrote {folder}", highlight=False, soft_wrap=True)
