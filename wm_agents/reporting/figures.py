@@ -16,17 +16,17 @@ Content = Mapping[str, Any]
 
 
 def success_figure(content: Content) -> Figure:
-    """Draw a row of panels for each task, one for each protocol: bars with 95% intervals, the random floor as a line.
+    """Draw a row of panels for each task, one for each protocol: bars with 95% intervals, the floors as lines.
 
-    Hatched bars follow a plan for longer than the agent as shipped.
+    An agent's bars share a tick; hatched ones follow a plan for longer than the agent as shipped.
     """
     tasks, protocols, colours = content["tasks"], _protocols(content), _colours(content)
     figure = Figure(figsize=(max(6.0, 1 + 4.2 * len(protocols)), 0.9 + 2.6 * len(tasks)), layout="constrained")
     grid = figure.subplots(len(tasks), len(protocols), squeeze=False)
     for panels, (task, part) in zip(grid, tasks.items(), strict=True):
         for axes, name in zip(panels, protocols, strict=True):
-            axes.set(ylim=(0, 1.05), title=f"{task}, {name}")
             if name in part["protocols"]:
+                axes.set(ylim=(0, 1.05), title=f"{task}, {name}")
                 _bars(axes, part["protocols"][name], colours)
             else:
                 axes.set_axis_off()
@@ -43,7 +43,7 @@ def latency_figure(content: Content) -> Figure:
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(max(6.0, 4.6 * columns), 1.2 + 3.4 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (task, part) in zip(panels, tasks.items(), strict=False):
         for name, protocol in part["protocols"].items():
             marker, shipped = MARKERS[protocols.index(name) % len(MARKERS)], _as_shipped(protocol)
@@ -52,6 +52,7 @@ def latency_figure(content: Content) -> Figure:
                 point = row["ms_per_decision"], row["all"]["moderate"]["rate"]
                 axes.plot(*point, marker=marker, color=colours[row["agent"]], markerfacecolor=face, linestyle="none")
         axes.set(xscale="log", ylim=(-0.03, 1.03), title=task, xlabel="ms a decision", ylabel="success (moderate)")
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
@@ -70,17 +71,21 @@ def latency_figure(content: Content) -> Figure:
 
 
 def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
-    shipped, labels = _as_shipped(protocol), []
-    for place, row in enumerate(protocol["rows"]):
-        score = row["all"]["moderate"]
-        longer = row["replan_steps"] != shipped[row["agent"]]
-        error = [[max(0.0, score["rate"] - score["ci95"][0])], [max(0.0, score["ci95"][1] - score["rate"])]]
-        axes.bar(place, score["rate"], yerr=error, color=colours[row["agent"]], alpha=0.55 if longer else 1.0,
-                 hatch="//" if longer else None, capsize=3, edgecolor="white")  # fmt: skip
-        labels.append(f"{row['agent']}, {row['replan_steps']}")
+    shipped = _as_shipped(protocol)
+    measured = {tick: agent for tick, agent in enumerate(colours) if agent in shipped}  # no tick where no bar: not 0
+    for tick, agent in measured.items():
+        rows = [row for row in protocol["rows"] if row["agent"] == agent]
+        width = 0.8 / len(rows)
+        for place, row in enumerate(rows):
+            score, longer = row["all"]["moderate"], row["replan_steps"] != shipped[agent]
+            error = [[max(0.0, score["rate"] - score["ci95"][0])], [max(0.0, score["ci95"][1] - score["rate"])]]
+            axes.bar(tick + (place - (len(rows) - 1) / 2) * width, score["rate"], width, yerr=error, capsize=2,
+                     color=colours[agent], alpha=0.55 if longer else 1.0, hatch="//" if longer else None,
+                     edgecolor="white")  # fmt: skip
     for name, style in (("random", "--"), ("noop", ":")):
         axes.axhline(protocol["floors"][name]["all"]["moderate"]["rate"], color="black", linestyle=style, linewidth=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=7)
+    axes.set_xticks(list(measured), list(measured.values()), rotation=40, ha="right", fontsize=8)
+    axes.set_xlim(-0.6, len(colours) - 0.4)
 
 
 def _as_shipped(protocol: Content) -> dict[str, int]:
@@ -92,7 +97,9 @@ def _as_shipped(protocol: Content) -> dict[str, int]:
 
 
 def _protocols(content: Content) -> list[str]:
-    return list(dict.fromkeys(name for part in content["tasks"].values() for name in part["protocols"]))
+    """Names of the protocols, near goals first, random ones last."""
+    names = dict.fromkeys(name for part in content["tasks"].values() for name in part["protocols"])
+    return sorted(names, key=lambda name: [int(n) if n.isdigit() else 10**9 for n in name.split("/")])
 
 
 def _colours(content: Content) -> dict[str, str]:
