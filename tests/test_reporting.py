@@ -21,7 +21,7 @@ from wm_agents.recipes import RECIPES
 from wm_agents.reporting import cells, grid, run, run_report, subsets, summary
 from wm_agents.reporting.grid import AGENTS, PROTOCOLS, Protocol, Source, build, sources
 from wm_agents.reporting.latency import cost_of_a_decision
-from wm_agents.reporting.markdown import _ours, to_markdown
+from wm_agents.reporting.markdown import _ours, _overview, to_markdown
 from wm_agents.reporting.published import PUBLISHED, SOURCES
 
 UMAZE = "pointmaze-umaze"
@@ -439,3 +439,27 @@ def test_a_row_of_another_control_does_not_stand_beside_a_published_number():
     followed = {**row, "replan_steps": 25, "all": {"moderate": {"rate": 0.3, "ci95": [0.2, 0.4]}}}
     assert _ours(entry, {"rows": [row, followed]}) == ("30.0 [20, 40]", "50.0 [40, 60]")
     assert _ours({**entry, "committed": False}, {"rows": [row, followed]})[0] == "50.0 [40, 60]"
+
+
+def test_the_overview_marks_the_best_and_what_is_not_of_all_seeds():
+    def row(agent: str, steps: int, all_rate: float, moved_rate: float, seeds: int) -> dict[str, Any]:
+        rates = {which: {"moderate": {"rate": r}} for which, r in (("all", all_rate), ("subset", moved_rate))}
+        return {"agent": agent, "replan_steps": steps, **rates, "cells": [{}] * seeds}
+
+    rows = [row("gc-idm", 1, 0.5, 0.2, 2), row("cem-mpc", 5, 0.7, 0.1, 1), row("cem-mpc", 25, 0.6, 0.3, 1)]
+    floor = {"random": {"all": {"moderate": {"rate": 0.04}}, "subset": {"moderate": {"rate": 0.0}}}}
+    protocol = {"rows": rows, "floors": floor, "tasks": 10, "subset": {"label": "it moves", "tasks": 8}}
+    task = {"checkpoints": [{}, {}], "protocols": {"25/50": protocol}}
+    lines = list(_overview({"tasks": {"pusht": task}}))
+    assert lines[1:] == [
+        *("", "As shipped:", ""),
+        *("| task | protocol | gc-idm | cem-mpc | random |", "|---|---|---|---|---|"),
+        "| pusht | 25/50 | 50.0 | **70.0**† | 4.0 |",
+        "| pusht, it moves | 25/50 | **20.0** | 10.0† | 0.0 |",
+        *("", "Plans followed for 25 environment steps, or to their end:", ""),
+        *("| task | protocol | cem-mpc | random |", "|---|---|---|---|"),
+        "| pusht | 25/50 | 60.0† | 4.0 |",
+        "| pusht, it moves | 25/50 | 30.0† | 0.0 |",
+    ]
+    protocol["subset"]["tasks"] = 10  # then it says nothing new
+    assert not any("it moves" in line for line in _overview({"tasks": {"pusht": task}}))

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wm_agents.reporting.summary import as_shipped
+
 COLOURS = ("#2e8b57", "#2c6fbb", "#e08e0b", "#7d5ba6", "#c0392b", "#a2678a", "#0f8b8d", "#3b4252", "#8a8d00")
 MARKERS = "os^Dv"
 
@@ -46,7 +48,7 @@ def latency_figure(content: Content) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (task, part) in zip(panels, tasks.items(), strict=False):
         for name, protocol in part["protocols"].items():
-            marker, shipped = MARKERS[protocols.index(name) % len(MARKERS)], _as_shipped(protocol)
+            marker, shipped = MARKERS[protocols.index(name) % len(MARKERS)], as_shipped(protocol)
             for row in protocol["rows"]:
                 face = colours[row["agent"]] if row["replan_steps"] == shipped[row["agent"]] else "none"
                 point = row["ms_per_decision"], row["all"]["moderate"]["rate"]
@@ -71,7 +73,7 @@ def latency_figure(content: Content) -> Figure:
 
 
 def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
-    shipped = _as_shipped(protocol)
+    shipped = as_shipped(protocol)
     measured = {tick: agent for tick, agent in enumerate(colours) if agent in shipped}  # no tick where no bar: not 0
     for tick, agent in measured.items():
         rows = [row for row in protocol["rows"] if row["agent"] == agent]
@@ -86,14 +88,6 @@ def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
         axes.axhline(protocol["floors"][name]["all"]["moderate"]["rate"], color="black", linestyle=style, linewidth=1)
     axes.set_xticks(list(measured), list(measured.values()), rotation=40, ha="right", fontsize=8)
     axes.set_xlim(-0.6, len(colours) - 0.4)
-
-
-def _as_shipped(protocol: Content) -> dict[str, int]:
-    """Environment steps that each agent follows a plan as shipped: the fewest of its rows."""
-    found: dict[str, int] = {}
-    for row in protocol["rows"]:
-        found[row["agent"]] = min(row["replan_steps"], found.get(row["agent"], row["replan_steps"]))
-    return found
 
 
 def _protocols(content: Content) -> list[str]:

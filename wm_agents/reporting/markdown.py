@@ -7,6 +7,7 @@ from typing import Any
 
 from wm_agents.reporting.grid import COMMITTED
 from wm_agents.reporting.published import SOURCES, TASK_DIFFERENCES
+from wm_agents.reporting.summary import as_shipped
 
 Content = Mapping[str, Any]
 
@@ -30,11 +31,43 @@ def to_markdown(content: Content) -> str:
         "`evaluations` are blocks rolled out for a plan. Jerk is the mean square of the third difference of executed "
         f"actions. Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
     ]
+    lines += ["", "## At a glance", "", *_overview(content)]
     for task, part in content["tasks"].items():
         lines += ["", *_task(task, part)]
     if content["left_out"]:
         lines += ["", "## Left out", "", *(f"- {reason}" for reason in content["left_out"])]
     return "\n".join([*lines, "", *_sources(content), ""])
+
+
+def _overview(content: Content) -> Iterator[str]:
+    """Moderate success of everything: agents as shipped, then planners that follow their plans for longer."""
+    yield "Moderate success in %, the best of a row in bold; † where not all training seeds of the task were measured."
+    for longer in (False, True):
+        rows = list(_overview_rows(content, longer))
+        agents = list(dict.fromkeys(agent for _, _, shown, _ in rows for agent in shown))
+        if rows:
+            steps = f"Plans followed for {COMMITTED} environment steps, or to their end:" if longer else "As shipped:"
+            yield from ("", steps, "")
+            filled = ((task, name, *(shown.get(a, "") for a in agents), floor) for task, name, shown, floor in rows)
+            yield from table(("task", "protocol", *agents, "random"), filled)
+
+
+def _overview_rows(content: Content, longer: bool) -> Iterator[tuple[str, str, dict[str, str], str]]:
+    """Yield task, protocol, success by agent, and that of random actions; once more where an object must be moved."""
+    for task, part in content["tasks"].items():
+        for name, protocol in part["protocols"].items():
+            shipped, subset = as_shipped(protocol), protocol["subset"]
+            rows = [row for row in protocol["rows"] if longer == (row["replan_steps"] > shipped[row["agent"]])]
+            labels = {"all": task}
+            if subset and subset["tasks"] < protocol["tasks"]:
+                labels["subset"] = f"{task}, {subset['label']}"
+            for which, label in labels.items() if rows else ():
+                rates = [100 * row[which]["moderate"]["rate"] for row in rows]
+                shown = {}
+                for row, success in zip(rows, rates, strict=True):
+                    text = f"**{success:.1f}**" if len(rows) > 1 and success == max(rates) else f"{success:.1f}"
+                    shown[row["agent"]] = text + ("†" if len(row["cells"]) < len(part["checkpoints"]) else "")
+                yield label, name, shown, f"{100 * protocol['floors']['random'][which]['moderate']['rate']:.1f}"
 
 
 def _task(task: str, part: Content) -> Iterator[str]:

@@ -130,7 +130,7 @@ def run_report(
     with atomic_path(out / "report.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
-        evaluation.save_figure(figure, out / file, dpi=110)
+        evaluation.save_figure(figure, out / file, dpi=80)
     for file, text in (("report.md", to_markdown(content)), ("models.md", to_cards(content))):
         with atomic_path(out / file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -200,3 +200,11 @@ def _parameters(network: torch.nn.Module) -> int:
 def _middle(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return statistics.median(found) if found else None
+
+
+def as_shipped(protocol: Content) -> dict[str, int]:
+    """Environment steps that each agent follows a plan as shipped: the fewest of its rows."""
+    found: dict[str, int] = {}
+    for row in protocol["rows"]:
+        found[row["agent"]] = min(row["replan_steps"], found.get(row["agent"], row["replan_steps"]))
+    return found
