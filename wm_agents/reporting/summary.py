@@ -202,7 +202,7 @@ def _middle(values: Iterable[float | None]) -> float | None:
     return statistics.median(found) if found else None
 
 
-def as_shipped(protocol: Content) -> dict[str, int]:
+def as_shipped(protocol: Mapping[str, Any]) -> dict[str, int]:
     """Environment steps that each agent follows a plan as shipped: the fewest of its rows."""
     found: dict[str, int] = {}
     for row in protocol["rows"]:
