@@ -433,18 +433,20 @@ def test_a_protocol_without_enough_tasks_is_left_out(finished, tmp_path):
 
 
 def test_a_row_of_another_control_does_not_stand_beside_a_published_number():
-    row = {"agent": "cem-mpc", "replan_steps": 5, "all": {"moderate": {"rate": 0.5, "ci95": [0.4, 0.6]}}}
+    scores = [{"moderate": {"rate": 0.5, "ci95": [0.4, 0.6]}}, {"moderate": {"rate": 0.3, "ci95": [0.2, 0.4]}}]
+    row = {"agent": "cem-mpc", "replan_steps": 5, "as_shipped": True, "all": scores[0]}
     entry = {"agent": "cem-mpc", "committed": True, "mode": "moderate"}
     assert _ours(entry, {"rows": [row]}) == ("", "50.0 [40, 60]")
-    followed = {**row, "replan_steps": 25, "all": {"moderate": {"rate": 0.3, "ci95": [0.2, 0.4]}}}
+    followed = {**row, "replan_steps": 25, "as_shipped": False, "all": scores[1]}
     assert _ours(entry, {"rows": [row, followed]}) == ("30.0 [20, 40]", "50.0 [40, 60]")
     assert _ours({**entry, "committed": False}, {"rows": [row, followed]})[0] == "50.0 [40, 60]"
+    assert _ours(entry, {"rows": [followed]}) == ("30.0 [20, 40]", "")
 
 
 def test_the_overview_marks_the_best_and_what_is_not_of_all_seeds():
     def row(agent: str, steps: int, all_rate: float, moved_rate: float, seeds: int) -> dict[str, Any]:
         rates = {which: {"moderate": {"rate": r}} for which, r in (("all", all_rate), ("subset", moved_rate))}
-        return {"agent": agent, "replan_steps": steps, **rates, "cells": [{}] * seeds}
+        return {"agent": agent, "as_shipped": steps < 25, **rates, "cells": [{}] * seeds}
 
     rows = [row("gc-idm", 1, 0.5, 0.2, 2), row("cem-mpc", 5, 0.7, 0.1, 1), row("cem-mpc", 25, 0.6, 0.3, 1)]
     floor = {"random": {"all": {"moderate": {"rate": 0.04}}, "subset": {"moderate": {"rate": 0.0}}}}

@@ -55,7 +55,7 @@ def _success(part: Content, seed: int) -> Iterator[list[str]]:
     for name, protocol in part["protocols"].items():
         cells = [name]
         for agent in SHOWN:
-            rows = sorted((row for row in protocol["rows"] if row["agent"] == agent), key=lambda r: r["replan_steps"])
+            rows = [row for row in protocol["rows"] if row["agent"] == agent and row["as_shipped"]]
             each = rows[0]["all"]["moderate"]["each"] if rows else []
             cells.append(next((rate(one) for one in each if one["seed"] == seed), ""))
         yield [*cells, rate(protocol["floors"]["random"]["all"]["moderate"])]

@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wm_agents.reporting.summary import as_shipped
-
 COLOURS = ("#2e8b57", "#2c6fbb", "#e08e0b", "#7d5ba6", "#c0392b", "#a2678a", "#0f8b8d", "#3b4252", "#8a8d00")
 MARKERS = "os^Dv"
 
@@ -48,9 +46,9 @@ def latency_figure(content: Content) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (task, part) in zip(panels, tasks.items(), strict=False):
         for name, protocol in part["protocols"].items():
-            marker, shipped = MARKERS[protocols.index(name) % len(MARKERS)], as_shipped(protocol)
+            marker = MARKERS[protocols.index(name) % len(MARKERS)]
             for row in protocol["rows"]:
-                face = colours[row["agent"]] if row["replan_steps"] == shipped[row["agent"]] else "none"
+                face = colours[row["agent"]] if row["as_shipped"] else "none"
                 point = row["ms_per_decision"], row["all"]["moderate"]["rate"]
                 axes.plot(*point, marker=marker, color=colours[row["agent"]], markerfacecolor=face, linestyle="none")
         axes.set(xscale="log", ylim=(-0.03, 1.03), title=task, xlabel="ms a decision", ylabel="success (moderate)")
@@ -73,13 +71,13 @@ def latency_figure(content: Content) -> Figure:
 
 
 def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
-    shipped = as_shipped(protocol)
-    measured = {tick: agent for tick, agent in enumerate(colours) if agent in shipped}  # no tick where no bar: not 0
+    agents = {row["agent"] for row in protocol["rows"]}
+    measured = {tick: agent for tick, agent in enumerate(colours) if agent in agents}  # no tick where no bar: not 0
     for tick, agent in measured.items():
         rows = [row for row in protocol["rows"] if row["agent"] == agent]
         width = 0.8 / len(rows)
         for place, row in enumerate(rows):
-            score, longer = row["all"]["moderate"], row["replan_steps"] != shipped[agent]
+            score, longer = row["all"]["moderate"], not row["as_shipped"]
             error = [[max(0.0, score["rate"] - score["ci95"][0])], [max(0.0, score["ci95"][1] - score["rate"])]]
             axes.bar(tick + (place - (len(rows) - 1) / 2) * width, score["rate"], width, yerr=error, capsize=2,
                      color=colours[agent], alpha=0.55 if longer else 1.0, hatch="//" if longer else None,

@@ -116,6 +116,7 @@ class Cell:
         tasks: Number of tasks.
         agent: Name in the comparison.
         replan_steps: Environment steps that it follows a plan; 1 for an agent that decides at every step.
+        as_shipped: Those of the shipped agent, not :data:`COMMITTED`.
         overrides: Options over the stored ones, as JSON.
         options: All of its options, as JSON: what the agent is.
     """
@@ -125,6 +126,7 @@ class Cell:
     tasks: int
     agent: str
     replan_steps: int
+    as_shipped: bool
     overrides: str
     options: str
 
@@ -253,28 +255,29 @@ def build(
                 left_out[f"{source.task} {agent}, seed {source.seed}: {error}"] = None
                 continue
             for protocol in fitting:
-                for steps, overrides, options in variants:
+                for steps, as_shipped, overrides, options in variants:
                     told = _told(protocol, options)
                     texts = [json.dumps({**some, **told}, sort_keys=True) for some in (overrides, options)]
-                    cells.append(Cell(source, protocol, tasks, agent, steps, *texts))
+                    cells.append(Cell(source, protocol, tasks, agent, steps, as_shipped, *texts))
     return cells, list(left_out)
 
 
 def _variants(
     source: Source, agent: str, precision: Precision, committed: bool
-) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """Yield steps that a plan is followed, overrides, and all options."""
+) -> Iterator[tuple[int, bool, dict[str, Any], dict[str, Any]]]:
+    """Yield steps that a plan is followed, whether as shipped, overrides, and all options."""
     kind, fixed = kind_of(agent)
     stored = source.open(kind, "cpu", **fixed)
     if not isinstance(stored, MPC):
-        yield 1, fixed, stored.options()
+        yield 1, True, fixed, stored.options()
         return
     chosen = faster_precision(kind) if precision == "auto" else precision
     block, horizon = stored.world_model.config.action_block, stored.planner_options["horizon"]
     blocks = {stored.receding_horizon, *((max(1, min(horizon, COMMITTED // block)),) if committed else ())}
     for receding in sorted(blocks):
         overrides = {**fixed, "precision": chosen, "receding_horizon": receding}
-        yield receding * block, overrides, {**stored.options(), **overrides}
+        as_shipped = receding == stored.receding_horizon
+        yield receding * block, as_shipped, overrides, {**stored.options(), **overrides}
 
 
 def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:

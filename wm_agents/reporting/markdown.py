@@ -7,7 +7,6 @@ from typing import Any
 
 from wm_agents.reporting.grid import COMMITTED
 from wm_agents.reporting.published import SOURCES, TASK_DIFFERENCES
-from wm_agents.reporting.summary import as_shipped
 
 Content = Mapping[str, Any]
 
@@ -56,8 +55,8 @@ def _overview_rows(content: Content, longer: bool) -> Iterator[tuple[str, str, d
     """Yield task, protocol, success by agent, and that of random actions; once more where an object must be moved."""
     for task, part in content["tasks"].items():
         for name, protocol in part["protocols"].items():
-            shipped, subset = as_shipped(protocol), protocol["subset"]
-            rows = [row for row in protocol["rows"] if longer == (row["replan_steps"] > shipped[row["agent"]])]
+            subset = protocol["subset"]
+            rows = [row for row in protocol["rows"] if row["as_shipped"] != longer]
             labels = {"all": task}
             if subset and subset["tasks"] < protocol["tasks"]:
                 labels["subset"] = f"{task}, {subset['label']}"
@@ -161,12 +160,12 @@ def _ours(entry: Content, protocol: Content) -> tuple[str, str]:
     """Our success beside a published one: with plans followed for as long (empty if not measured), and as shipped."""
     if entry["agent"] is None:
         return (rate(protocol["floors"]["random"]["all"][entry["mode"]]) if "random" in entry["method"] else "", "")
-    steps = sorted(row["replan_steps"] for row in protocol["rows"] if row["agent"] == entry["agent"])
-    found = {row["replan_steps"]: row for row in protocol["rows"] if row["agent"] == entry["agent"]}
-    if not steps:
-        return "", ""
-    same = found.get(COMMITTED if entry["committed"] else steps[0])
-    return rate(same["all"][entry["mode"]]) if same else "", rate(found[steps[0]]["all"][entry["mode"]])
+    rows = [row for row in protocol["rows"] if row["agent"] == entry["agent"]]
+    shipped = next((row for row in rows if row["as_shipped"]), None)
+    committed = next((row for row in rows if row["replan_steps"] == COMMITTED), None)
+    chosen = (committed if entry["committed"] else shipped, shipped)
+    same, ours = (rate(row["all"][entry["mode"]]) if row else "" for row in chosen)
+    return same, ours
 
 
 def _sources(content: Content) -> Iterator[str]:

@@ -77,12 +77,12 @@ def _protocol(cells: Sequence[Cell], known: Mapping[str, Tasks], out: Path) -> C
     chosen: dict[str, np.ndarray] = {"all": np.ones(len(manifest), bool)}
     if moves is not None and moves.any():
         chosen["subset"] = moves
-    rows: dict[tuple[str, int], dict[int, Content]] = {}
+    rows: dict[tuple[str, int, bool], dict[int, Content]] = {}
     for cell in cells:
         result = read_cell(cell, out, manifest)
         if result is not None:
-            rows.setdefault((cell.agent, cell.replan_steps), {})[cell.source.seed] = result
-    reference = rows.get((REFERENCE, 1), {})
+            rows.setdefault((cell.agent, cell.replan_steps, cell.as_shipped), {})[cell.source.seed] = result
+    reference = rows.get((REFERENCE, 1, True), {})
     rule = RULES.get(manifest.env_id)
     return {
         "manifest_sha256": manifest.sha256,
@@ -94,7 +94,7 @@ def _protocol(cells: Sequence[Cell], known: Mapping[str, Tasks], out: Path) -> C
             name: {which: _scores({SEEDLESS: solved_by(floor)}, rows_of) for which, rows_of in chosen.items()}
             for name, floor in floors.items()
         },
-        "rows": [_row(agent, steps, results, chosen, reference) for (agent, steps), results in rows.items()],
+        "rows": [_row(*which, results, chosen, reference) for which, results in rows.items()],
     }
 
 
@@ -112,7 +112,7 @@ def _solved(result: Content) -> dict[str, np.ndarray]:
 
 
 def _row(
-    agent: str, steps: int, results: Mapping[int, Content], chosen: Mapping[str, np.ndarray],
+    agent: str, steps: int, as_shipped: bool, results: Mapping[int, Content], chosen: Mapping[str, np.ndarray],
     reference: Mapping[int, Content],
 ) -> Content:  # fmt: skip
     """One agent, over its training seeds."""
@@ -121,6 +121,7 @@ def _row(
     return {
         "agent": agent,
         "replan_steps": steps,
+        "as_shipped": as_shipped,
         "options": some["provenance"]["cell"]["options"],
         **{which: _scores(solved, rows) for which, rows in chosen.items()},
         "ms_per_decision": _middle(result["ms_per_step"]["mean"] for result in results.values()),
@@ -200,11 +201,3 @@ def _parameters(network: torch.nn.Module) -> int:
 def _middle(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return statistics.median(found) if found else None
-
-
-def as_shipped(protocol: Mapping[str, Any]) -> dict[str, int]:
-    """Environment steps that each agent follows a plan as shipped: the fewest of its rows."""
-    found: dict[str, int] = {}
-    for row in protocol["rows"]:
-        found[row["agent"]] = min(row["replan_steps"], found.get(row["agent"], row["replan_steps"]))
-    return found
