@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel, WorldModelConfig
 from wm_agents.models.world_model import ActionStatistics
 
+# Assertions in helpers say what they compared, too; some helpers are both imported and plugins.
+pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py")))
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

@@ -1,11 +1,10 @@
-"""The cube tasks: exact states, success tests, images and the policies that play with them."""
+"""The cube tasks: exact states, success tests and what is refused."""
 
 from __future__ import annotations
 
-import multiprocessing
+import sys
 import warnings
-from collections.abc import Iterator
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,36 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-pytest.importorskip("ogbench")
-
-from wm_agents.datasets import POLICIES, episode_seed, rollout_states
-from wm_agents.datasets.episodes import rollout
+from wm_agents.datasets import episode_seed, rollout_states
 from wm_agents.envs.cube import Cube, CubeDouble, CubeSingle, cube_angle
 from wm_agents.envs.goal_env import OBS_TYPES
-from wm_agents.evaluation.tasks import make_manifest
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+from cubes import DOUBLE, ENVS, SINGLE, STILL, start
 
 TASKS = {"wm/Cube-Single-v0": 200, "wm/Cube-Double-v0": 500}
-
-SINGLE, DOUBLE = CubeSingle(obs_type="state"), CubeDouble(obs_type="state")
-ENVS: dict[str, Cube] = {"single": SINGLE, "double": DOUBLE}
-STILL = np.zeros(5)
 
 
 @pytest.fixture(scope="module")
 def episode() -> tuple[np.ndarray, np.ndarray]:
     """States and actions of an oracle that picks a cube up, carries it and puts it down, with two cubes."""
     return rollout_states(DOUBLE, "oracle-play", 110, episode_seed("collect", 0, 3))
-
-
-@pytest.fixture(scope="module")
-def drawn() -> Iterator[CubeDouble]:
-    env = CubeDouble(render_mode="rgb_array")
-    yield env
-    env.close()
-
-
-def start(env: Cube, seed: int = 0) -> np.ndarray:
-    return env.sample_state(np.random.default_rng(seed))
 
 
 def turned(degrees: float) -> np.ndarray:
@@ -314,180 +297,3 @@ def test_sampled_states_are_valid_and_at_rest(seed, name):
     assert (gripper.position <= env.arm_starts[1] + 2e-3).all()
     after = env.step(STILL)[-1]["state"]
     np.testing.assert_allclose(env.cube_poses(after), poses, atol=1e-3)
-
-
-# Images.
-
-
-def red(frame: np.ndarray) -> np.ndarray:
-    r, g, b = np.moveaxis(frame.astype(int), -1, 0)
-    return (r > 1.8 * g) & (r > 1.8 * b) & (r > 80)
-
-
-def blue(frame: np.ndarray) -> np.ndarray:
-    return red(frame[..., ::-1])
-
-
-def test_images_show_every_cube_and_the_arm(drawn):
-    rng = np.random.default_rng(0)
-    rows = []
-    for _ in range(30):
-        state = drawn.sample_state(rng)
-        frame = drawn.render_state(state)
-        assert frame.shape == (64, 64, 3)
-        assert 60 < frame.mean() < 240
-        for seen, pose in zip((red(frame), blue(frame)), drawn.cube_poses(state), strict=True):
-            if seen.sum() < 6:  # partly behind the gripper
-                continue
-            row, column = np.argwhere(seen).mean(axis=0)
-            assert seen.sum() <= 32  # a cube of 3 pixels
-            rows.append([*pose[:2], row, column])
-        assert (frame.max(axis=-1) < 160).sum() > 100  # the arm
-    rows_ = np.array(rows)
-    assert len(rows) > 50
-    # Cubes farther from the arm's base (larger x) are lower in the image, those with larger y farther right.
-    assert np.corrcoef(rows_[:, 0], rows_[:, 2])[0, 1] > 0.95
-    assert np.corrcoef(rows_[:, 1], rows_[:, 3])[0, 1] > 0.99
-
-
-def test_goal_image_is_the_goal_state_and_no_ghost_is_seen(drawn):
-    here, frames = start(drawn), []
-    for seed in range(3):
-        observation, info = drawn.reset(seed=seed, options={"state": here})
-        large = drawn.render()
-        frames.append(observation["pixels"])
-        np.testing.assert_array_equal(observation["goal_pixels"], drawn.render_state(info["goal_state"]))
-        stepped, *_, after = drawn.step(STILL)
-        np.testing.assert_array_equal(stepped["goal_pixels"], observation["goal_pixels"])
-        np.testing.assert_array_equal(stepped["pixels"], drawn.render_state(after["state"]))
-        plain = drawn.render_state(here, size=480)
-        assert large.shape == (480, 480, 3)
-        assert (large != plain).any(axis=-1).sum() > 200  # people see where the cubes should go
-    np.testing.assert_array_equal(frames[0], frames[1])
-    np.testing.assert_array_equal(frames[0], frames[2])
-
-
-def test_a_lifted_cube_differs_from_a_far_one(drawn):
-    state = start(drawn, 2)
-    pose = drawn.cube_poses(state)[0]
-    pose[:3] = [0.5, 0.25, 0.12]
-    lifted = drawn.render_state(state)
-    pose[:3] = [0.5 - 0.1 / np.tan(np.radians(48)), 0.25, 0.02]  # on the same line of sight
-    far = drawn.render_state(state)
-    assert np.abs(np.argwhere(red(lifted)).mean(axis=0) - np.argwhere(red(far)).mean(axis=0)).max() < 1.5
-    assert (np.abs(lifted.astype(int) - far).max(axis=-1) > 40).sum() >= 4
-
-
-def test_rendering_leaves_the_simulation_alone(drawn):
-    rng = np.random.default_rng(0)
-    drawn.reset(seed=0)
-    DOUBLE.reset(seed=0)
-    for action in rng.uniform(-1, 1, (10, 5)):
-        drawn.render_state(drawn.sample_state(rng))
-        DOUBLE.gripper()
-        np.testing.assert_array_equal(drawn.step(action)[-1]["state"], DOUBLE.step(action)[-1]["state"])
-
-
-def test_closing_one_environment_leaves_the_others_right():
-    envs = [cls(image_size=size) for cls in (CubeSingle, CubeDouble) for size in (32, 64)]
-    frames = [env.reset(seed=i)[0]["pixels"] for i, env in enumerate(envs)]
-    assert all(frame.std() > 10 for frame in frames)
-    while envs:
-        for i, env in enumerate(envs, start=len(frames) - len(envs)):
-            np.testing.assert_array_equal(env.reset(seed=i)[0]["pixels"], frames[i])
-        envs.pop(0).close()
-
-
-START_METHODS = [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
-
-
-@pytest.mark.parametrize("start_method", START_METHODS)
-def test_sb3_vec_env_renders_right_in_every_worker(drawn, start_method):
-    from stable_baselines3.common.vec_env import SubprocVecEnv
-
-    workers = 1 if start_method == "spawn" else 2
-    expected = [drawn.reset(seed=9 + i)[0] for i in range(workers)]
-    envs = SubprocVecEnv([lambda: CubeDouble()] * workers, start_method=start_method)
-    try:
-        envs.seed(9)
-        observation = envs.reset()
-        for i, single in enumerate(expected):
-            for key, frame in single.items():
-                np.testing.assert_array_equal(observation[key][i], frame)
-        observation, _, _, infos = envs.step(np.ones((workers, 5), np.float32))
-        assert (observation["pixels"].std(axis=(1, 2, 3)) > 10).all()
-        assert {"is_success", "state", "goal_state"} <= set(infos[0])
-    finally:
-        envs.close()
-
-
-# Policies.
-
-
-@pytest.mark.parametrize("name", ["oracle-play", "random-play", "smooth-random"])
-def test_policies_repeat_and_leave_numpys_generator_alone(name):
-    before = np.random.get_state()[1].copy()
-    first = rollout_states(DOUBLE, name, 30, episode_seed("collect", 3, 5))
-    np.random.random(3)
-    again = rollout_states(CubeDouble(obs_type="state"), name, 30, episode_seed("collect", 3, 5))
-    np.random.set_state(("MT19937", before, 624, 0, 0.0))
-    other = rollout_states(DOUBLE, name, 30, episode_seed("collect", 3, 6))
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[1], other[1])
-    assert first[1].dtype == np.float32
-    assert np.abs(first[1]).max() <= 1
-
-
-def test_oracles_carry_cubes_to_their_goals():
-    moved, lifted, arrived = [], [], []
-    for index in range(4):
-        run = rollout(SINGLE, "oracle-play", 100, episode_seed("collect", 1, index))
-        poses = SINGLE.cube_poses(run.states)[:, 0, :3]
-        goals = SINGLE.cube_poses(run.goal_states)[:, 0, :3]
-        for goal in np.unique(run.goal_states, axis=0):
-            SINGLE.validate_state(goal)
-        moved.append(np.linalg.norm(poses - poses[0], axis=1).max())
-        lifted.append(poses[:, 2].max())
-        arrived.append(np.linalg.norm(poses - goals, axis=1).min())
-    assert np.median(moved) > 0.1
-    assert np.median(lifted) > 0.08
-    assert np.median(arrived) < 0.04
-
-
-def test_two_cubes_are_stacked_and_the_top_one_is_taken():
-    oracle = POLICIES.get("oracle-play")(DOUBLE, np.random.default_rng(0))
-    state = start(DOUBLE)
-    below, above = DOUBLE.cube_poses(state)
-    above[:3] = below[:3] + np.array([0, 0, 0.04])
-    for _ in range(5):
-        goal = oracle._new_goal(state)
-        np.testing.assert_array_equal(DOUBLE.cube_poses(goal)[0], below)
-    flat = start(DOUBLE)
-    heights = [DOUBLE.cube_poses(oracle._new_goal(flat))[:, 2].max() for _ in range(30)]
-    assert 5 < np.isclose(heights, 0.06).sum() < 25
-
-
-def test_random_play_moves_cubes():
-    moved = 0
-    for index in range(4):
-        states, _ = rollout_states(SINGLE, "random-play", 120, episode_seed("collect", 2, index))
-        poses = SINGLE.cube_poses(states)[:, 0, :3]
-        moved += np.linalg.norm(poses - poses[0], axis=1).max() > 0.04
-    assert moved >= 3
-
-
-@pytest.mark.parametrize("name", ["oracle-play", "random-play"])
-def test_policies_need_cubes(name):
-    task: Any = SimpleNamespace(action_space=gym.spaces.Box(-1, 1, (2,)))
-    with pytest.raises(ValueError, match=r"wm/Cube-Single-v0.*smooth-random"):
-        POLICIES.get(name)(task, np.random.default_rng(0))
-
-
-def test_manifest_of_held_out_tasks():
-    manifest = make_manifest("wm/Cube-Single-v0", tasks=3, offset=25)
-    assert manifest.policy == "oracle-play"
-    for begin, goal in zip(manifest.starts, manifest.goals, strict=True):
-        _, info = SINGLE.reset(options={"state": begin, "goal_state": goal})
-        np.testing.assert_array_equal(info["state"], begin)
-        assert not info["success_moderate"]

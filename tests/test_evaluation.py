@@ -1,6 +1,10 @@
-import hashlib
+"""The evaluator: what it counts, measures and reports, whatever the number of environments."""
+
+import dataclasses
 import io
 import json
+import sys
+from pathlib import Path
 
 import gymnasium as gym
 import imageio.v3 as iio
@@ -9,188 +13,13 @@ import pytest
 from rich.console import Console
 
 import wm_agents.envs
-from wm_agents.datasets import episode_seed, rollout_states
-from wm_agents.evaluation import (
-    Manifest,
-    Recording,
-    evaluate,
-    floors,
-    make_manifest,
-    maze_figure,
-    print_report,
-    save_figure,
-    training_figure,
-    video,
-    write_video,
-)
+from wm_agents.evaluation import Manifest, evaluate, floors, make_manifest, maze_figure, print_report, write_video
 from wm_agents.types import DecisionRecord
 
-UMAZE = "wm/PointMaze-UMaze-v0"
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+from chaser import UMAZE, Chaser, space_of
 
-
-def space_of(obs_type, **options):
-    env = gym.make(UMAZE, obs_type=obs_type, **options)
-    env.close()
-    return env.observation_space
-
-
-class Chaser:
-    """Pushes straight towards the goal, from the observations of ``obs_type``, and checks what it is handed."""
-
-    def __init__(self, obs_type="state", gain=6.0, damping=2.0):
-        self.observation_space = space_of(obs_type)
-        self.gain, self.damping = gain, damping
-        self.seeds, self.rows = [], []
-
-    def set_random_seed(self, seed):
-        self.seeds.append(seed)
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        rows = len(episode_start)
-        self.rows.append(rows)
-        assert deterministic
-        assert set(observation) == set(self.observation_space.spaces)
-        if "pixels" in observation:
-            here, there = ball(observation["pixels"]), ball(observation["goal_pixels"])
-        else:
-            here, there = observation["achieved_goal"], observation["desired_goal"]
-        # The memory: the goal and the position seen before. Rows must follow their environment.
-        if state is None:
-            assert episode_start.all()
-            before, goal = here, there
-        else:
-            before, goal = state
-            assert before.shape == (rows, 2)
-            np.testing.assert_array_equal(goal[~episode_start], there[~episode_start])
-            before = np.where(episode_start[:, None], here, before)
-        action = self.gain * (there - here) - 10 * self.damping * (here - before)
-        return np.clip(action, -1, 1).astype(np.float32), (here, there)
-
-
-def ball(images):
-    """Return the centre of the red ball, in units of half an image, y upwards."""
-    colours = images.astype(np.int32)
-    red = (colours[..., 0] > 150) & (colours[..., 1] < 110)
-    assert red.any(axis=(1, 2)).all()
-    axis = np.linspace(-1, 1, images.shape[1])
-    x = (red * axis[None, None, :]).sum(axis=(1, 2)) / red.sum(axis=(1, 2))
-    y = (red * -axis[None, :, None]).sum(axis=(1, 2)) / red.sum(axis=(1, 2))
-    return np.stack([x, y], axis=1)
-
-
-@pytest.fixture(scope="module")
-def manifest():
-    return make_manifest(UMAZE, tasks=10, offset=25, budget=40, seed=3)
-
-
-@pytest.fixture(scope="module")
-def result(manifest):
-    return evaluate(Chaser("pixels"), manifest, num_envs=4, seed=1, video=[2, 0], progress=False, name="chaser")
-
-
-# Manifests
-
-
-def test_manifest_is_reproducible_and_its_hash_covers_everything(manifest):
-    again = make_manifest(UMAZE, tasks=10, offset=25, budget=40, seed=3)
-    assert again == manifest
-    assert again.sha256 == manifest.sha256
-    assert hash(again) == hash(manifest)
-    assert make_manifest(UMAZE, tasks=10, offset=25, budget=40, seed=4) != manifest
-    assert make_manifest(UMAZE, tasks=10, offset=25, budget=41, seed=3) != manifest
-    beginning = make_manifest(UMAZE, tasks=4, offset=25, budget=40, seed=3)
-    np.testing.assert_array_equal(beginning.starts, manifest.starts[:4])
-    content = json.loads(manifest.to_json())
-    stated = content.pop("sha256")
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    assert stated == manifest.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def test_tasks_come_from_distinct_held_out_episodes_and_are_unsolved(manifest):
-    assert len(manifest) == 10
-    assert len(set(manifest.sources[:, 0])) == 10
-    env = gym.make(UMAZE, obs_type="state")
-    assert not env.unwrapped.successes(manifest.starts, manifest.goals)["moderate"].any()
-    for i in (0, 7):
-        episode, step = manifest.sources[i]
-        states, _ = rollout_states(env, "waypoint", int(step) + 25, episode_seed("evaluate", 3, int(episode)))
-        np.testing.assert_allclose(states[step], manifest.starts[i], atol=1e-6)
-        np.testing.assert_allclose(states[step + 25], manifest.goals[i], atol=1e-6)
-    env.close()
-
-
-def test_random_offset_draws_free_states_at_rest():
-    manifest = make_manifest(UMAZE, tasks=20, offset="random", budget=300, seed=0)
-    assert manifest.policy == ""
-    assert manifest.sources.shape == (0, 2)
-    assert not manifest.starts[:, 2:].any()
-    assert manifest == make_manifest(UMAZE, tasks=20, offset="random", budget=300, seed=0, policy="smooth-random")
-    assert Manifest.from_json(manifest.to_json()) == manifest
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tasks": 0}, "at least one task"),
-        ({"offset": 0}, "offset must be"),
-        ({"offset": "rand"}, "offset must be"),
-        ({"offset": 2.5}, "offset must be"),
-        ({"budget": 0}, "budget must be"),
-        ({"offset": 301}, r"longer than an episode.*300 steps.*at most 300"),
-        ({"seed": -1}, "seed must be"),
-        ({"policy": "waypont"}, "Did you mean 'waypoint'"),
-        ({"env_id": "wm/PointMaze-Umaze-v0"}, f"Did you mean '{UMAZE}'"),
-    ],
-)
-def test_bad_settings_name_the_way_out(options, message):
-    with pytest.raises(ValueError, match=message):
-        make_manifest(**{"env_id": UMAZE, "tasks": 2, **options})
-
-
-def test_an_offset_that_never_leaves_the_goal_is_an_error():
-    with pytest.raises(ValueError, match=r"unsolved at the start.*larger offset"):
-        make_manifest(UMAZE, tasks=2, offset=1)
-
-
-def test_manifest_file_round_trip_and_damage(manifest, tmp_path):
-    path = tmp_path / "new" / "tasks.json"
-    manifest.save(path)
-    loaded = Manifest.load(path)
-    assert loaded == manifest
-    np.testing.assert_array_equal(loaded.goals, manifest.goals)
-    assert [file.name for file in path.parent.iterdir()] == ["tasks.json"]
-    text = path.read_text()
-    damaged = {
-        text[:200]: "is no manifest",
-        "[]": "is no manifest",
-        "{}": "field 'format' is missing",
-        text.replace('"budget": 40', '"budget": 400'): "was changed",
-        text.replace('"budget": 40', '"budget": "40"'): "budget must be of type int",
-        text.replace('"format": 1', '"format": 9'): "format 9",
-        text.replace('"goals"', '"gaols"'): "field 'goals' is missing",
-    }
-    for content, message in damaged.items():
-        path.write_text(content)
-        with pytest.raises(ValueError, match=message) as error:
-            Manifest.load(path)
-        assert str(path) in str(error.value)
-        assert "make_manifest" in str(error.value)
-    with pytest.raises(FileNotFoundError):
-        Manifest.load(tmp_path / "absent.json")
-
-
-def test_manifest_refuses_bad_content():
-    ok = {"env_id": UMAZE, "policy": "", "offset": 5, "budget": 5, "seed": 0, "sources": []}
-    with pytest.raises(ValueError, match="at least one task"):
-        Manifest(**ok, starts=np.empty((0, 4)), goals=np.empty((0, 4)))
-    with pytest.raises(ValueError, match="one shape"):
-        Manifest(**ok, starts=np.zeros((2, 4)), goals=np.zeros((1, 4)))
-    with pytest.raises(ValueError, match="finite"):
-        Manifest(**ok, starts=np.full((1, 4), np.nan), goals=np.zeros((1, 4)))
-    manifest = Manifest(**ok, starts=np.full((1, 4), -1e-9), goals=np.zeros((1, 4)))
-    assert manifest == Manifest(**ok, starts=np.zeros((1, 4)), goals=np.zeros((1, 4)))
-    with pytest.raises(ValueError, match="read-only"):
-        manifest.starts[0, 0] = 1
+pytest_plugins = ["chaser"]
 
 
 # The evaluator
@@ -322,6 +151,17 @@ def test_floors(manifest):
     np.testing.assert_array_equal(zeros.outcomes.strict, found["noop"].strict)
 
 
+def test_executed_actions_are_kept_and_known_floors_are_not_measured_again(result, manifest, monkeypatch):
+    for path, actions in zip(result.paths, result.actions, strict=True):
+        assert actions.shape == (len(path) - 1, 2)
+        assert np.abs(actions).max() <= 1
+    expected = [np.square(np.diff(actions, n=3, axis=0)).mean() for actions in result.actions if len(actions) > 3]
+    assert result.to_dict()["jerk"] == pytest.approx(np.mean(expected))
+    monkeypatch.setattr("wm_agents.evaluation.evaluator.floors", lambda *_: pytest.fail("measured again"))
+    again = evaluate(Chaser("state"), manifest, progress=False, known_floors=result.floors)
+    assert again.floors is result.floors
+
+
 # Tasks whose strict test does not include the moderate one
 
 
@@ -355,25 +195,6 @@ def test_both_tests_are_recorded_independently(num_envs):
     np.testing.assert_array_equal(result.floors["noop"].strict, result.outcomes.strict)
 
 
-def test_pairs_that_any_test_counts_as_solved_are_no_tasks():
-    manifest = make_manifest("wm/PushT-v0", tasks=12, offset=10, budget=20, seed=0)
-    assert manifest.policy == "play"
-    env = gym.make("wm/PushT-v0", obs_type="state")
-    for solved in env.unwrapped.successes(manifest.starts, manifest.goals).values():
-        assert not solved.any()
-    # The episodes left out are those whose block stayed where it is or whose agent came back.
-    skipped = sorted(set(range(manifest.sources[-1, 0])) - set(manifest.sources[:, 0]))
-    assert skipped
-    steps = np.random.default_rng(episode_seed("evaluate", 0, 0).spawn(1)[0]).integers(
-        291, size=manifest.sources[-1, 0]
-    )
-    for episode in skipped[:3]:
-        at = int(steps[episode])
-        states, _ = rollout_states(env, "play", at + 10, episode_seed("evaluate", 0, episode))
-        assert any(solved for solved in env.unwrapped.successes(states[at], states[-1]).values())
-    env.close()
-
-
 @pytest.mark.parametrize("env_id", ["wm/PushT-v0", "wm/Reacher-v0", "wm/Cube-Single-v0"])
 def test_every_task_is_evaluated_and_filmed(env_id, tmp_path):
     class Restless:
@@ -403,9 +224,9 @@ def test_every_task_is_evaluated_and_filmed(env_id, tmp_path):
 
 
 def test_json_has_the_promised_keys_and_no_nan(result, manifest, tmp_path):
-    object.__setattr__(result, "provenance", {"loss": float("nan"), "seed": np.int64(3), "path": tmp_path})
+    provenance = {"loss": float("nan"), "seed": np.int64(3), "path": tmp_path}
     path = tmp_path / "result.json"
-    result.save(path)
+    dataclasses.replace(result, provenance=provenance).save(path)
 
     def refuse(name):
         raise AssertionError(name)
@@ -440,116 +261,3 @@ def test_report_shows_agents_floors_and_paired_tests(result, manifest):
     assert f"{100 * result.success_rate:.1f}% [" in text
     with pytest.raises(ValueError, match="no results"):
         print_report([], console)
-
-
-# Videos
-
-
-def test_recordings_hold_what_the_agent_saw(result, manifest):
-    assert [recording.task for recording in result.recordings] == [2, 0]
-    for recording in result.recordings:
-        assert len(recording.frames) == len(result.paths[recording.task])
-        assert recording.success_step == (result.outcomes.moderate[recording.task] or None)
-    env = gym.make(UMAZE)
-    first = result.recordings[1]
-    np.testing.assert_array_equal(first.goal, env.unwrapped.render_state(manifest.goals[0]))
-    np.testing.assert_array_equal(first.frames[-1], env.unwrapped.render_state(result.paths[0][-1]))
-    env.close()
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".MP4"])
-def test_videos_can_be_read_back(result, tmp_path, suffix):
-    path = tmp_path / f"tasks{suffix}"
-    write_video(path, result.recordings, fps=10)
-    frames = iio.imread(path)
-    assert frames.shape[1:] == (268, 528, 3)
-    expected = sum(len(recording.frames) + 8 for recording in result.recordings)  # the last one held for 0.8 s
-    if suffix == ".gif":  # equal frames in a row are stored once, and shown for longer
-        durations = [iio.immeta(path, index=i)["duration"] for i in range(len(frames))]
-        assert sum(durations) == pytest.approx(100 * expected)
-    else:
-        assert len(frames) == expected
-        assert iio.immeta(path)["fps"] == 10
-        frame, goal = frames[0, 6:262, 6:262], frames[0, 6:262, 266:522]
-        recording = result.recordings[0]
-        for image, original in ((frame, recording.frames[0]), (goal, recording.goal)):
-            assert np.abs(image[1::4, 1::4].astype(int) - original).mean() < 12  # H.264 is lossy
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_state_agents_are_filmed_too_and_odd_sizes_work(manifest, tmp_path):
-    recording = evaluate(Chaser("state"), manifest, video=1, progress=False).recordings[0]
-    assert recording.frames[0].shape == (64, 64, 3)
-    assert recording.frames[0].std() > 0
-    odd = Recording(0, np.zeros((33, 35, 3), np.uint8), [np.zeros((33, 35, 3), np.uint8)] * 3)
-    write_video(tmp_path / "odd.mp4", [odd])
-    assert iio.imread(tmp_path / "odd.mp4").shape[1] % 2 == 0
-
-
-def test_video_errors_leave_nothing_behind(result, tmp_path):
-    with pytest.raises(ValueError, match=r"'.avi'.*\.mp4 or \.gif"):
-        write_video(tmp_path / "tasks.avi", result.recordings)
-    with pytest.raises(ValueError, match="video=1"):
-        write_video(tmp_path / "tasks.mp4", [])
-    path = tmp_path / "tasks.mp4"
-    path.write_bytes(b"before")
-    broken = Recording(0, np.zeros((64, 64, 3), np.uint8), [np.zeros((64, 64, 3), np.uint8), np.zeros((1, 1, 7))])
-    with pytest.raises(ValueError, match="broadcast"):
-        write_video(path, [broken])
-    assert path.read_bytes() == b"before"
-    assert [file.name for file in tmp_path.iterdir()] == ["tasks.mp4"]
-
-
-def test_a_cut_short_video_is_an_error(result, tmp_path, monkeypatch):
-    def cut_short(path):  # what a full disk leaves: the encoder is gone, its file has no end
-        path.write_bytes(path.read_bytes()[:500])
-        return counted(path)
-
-    counted = video._frames_in
-    monkeypatch.setattr(video, "_frames_in", cut_short)
-    with pytest.raises(OSError, match="full disk"):
-        write_video(tmp_path / "tasks.mp4", result.recordings)
-    assert list(tmp_path.iterdir()) == []
-
-
-# Figures
-
-
-def test_maze_figure(result, manifest, tmp_path):
-    env = gym.make(UMAZE)
-    solved = result.outcomes.moderate > 0
-    figure = maze_figure(env, result.paths, manifest.starts, manifest.goals, solved, title="UMaze")
-    (axes,) = figure.axes
-    assert len(axes.lines) == 3 * len(manifest)
-    x, y = axes.lines[0].get_data()
-    np.testing.assert_array_equal(np.stack([x, y], axis=1), result.paths[0][:, :2])
-    save_figure(figure, tmp_path / "maze.png")
-    assert iio.imread(tmp_path / "maze.png").std() > 0
-    with pytest.raises(ValueError, match=r"\.png"):
-        save_figure(figure, tmp_path / "maze.docx")
-    with pytest.raises(ValueError, match="one path, start"):
-        maze_figure(env, result.paths[:3], manifest.starts, manifest.goals, solved)
-    env.close()
-
-
-def test_training_figure(tmp_path):
-    curve = [(step, 1 / (1 + step)) for step in range(50)]
-    history = {"train/loss": curve, "validation/loss": [*curve, (60, float("nan"))], "probe_r2": [(0, 0.5)]}
-    figure = training_figure(history, title="training")
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "probe r2"]
-    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
-    save_figure(figure, tmp_path / "curves.svg")
-    assert (tmp_path / "curves.svg").stat().st_size > 0
-    with pytest.raises(ValueError, match="no finite"):
-        training_figure({"loss": [(0, float("inf"))]})
-
-
-def test_executed_actions_are_kept_and_known_floors_are_not_measured_again(result, manifest, monkeypatch):
-    for path, actions in zip(result.paths, result.actions, strict=True):
-        assert actions.shape == (len(path) - 1, 2)
-        assert np.abs(actions).max() <= 1
-    expected = [np.square(np.diff(actions, n=3, axis=0)).mean() for actions in result.actions if len(actions) > 3]
-    assert result.to_dict()["jerk"] == pytest.approx(np.mean(expected))
-    monkeypatch.setattr("wm_agents.evaluation.evaluator.floors", lambda *_: pytest.fail("measured again"))
-    again = evaluate(Chaser("state"), manifest, progress=False, known_floors=result.floors)
-    assert again.floors is result.floors

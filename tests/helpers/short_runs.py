@@ -1,0 +1,27 @@
+"""Trainings of some steps, of tiny models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wm_agents import (
+    InverseDynamicsConfig,
+    InverseDynamicsTrainingConfig,
+    TrainingConfig,
+    WorldModelConfig,
+    train_world_model,
+)
+from wm_agents.training import train_inverse_dynamics
+
+TINY = WorldModelConfig(latent_size=8, predictor_width=32)
+SHORT = TrainingConfig(steps=9, batch_size=8, frames=3, evaluate_every=4)
+TINY_IDM = InverseDynamicsConfig(width=32)
+SHORT_IDM = InverseDynamicsTrainingConfig(steps=30, batch_size=32, evaluate_every=8)
+
+
+def learn(dataset: Any, model: WorldModelConfig = TINY, training: TrainingConfig = SHORT, **options: Any) -> Any:
+    return train_world_model(dataset, model, training, device="cpu", progress=False, **options)
+
+
+def learn_actions(trained: Any, dataset: Any, training: InverseDynamicsTrainingConfig = SHORT_IDM, **options: Any):
+    return train_inverse_dynamics(trained.world_model, dataset, TINY_IDM, training, progress=False, **options)
