@@ -128,6 +128,22 @@ def test_cells_of_other_weights_tasks_or_options_do_not_count(finished, shipped)
     }
 
 
+def test_tasks_that_were_put_there_are_used(finished, shipped, tmp_path):
+    _, out = finished
+    cell = build([shipped], [Protocol(25, 30)], ["gc-idm"], 3)[0][0]
+    made, floors = cells.read_tasks(cell, out)
+    rows = {name: getattr(made, name)[::-1] for name in ("starts", "goals", "sources")}
+    given = dataclasses.replace(made, **rows)
+    shutil.copytree(out, tmp_path / "copy")
+    given.save(tmp_path / "copy" / "manifests" / f"{cell.tasks_name}.json")
+    with pytest.raises(ValueError, match="is of other tasks"):
+        cells.read_tasks(cell, tmp_path / "copy")
+    cells.write_tasks(cell, tmp_path / "copy")
+    manifest, again = cells.read_tasks(cell, tmp_path / "copy")
+    assert manifest == given != made
+    assert again["noop"].moderate.tolist() == floors["noop"].moderate[::-1].tolist()
+
+
 def test_an_interrupted_report_goes_on_and_damage_is_repaired(finished, tmp_path, monkeypatch):
     content, out = finished
     shutil.copytree(out, tmp_path / "copy")

@@ -1,4 +1,4 @@
-"""Evaluation tasks: frozen pairs of a start and a goal state, in a manifest whose hash anyone can reproduce."""
+"""Evaluation tasks: frozen pairs of a start and a goal state, in a manifest with a hash."""
 
 from __future__ import annotations
 

@@ -35,17 +35,20 @@ def start_worker() -> None:
 
 
 def write_tasks(cell: Cell, out: Path) -> None:
-    """Make a cell's held-out tasks and their floors, unless they are there."""
+    """Make a cell's held-out tasks and their floors, unless they are there; tasks that are there stay."""
     try:
-        read_tasks(cell, out)
-    except (OSError, ValueError, KeyError):
+        manifest = _read_manifest(cell, out)
+    except (OSError, ValueError):
         recipe = RECIPES[cell.source.task]
         manifest = evaluation.make_manifest(
             recipe.env_id, tasks=cell.tasks, offset=cell.protocol.offset, budget=cell.protocol.budget, seed=SEED,
             policy=recipe.policy,
         )  # fmt: skip
-        floors = {name: floor.to_dict() for name, floor in evaluation.floors(manifest, SEED).items()}
         manifest.save(_manifest_path(cell, out))
+    try:
+        read_tasks(cell, out)
+    except (OSError, ValueError, KeyError):
+        floors = {name: floor.to_dict() for name, floor in evaluation.floors(manifest, SEED).items()}
         with atomic_path(_floors_path(cell, out)) as temporary:
             temporary.write_text(json.dumps({"manifest_sha256": manifest.sha256, "floors": floors}), encoding="utf-8")
 
@@ -57,18 +60,24 @@ def read_tasks(cell: Cell, out: Path) -> Tasks:
         OSError: It is not there.
         ValueError: It is damaged, or of other tasks.
     """
-    manifest = Manifest.load(_manifest_path(cell, out))
+    manifest = _read_manifest(cell, out)
     content = json.loads(_floors_path(cell, out).read_text(encoding="utf-8"))
-    recipe = RECIPES[cell.source.task]
-    found = (manifest.env_id, manifest.offset, manifest.budget, manifest.seed, len(manifest))
-    asked = (recipe.env_id, cell.protocol.offset, cell.protocol.budget, SEED, cell.tasks)
-    if found != asked or manifest.policy not in ("", recipe.policy) or content["manifest_sha256"] != manifest.sha256:
-        raise ValueError(f"{_manifest_path(cell, out)} holds other tasks than {asked}: remove it.")
+    if content["manifest_sha256"] != manifest.sha256:
+        raise ValueError(f"{_floors_path(cell, out)} is of other tasks than {_manifest_path(cell, out)}: remove it.")
     steps = {
         name: Outcomes(*(np.array([step or 0 for step in floor[mode]], np.int64) for mode in ("moderate", "strict")))
         for name, floor in content["floors"].items()
     }
     return manifest, steps
+
+
+def _read_manifest(cell: Cell, out: Path) -> Manifest:
+    manifest, recipe = Manifest.load(_manifest_path(cell, out)), RECIPES[cell.source.task]
+    found = (manifest.env_id, manifest.offset, manifest.budget, manifest.seed, len(manifest))
+    asked = (recipe.env_id, cell.protocol.offset, cell.protocol.budget, SEED, cell.tasks)
+    if found != asked or manifest.policy not in ("", recipe.policy):
+        raise ValueError(f"{_manifest_path(cell, out)} holds other tasks than {asked}: remove it.")
+    return manifest
 
 
 def measure(cell: Cell, out: Path, num_envs: int, device: str, videos: bool) -> None:
