@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ def reproduce(
 ) -> GCIDM:
     """Run a recipe: data, world model, heads; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
-    Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote.
+    Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote. On one
+    machine, with one number of threads, the same arguments write the same file, to the byte.
 
     Args:
         recipe: What to make, from :func:`wm_agents.recipes.recipe`.
@@ -51,7 +51,6 @@ def reproduce(
         recipe.env_id, policy=recipe.policy, episodes=recipe.episodes, steps=recipe.episode_steps,
         name=recipe.dataset, progress=progress,
     )  # fmt: skip
-    started = time.perf_counter()
     logger = configure(str(out), ["csv", "tensorboard"])
     shared: dict[str, Any] = {"run_dir": out, "logger": logger, "progress": progress}
     world_model, history = train_world_model(dataset, recipe.world_model, recipe.training, device=device, **shared)
@@ -95,7 +94,6 @@ def reproduce(
     agent.env_id = recipe.env_id
     agent.provenance = provenance(recipe, dataset.provenance, seed, command)
     agent.provenance["measured"] = {name: points[-1][1] for name, points in agent.history.items()}
-    agent.provenance["training_seconds"] = round(time.perf_counter() - started, 1)
     agent.provenance["threads"] = torch.get_num_threads()
     agent.save(out / AGENT_FILE)
     return agent
