@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ import tyro
 
 from wm_agents import cli
 from wm_agents.envs.rendering import INSTALL_COMMAND
+from wm_agents.evaluation import Manifest
+from wm_agents.reporting.cards import to_cards
+from wm_agents.reporting.markdown import to_markdown
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,6 +107,23 @@ def test_relative_links_lead_somewhere(page):
 def test_every_page_is_in_the_navigation():
     pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
     assert set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))) == pages
+
+
+@pytest.mark.parametrize(("page", "render"), [("report-tables.md", to_markdown), ("models.md", to_cards)])
+def test_the_reports_pages_are_what_its_numbers_give(page, render):
+    content = json.loads((ROOT / "docs" / "results" / "report.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render(content)
+
+
+def test_the_cubes_tasks_are_those_of_the_report():
+    content = json.loads((ROOT / "docs" / "results" / "report.json").read_text(encoding="utf-8"))
+    protocols = content["tasks"]["cube-single"]["protocols"]
+    folder = ROOT / "docs" / "results" / "manifests"
+    found = {path.name: Manifest.load(path).sha256 for path in folder.iterdir()}
+    assert found == {
+        f"cube-single_{name.replace('/', '-')}_n-200.json": protocol["manifest_sha256"]
+        for name, protocol in protocols.items()
+    }
 
 
 def test_the_renderer_is_installed_with_the_line_that_errors_give():
