@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wm_agents import pipeline
+from wm_agents import cli, pipeline, recipes
 from wm_agents.quickstart import shortened
-from wm_agents.recipes import recipe
 
-SHORT = dataclasses.replace(shortened(recipe("pointmaze-umaze")), denoiser_training=None)
+SHORT = dataclasses.replace(shortened(recipes.recipe("pointmaze-umaze")), denoiser_training=None)
 
 
 @pytest.mark.filterwarnings("ignore:latents have collapsed")  # after 30 steps
@@ -36,3 +36,19 @@ def test_the_same_arguments_write_the_same_file_in_one_go_or_two(
             make("in two")
     assert not (tmp_path / "in two" / pipeline.AGENT_FILE).exists()
     assert make("in two") == uninterrupted
+
+
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+def test_the_command_evaluates_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setattr(recipes, "recipe", lambda _: SHORT)
+    cli.reproduce("pointmaze-umaze", tmp_path / "run", tasks=2)
+    said = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'run' / pipeline.AGENT_FILE}" in said
+    for name in ("gc-idm", "cem-mpc"):
+        content = json.loads((tmp_path / "run" / f"{name}.json").read_text())
+        assert (content["agent"], content["tasks"], content["budget"]) == (name, 2, SHORT.budget)
+        assert content["floors"].keys() == {"random", "noop"}
+        assert name in said

@@ -76,22 +76,36 @@ def fit(
 
 
 @app.command
-def reproduce(task: tyro.conf.Positional[str], out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
-    """Collect, train and fit one task's agents with its recipe; the shipped checkpoints are made like this.
+def reproduce(
+    task: tyro.conf.Positional[str], out: Path | None = None, tasks: int = 100, seed: int = 0, device: str = "auto"
+) -> None:
+    """Collect, train, fit and evaluate one task's agents with its recipe; the shipped checkpoints are made like this.
 
     Args:
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
+        tasks: Number of held-out tasks to evaluate GC-IDM and CEM-MPC on, with the recipe's goals; 0 leaves it out.
         seed: Of training.
         device: auto, cpu or cuda.
     """
-    from wm_agents import pipeline
+    from wm_agents import evaluation, load, pipeline
     from wm_agents.recipes import recipe
 
     chosen = recipe(task)
     folder = out or Path("runs") / f"{chosen.task}-{seed}"
+    path = folder / pipeline.AGENT_FILE
+    if tasks:  # made first, so that a mistake is found before the training
+        manifest = evaluation.make_manifest(
+            chosen.env_id, tasks=tasks, offset=chosen.offset, budget=chosen.budget, policy=chosen.policy
+        )
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
-    console.print(f"wrote {folder / pipeline.AGENT_FILE}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if tasks:
+        names = ("gc-idm", "cem-mpc")
+        results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]
+        evaluation.print_report(results, console)
+        for result in results:
+            result.save(folder / f"{result.agent}.json")
 
 
 @app.command
