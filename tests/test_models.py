@@ -350,6 +350,21 @@ def test_every_row_of_a_batch_has_its_own_horizon(inverse_dynamics):
         torch.testing.assert_close(alone[0], together[row])
 
 
+def test_modulations_kept_for_control_follow_the_weights(inverse_dynamics):
+    model, other = inverse_dynamics().eval(), inverse_dynamics(seed=1).eval()
+    inputs = normal(51, 6), normal(51, 6, seed=1), normal(51, 6, seed=2), torch.arange(51)
+    with torch.no_grad():
+        first = model(*inputs)
+        kept = model._table
+        assert torch.equal(model(*inputs), first)
+        assert model._table is kept
+        model.load_state_dict(other.state_dict())
+        assert torch.equal(model(*inputs), other(*inputs))
+        assert not torch.equal(model(*inputs), first)
+    assert model(*inputs).requires_grad
+    assert "_table" not in model.state_dict()
+
+
 def test_inverse_dynamics_reads_latent_and_goal_apart(inverse_dynamics):
     model = inverse_dynamics()
     z, goal, steps = normal(1, 6), normal(1, 6, seed=1), torch.tensor([5])

@@ -83,7 +83,8 @@ class WorldModelPolicy(BasePolicy):
         Raises:
             ValueError: Missing keys, wrong shapes or types, or a state of another number of environments.
         """
-        self.set_training_mode(False)
+        if any(part.training for part in (self, *self.children())):  # walking all modules takes a tenth of a decision
+            self.set_training_mode(False)
         pixels, goal_pixels, vectorized = self._images(observation)
         n = len(pixels)
         memory = self._memory(n, state, episode_start)

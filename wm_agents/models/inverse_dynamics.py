@@ -53,6 +53,8 @@ class InverseDynamics(nn.Module):
         config: The shape of the network.
     """
 
+    _table: torch.Tensor | None
+
     def __init__(self, config: InverseDynamicsConfig) -> None:
         super().__init__()
         self.config = config
@@ -72,6 +74,9 @@ class InverseDynamics(nn.Module):
         self.head = nn.Linear(width, config.action_size)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+        self._weights = (*self.condition.parameters(), *self.modulation.parameters(), self.unknown)
+        self._made_of: tuple[int, ...] = ()
+        self.register_buffer("_table", None, persistent=False)
 
     def forward(
         self, z: torch.Tensor, z_before: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor
@@ -86,12 +91,23 @@ class InverseDynamics(nn.Module):
         """
         inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
         hidden = self.body(torch.cat(inputs, dim=-1))
-        # A batch holds few distinct horizons: condition once for each.
-        steps, row = steps_remaining.clamp(max=self.config.max_horizon).unique(return_inverse=True)
-        known = self.condition(sinusoid(steps.to(hidden.dtype) / self.config.max_horizon))
-        condition = torch.where((steps > 0).unsqueeze(-1), known, self.unknown)
-        scale, shift = self.modulation(condition)[row].chunk(2, dim=-1)
+        steps = steps_remaining.clamp(0, self.config.max_horizon).long()
+        scale, shift = self._modulations()[steps].chunk(2, dim=-1)
         return self.head(hidden * (1 + scale) + shift)
+
+    def _modulations(self) -> torch.Tensor:
+        """Scale and shift at every distance, ``[max_horizon + 1, 2 * width]``; row 0 is that of the unknown one.
+
+        They depend on the weights alone: control calculates them once, and again when the weights have changed.
+        """
+        version = tuple(weight._version for weight in self._weights)
+        if self._table is not None and version == self._made_of and not (self.training or torch.is_grad_enabled()):
+            return self._table
+        steps = torch.arange(self.config.max_horizon + 1, device=self.unknown.device)
+        known = self.condition(sinusoid(steps / self.config.max_horizon))
+        table = self.modulation(torch.where((steps > 0).unsqueeze(-1), known, self.unknown))
+        self._table, self._made_of = table.detach(), version
+        return table
 
 
 def sinusoid(fraction: torch.Tensor, size: int = 64) -> torch.Tensor:
