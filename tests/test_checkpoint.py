@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from wm_agents.agents import GCIDM
 from wm_agents.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -27,6 +28,7 @@ from wm_agents.checkpoint import (
     write_tensors,
 )
 from wm_agents.models import WorldModelConfig
+from wm_agents.pipeline import round_weights
 
 PROVENANCE = {"seed": 3, "measured": [0.5, 1e-30, None], "steps": {"world_model": 10}, "note": "ö\n", "ok": True}
 
@@ -72,6 +74,23 @@ def test_roundtrip_is_bit_equal(world_model, tmp_path, shape):
     pixels = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
     assert torch.equal(loaded.world_model.encode(pixels), model.encode(pixels))
     assert (loaded.inverse_dynamics, loaded.agent, loaded.options, loaded.env_id) == (None, "", {}, "")
+
+
+def test_rounded_weights_make_a_file_of_half_the_size_and_come_back_exactly(world_model, tmp_path):
+    model = world_model()
+    full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
+    save_checkpoint(Checkpoint(model), full)
+    agent = GCIDM(model)
+    round_weights(agent)
+    agent.save(half)
+    loaded = load_checkpoint(half).world_model
+    assert_same_weights(model, loaded)
+    stored, _ = read_tensors(half)
+    for name, value in model.named_parameters():
+        assert stored[f"world_model.{name}"].dtype == (torch.float16 if value.ndim > 1 else torch.float32), name
+    assert half.stat().st_size < 0.75 * full.stat().st_size
+    first, again = (read.state_dict() for read in (load_checkpoint(full).world_model, loaded))
+    assert max(float((value - first[name]).abs().max()) for name, value in again.items()) < 1e-3
 
 
 def test_roundtrip_keeps_inverse_dynamics_and_provenance(checkpoint, file):

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from wm_agents import datasets
-from wm_agents.models import TemporalDistance, TemporalDistanceConfig
+from wm_agents.datasets.symmetry import VIEWS, view_actions
+from wm_agents.models import TemporalDistance, TemporalDistanceConfig, WorldModel
+from wm_agents.models.world_model import ActionStatistics
 from wm_agents.training import (
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
@@ -82,6 +84,35 @@ def test_the_predictor_improves_on_rollouts_and_the_encoder_stays(
     again, _ = train_predictor(trained.world_model, small_dataset, training, run_dir=tmp_path, progress=False)
     for name, value in again.state_dict().items():
         assert torch.equal(value, refined.state_dict()[name]), "a finished run is loaded, not repeated"
+
+
+def test_the_predictor_learns_from_all_views_of_the_data(trained: Any, small_dataset: Any) -> None:
+    training = PredictorTrainingConfig(steps=100, batch_size=64, blocks=3)
+    both = dataclasses.replace(training, square_symmetry=True)
+    (plain, _), (viewed, _) = (
+        train_predictor(trained.world_model, small_dataset, options, progress=False) for options in (training, both)
+    )
+    error = np.zeros((2, VIEWS))
+    start = small_dataset.segments(256, 15, np.random.default_rng(0))
+    for view in range(VIEWS):
+        latents = encode_frames(trained.world_model, small_dataset, view=view, progress=False)
+        actions = small_dataset.actions[start[:, None] + np.arange(15)]
+        blocks = torch.from_numpy(view_actions(actions, np.full(256, view)).reshape(256, 1, 3, -1))
+        for row, model in enumerate((plain, viewed)):
+            with torch.no_grad():
+                imagined = model.rollout(latents[start][:, None], blocks[:, 0, :0], model.normalize(blocks))[:, 0]
+            error[row, view] = float((imagined - latents[start[:, None] + 5 * np.arange(1, 4)]).square().mean())
+    assert error[1, 1:].mean() < 0.8 * error[0, 1:].mean()
+
+
+def test_symmetry_needs_motions_along_the_image(trained: Any, small_dataset: Any) -> None:
+    arm = dataclasses.replace(small_dataset, actions=np.zeros((len(small_dataset.actions), 5), np.float32))
+    config = dataclasses.replace(trained.world_model.config, action_size=5)
+    statistics = ActionStatistics(*(value * np.ones(5) for value in (-1, 1, 0, 1)))
+    with pytest.raises(ValueError, match="square_symmetry needs two actions"):
+        train_predictor(
+            WorldModel(config, statistics), arm, PredictorTrainingConfig(square_symmetry=True), progress=False
+        )
 
 
 def test_rollouts_longer_than_the_episodes_are_refused(trained: Any, small_dataset: Any) -> None:

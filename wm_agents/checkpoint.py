@@ -113,6 +113,9 @@ def versions() -> dict[str, str]:
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str:
     """Write a checkpoint atomically and return its content hash.
 
+    Matrices whose numbers are all exact in half precision are kept in it, which loses nothing and halves the file;
+    :func:`wm_agents.pipeline.reproduce` rounds its weights to that end.
+
     Args:
         checkpoint: What to write.
         path: The file; its directory is made if need be.
@@ -128,7 +131,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
     for head, network in checkpoint.heads().items():
         header[head] = dataclasses.asdict(network.config)
         tensors |= {f"{head}.{name}": value for name, value in network.state_dict().items()}
-    return write_tensors(tensors, header, path)
+    return write_tensors({name: _smallest(value) for name, value in tensors.items()}, header, path)
+
+
+def _smallest(value: torch.Tensor) -> torch.Tensor:
+    if value.ndim < 2 or value.dtype != torch.float32:
+        return value
+    half = value.half()
+    return half if torch.equal(half.float(), value) else value
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.logger import configure
 
 from wm_agents import datasets
-from wm_agents.agents import GCIDM
+from wm_agents.agents import GCIDM, WorldModelAgent
 from wm_agents.checkpoint import versions
 from wm_agents.recipes import Recipe
 from wm_agents.training import (
@@ -95,8 +95,18 @@ def reproduce(
     agent.provenance = provenance(recipe, dataset.provenance, seed, command)
     agent.provenance["measured"] = {name: points[-1][1] for name, points in agent.history.items()}
     agent.provenance["threads"] = torch.get_num_threads()
+    round_weights(agent)
     agent.save(out / AGENT_FILE)
     return agent
+
+
+@torch.no_grad()
+def round_weights(agent: WorldModelAgent) -> None:
+    """Round all weight matrices to half precision, in place: a file of half the size, for a thousandth of a weight."""
+    for network in (agent.world_model, *agent.checkpoint().heads().values()):
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                weight.copy_(weight.half())
 
 
 def provenance(recipe: Recipe, data: dict[str, Any], seed: int, command: str) -> dict[str, Any]:

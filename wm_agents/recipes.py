@@ -50,16 +50,14 @@ MAZE: dict[str, dict[str, Any]] = {**PLANNERS, "hierarchical": {"lookahead": 15}
 REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
 ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": True}
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
-THOROUGH: dict[str, Any] = {**ARRIVE, "samples": 300, "elites": 30, "iterations": 10}
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "cem-mpc": THOROUGH,
     "gc-idm": {"horizon": 25, "countdown": True},
     "hierarchical": {
         "high": "waypoints",
         "horizon": 25,
         "low": "cem",
-        "low_options": {**THOROUGH, "proposals": "gc-idm"},
+        "low_options": {**PLANNERS["cem-mpc"], **ARRIVE, "proposals": "gc-idm"},
         "lookahead": 30,
         "replan_every": 30,
     },
@@ -218,14 +216,14 @@ RECIPES: dict[str, Recipe] = {
             policy="play",
             episodes=4000,
             episode_steps=150,
-            world_model=dataclasses.replace(MANIPULATION, dropout=0.0),
+            world_model=dataclasses.replace(MANIPULATION, dropout=0.0, predictor_width=768),
             training=TrainingConfig(
                 steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
             ),
             inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
             predictor_policy=None,
-            predictor_training=PredictorTrainingConfig(steps=12_000, batch_size=128, blocks=5),
+            predictor_training=PredictorTrainingConfig(steps=24_000, batch_size=128, blocks=5, square_symmetry=True),
             temporal_distance_training=None,
             denoiser_training=None,
             graph=GraphConfig(nodes=2000, support=2),

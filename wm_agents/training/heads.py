@@ -13,6 +13,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
+from wm_agents.datasets.symmetry import view_pixels
 from wm_agents.models import WorldModel
 from wm_agents.training.common import TrainingState, held_interrupt, progress_bar, set_learning_rate, warmup_cosine
 
@@ -61,9 +62,12 @@ class Loss(Protocol):
 
 @torch.no_grad()
 def encode_frames(
-    world_model: WorldModel, dataset: TrajectoryDataset, *, progress: bool = True, batch_size: int = 512
+    world_model: WorldModel, dataset: TrajectoryDataset, *, view: int = 0, progress: bool = True, batch_size: int = 512
 ) -> torch.Tensor:
-    """Encode every frame of the dataset's split; rows of other frames stay zero. Returns ``[frames, D]`` by index."""
+    """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.datasets.symmetry`.
+
+    Returns ``[frames, D]`` by index; rows of other frames stay zero.
+    """
     device = world_model.action_mean.device
     latents = torch.zeros(len(dataset.pixels), world_model.config.latent_size, device=device)
     indices = dataset.frame_indices()
@@ -71,7 +75,8 @@ def encode_frames(
     with progress_bar("encoding frames", len(indices), 0, progress) as update:
         for start in range(0, len(indices), batch_size):
             rows = indices[start : start + batch_size]
-            latents[torch.from_numpy(rows)] = world_model.encode(torch.from_numpy(dataset.pixels[rows]).to(device))
+            pixels = np.ascontiguousarray(view_pixels(dataset.pixels[rows], view))
+            latents[torch.from_numpy(rows)] = world_model.encode(torch.from_numpy(pixels).to(device))
             update(start + len(rows))
     return latents
 

@@ -13,6 +13,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
+from wm_agents.datasets.symmetry import VIEWS, view_actions
 from wm_agents.models import WorldModel
 from wm_agents.training.heads import HeadTrainingConfig, History, Loss, check_dataset_fits, encode_frames, fit_head
 
@@ -26,11 +27,14 @@ class PredictorTrainingConfig(HeadTrainingConfig):
 
     Attributes:
         blocks: Length of the imagined rollouts, in blocks.
+        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.datasets.symmetry`): where contacts
+            are rare and the rest is soon learned, a large predictor would otherwise learn the recorded ones by heart.
     """
 
     steps: int = 4000
     batch_size: int = 256
     blocks: int = 8
+    square_symmetry: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,11 +71,18 @@ def train_predictor(
         A copy of the world model with the new predictor, in evaluation mode, and the history.
 
     Raises:
-        ValueError: The dataset does not fit the world model, or its episodes are shorter than a rollout.
+        ValueError: The dataset does not fit the world model, its episodes are shorter than a rollout, or the actions
+            are not the two that ``square_symmetry`` needs.
     """
     training = training or PredictorTrainingConfig()
     check_dataset_fits(world_model, dataset)
-    latents = encode_frames(world_model, dataset, progress=progress)
+    if training.square_symmetry and dataset.actions.shape[1] != 2:
+        raise ValueError(
+            f"square_symmetry needs two actions, motions along the image's axes; {dataset.name} has "
+            f"{dataset.actions.shape[1]}: leave it out."
+        )
+    views = VIEWS if training.square_symmetry else 1
+    latents = torch.stack([encode_frames(world_model, dataset, view=view, progress=progress) for view in range(views)])
     refined = copy.deepcopy(world_model).eval().requires_grad_(False)
     k, history, blocks = refined.config.action_block, refined.config.history, training.blocks
 
@@ -83,16 +94,18 @@ def train_predictor(
             start = data.segments(size, k * (context - 1 + blocks), rng)
             frames = start[:, None] + k * np.arange(context + blocks)
             steps = start[:, None] + np.arange(k * (context - 1 + blocks))
-            actions = torch.from_numpy(data.actions[steps]).to(latents.device).reshape(size, context - 1 + blocks, -1)
+            view = rng.integers(views, size=size)
+            taken = data.actions[steps] if views == 1 else view_actions(data.actions[steps], view)
+            actions = torch.from_numpy(taken).to(latents.device).reshape(size, context - 1 + blocks, -1)
             past, future = refined.normalize(actions).split([context - 1, blocks], dim=1)
-            z = latents[torch.from_numpy(frames)]
+            z = latents[torch.from_numpy(view)[:, None], torch.from_numpy(frames)]
             imagined = refined.rollout(z[:, :context], past, future.unsqueeze(1)).squeeze(1)
             return (imagined - z[:, context:]).square().mean()
 
         return loss
 
     _, curves = fit_head(
-        "predictor", lambda: copy.deepcopy(world_model.predictor), loss_of, world_model, dataset, latents, training,
+        "predictor", lambda: copy.deepcopy(world_model.predictor), loss_of, world_model, dataset, latents[0], training,
         {"world_model": dataclasses.asdict(world_model.config)}, run_dir=run_dir, logger=logger, progress=progress,
     )  # fmt: skip
     return refined.eval().requires_grad_(False), curves
