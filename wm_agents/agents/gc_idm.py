@@ -41,7 +41,6 @@ class GCIDMPolicy(WorldModelPolicy):
         lag = self._network().config.lag
         return np.zeros(n, np.int64), np.zeros((n, lag + 1, self.world_model.config.latent_size), np.float32)
 
-    @torch.inference_mode()
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
     ) -> tuple[np.ndarray, Memory, DecisionRecord]:
