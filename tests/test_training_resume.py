@@ -153,7 +153,7 @@ def test_interrupted_inverse_dynamics_resume_to_the_same_weights(
 ) -> None:
     reference, history = learn_actions(trained, small_dataset)
     run_into(monkeypatch, step, press_ctrl_c, lambda: learn_actions(trained, small_dataset, run_dir=tmp_path))
-    assert read_tensors(tmp_path / "inverse-dynamics.safetensors")[1]["step"] == step
+    assert read_tensors(tmp_path / "gc-idm.safetensors")[1]["step"] == step
     resumed, resumed_history = learn_actions(trained, small_dataset, run_dir=tmp_path)
     assert_same_weights(reference, resumed)
     assert resumed_history == history
@@ -164,7 +164,7 @@ def test_a_crash_of_the_inverse_dynamics_goes_on_from_the_last_validation(
 ) -> None:
     reference, _ = learn_actions(trained, small_dataset)
     run_into(monkeypatch, 20, interrupt, lambda: learn_actions(trained, small_dataset, run_dir=tmp_path))
-    assert read_tensors(tmp_path / "inverse-dynamics.safetensors")[1]["step"] == 16
+    assert read_tensors(tmp_path / "gc-idm.safetensors")[1]["step"] == 16
     resumed, _ = learn_actions(trained, small_dataset, run_dir=tmp_path)
     assert_same_weights(reference, resumed)
 

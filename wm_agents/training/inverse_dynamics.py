@@ -103,6 +103,6 @@ def train_inverse_dynamics(
         return loss
 
     return fit_head(
-        "inverse-dynamics", lambda: InverseDynamics(config), loss_of, world_model, dataset, latents, training,
+        "gc-idm", lambda: InverseDynamics(config), loss_of, world_model, dataset, latents, training,
         {"model": dataclasses.asdict(config)}, run_dir=run_dir, logger=logger, on_step=on_step, progress=progress,
     )  # fmt: skip
