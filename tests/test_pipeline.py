@@ -36,6 +36,10 @@ def test_the_same_arguments_write_the_same_file_in_one_go_or_two(
             make("in two")
     assert not (tmp_path / "in two" / pipeline.AGENT_FILE).exists()
     assert make("in two") == uninterrupted
+    logs = ["".join(p.read_text() for p in sorted((tmp_path / n).glob("progress*.csv"))) for n in ("at once", "in two")]
+    for curve in ("validation/prediction", "validation/gc_idm", "validation/temporal_distance"):
+        assert all(curve in log for log in logs), "curves of both halves are kept"
+    assert (tmp_path / "in two" / "progress-1.csv").exists()
 
 
 @pytest.mark.filterwarnings("ignore:latents have collapsed")

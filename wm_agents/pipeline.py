@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3.common.logger import configure
 
 from wm_agents import datasets
 from wm_agents.agents import GCIDM, WorldModelAgent
@@ -22,6 +21,7 @@ from wm_agents.training import (
     train_waypoints,
     train_world_model,
 )
+from wm_agents.training.common import open_log
 
 AGENT_FILE = "agent.safetensors"
 
@@ -51,7 +51,7 @@ def reproduce(
         recipe.env_id, policy=recipe.policy, episodes=recipe.episodes, steps=recipe.episode_steps,
         name=recipe.dataset, progress=progress,
     )  # fmt: skip
-    logger = configure(str(out), ["csv", "tensorboard"])
+    logger = open_log(out)
     shared: dict[str, Any] = {"run_dir": out, "logger": logger, "progress": progress}
     world_model, history = train_world_model(dataset, recipe.world_model, recipe.training, device=device, **shared)
     if recipe.predictor_training is not None:

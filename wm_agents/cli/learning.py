@@ -29,17 +29,14 @@ def train(
         device: auto, cpu or cuda.
         resume: Go on with the run that is in OUT.
     """
-    from stable_baselines3.common.logger import configure
-
     from wm_agents import datasets, train_world_model
     from wm_agents.checkpoint import Checkpoint, save_checkpoint, versions
+    from wm_agents.training.common import open_log
 
     if (out / "training.safetensors").exists() and not resume:
         raise ValueError(f"{out} holds a run already: add --resume to go on with it, or give another --out.")
     data = datasets.load(dataset)
-    world_model, history = train_world_model(
-        data, model, training, run_dir=out, logger=configure(str(out), ["csv", "tensorboard"]), device=device
-    )
+    world_model, history = train_world_model(data, model, training, run_dir=out, logger=open_log(out), device=device)
     made = {"dataset": data.provenance, "command": command_line(), "versions": versions(), "seed": training.seed,
             "measured": {name: points[-1][1] for name, points in history.items()}}  # fmt: skip
     path = out / "world-model.safetensors"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 
 from wm_agents.checkpoint import CheckpointError, read_tensors, write_tensors
@@ -42,6 +43,14 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """
     enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def open_log(folder: Path) -> Logger:
+    """Log to ``progress.csv`` and TensorBoard; rows from before an interruption stay, in ``progress-1.csv`` etc."""
+    before = folder / "progress.csv"
+    if before.exists() and before.stat().st_size:
+        before.rename(folder / f"progress-{len(list(folder.glob('progress-*.csv'))) + 1}.csv")
+    return configure(str(folder), ["csv", "tensorboard"])
 
 
 @contextlib.contextmanager
