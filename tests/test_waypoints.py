@@ -218,3 +218,9 @@ def test_bad_input_is_refused(make_agent: Any, trained: Any) -> None:
     stranger.fingerprint.add_(1.0)
     with pytest.raises(ValueError, match="waypoints was made on another world model"):
         make_agent(waypoints=stranger)
+
+
+def test_rounded_weights_are_no_other_world_model(make_agent: Any) -> None:
+    head = make_agent().waypoints
+    head.fingerprint.add_(0.01 * head.fingerprint.norm() / head.fingerprint.numel() ** 0.5)
+    assert make_agent(waypoints=head).waypoints is head
