@@ -45,8 +45,9 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """Return the command as typed, without the path of the program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command, without the path of the program, which ``python -m wm_agents.cli`` calls ``__main__.py``."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["wm-agents" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def rich_escape(text: str) -> str:
