@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from wm_agents import datasets
-from wm_agents.datasets.symmetry import VIEWS, view_actions
 from wm_agents.models import TemporalDistance, TemporalDistanceConfig, WorldModel
 from wm_agents.models.world_model import ActionStatistics
 from wm_agents.training import (
@@ -22,6 +21,7 @@ from wm_agents.training import (
     train_predictor,
     train_temporal_distance,
 )
+from wm_agents.training.symmetry import VIEWS, view_actions
 from wm_agents.training.temporal_distance import imagine
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_agents.datasets.symmetry import VIEWS, view_actions, view_pixels
 from wm_agents.envs.pusht import PushT
+from wm_agents.training.symmetry import VIEWS, view_actions, view_pixels
 
 
 def seen(state: np.ndarray, view: int) -> np.ndarray:

@@ -13,9 +13,9 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
-from wm_agents.datasets.symmetry import view_pixels
 from wm_agents.models import WorldModel
 from wm_agents.training.common import TrainingState, held_interrupt, progress_bar, set_learning_rate, warmup_cosine
+from wm_agents.training.symmetry import view_pixels
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -64,7 +64,7 @@ class Loss(Protocol):
 def encode_frames(
     world_model: WorldModel, dataset: TrajectoryDataset, *, view: int = 0, progress: bool = True, batch_size: int = 512
 ) -> torch.Tensor:
-    """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.datasets.symmetry`.
+    """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.training.symmetry`.
 
     Returns ``[frames, D]`` by index; rows of other frames stay zero.
     """

@@ -13,9 +13,9 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
-from wm_agents.datasets.symmetry import VIEWS, view_actions
 from wm_agents.models import WorldModel
 from wm_agents.training.heads import HeadTrainingConfig, History, Loss, check_dataset_fits, encode_frames, fit_head
+from wm_agents.training.symmetry import VIEWS, view_actions
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -27,7 +27,7 @@ class PredictorTrainingConfig(HeadTrainingConfig):
 
     Attributes:
         blocks: Length of the imagined rollouts, in blocks.
-        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.datasets.symmetry`): where contacts
+        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`): where contacts
             are rare and the rest is soon learned, a large predictor would otherwise learn the recorded ones by heart.
     """
 
