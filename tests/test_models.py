@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -361,6 +362,11 @@ def test_modulations_kept_for_control_follow_the_weights(inverse_dynamics):
         model.load_state_dict(other.state_dict())
         assert torch.equal(model(*inputs), other(*inputs))
         assert not torch.equal(model(*inputs), first)
+        copied = copy.deepcopy(model)
+        for weight, known in zip(copied._weights, model._weights, strict=True):
+            for _ in range(known._version):  # as often as the original's: the count alone tells nothing
+                weight.zero_()
+        assert not torch.equal(copied(*inputs), model(*inputs))
     assert model(*inputs).requires_grad
     assert "_table" not in model.state_dict()
 

@@ -75,7 +75,7 @@ class InverseDynamics(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         self._weights = (*self.condition.parameters(), *self.modulation.parameters(), self.unknown)
-        self._made_of: tuple[int, ...] = ()
+        self._made_of: tuple[tuple[int, int], ...] = ()
         self.register_buffer("_table", None, persistent=False)
 
     def forward(
@@ -100,13 +100,13 @@ class InverseDynamics(nn.Module):
 
         They depend on the weights alone: control calculates them once, and again when the weights have changed.
         """
-        version = tuple(weight._version for weight in self._weights)
-        if self._table is not None and version == self._made_of and not (self.training or torch.is_grad_enabled()):
+        weights = tuple((id(weight), weight._version) for weight in self._weights)  # a copy counts its versions anew
+        if self._table is not None and weights == self._made_of and not (self.training or torch.is_grad_enabled()):
             return self._table
         steps = torch.arange(self.config.max_horizon + 1, device=self.unknown.device)
         known = self.condition(sinusoid(steps / self.config.max_horizon))
         table = self.modulation(torch.where((steps > 0).unsqueeze(-1), known, self.unknown))
-        self._table, self._made_of = table.detach(), version
+        self._table, self._made_of = table.detach(), weights
         return table
 
 

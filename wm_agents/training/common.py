@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import reprlib
@@ -49,7 +50,8 @@ def open_log(folder: Path) -> Logger:
     """Log to ``progress.csv`` and TensorBoard; rows from before an interruption stay, in ``progress-1.csv`` etc."""
     before = folder / "progress.csv"
     if before.exists() and before.stat().st_size:
-        before.rename(folder / f"progress-{len(list(folder.glob('progress-*.csv'))) + 1}.csv")
+        names = (folder / f"progress-{number}.csv" for number in itertools.count(1))
+        before.rename(next(name for name in names if not name.exists()))
     return configure(str(folder), ["csv", "tensorboard"])
 
 
