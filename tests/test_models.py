@@ -160,6 +160,23 @@ def test_rollout_in_parts_gives_the_same_latents_and_gradients(world_model, pred
     assert (slope.abs().amax(dim=(0, 1, 3)) > 0).all()  # every block moves the end
 
 
+@both_predictors
+def test_weights_kept_in_bf16_imagine_what_autocast_does(world_model, predictor):
+    model = world_model(predictor=predictor).requires_grad_(False)
+    z, past, actions = normal(3, 2, 6), normal(3, 1, 6, seed=1), normal(3, 5, 4, 6, seed=2).requires_grad_()
+    kept = model.for_bf16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        imagined, expected = kept.rollout(z, past, actions), model.rollout(z, past, actions)
+    assert torch.equal(imagined, expected)
+    slopes = [torch.autograd.grad(found.square().sum(), actions)[0] for found in (imagined, expected)]
+    assert torch.equal(*slopes)
+    exact = model.rollout(z, past, actions)
+    assert not torch.equal(expected, exact)
+    torch.testing.assert_close(expected, exact, rtol=0.05, atol=0.05)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert kept.encoder is model.encoder
+
+
 def test_training_sees_all_rows_of_a_rollout_at_once(world_model, monkeypatch):
     model = world_model(predictor="transformer").train()
     monkeypatch.setattr(type(model.predictor), "rows", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,20 @@ def test_options_survive_saving(trained: Any, heads: Any, tmp_path: Path) -> Non
     np.testing.assert_allclose(run(loaded, frames), run(agent, frames), atol=1e-5)
     other = wm_agents.load(tmp_path / "agent.safetensors", agent="diffusion", horizon=4, proposals="diffusion")
     assert other.denoiser.config == heads["denoiser"].config
+
+
+def test_a_search_in_bf16_follows_the_weights(trained: Any) -> None:
+    model = copy.deepcopy(trained.world_model)
+    agent = MPC(model, horizon=3, precision="bf16", device="cpu", **QUICK["cem"])
+    frames = [observations(2)]
+    first = run(agent, frames)
+    np.testing.assert_allclose(first, run(MPC(model, horizon=3, device="cpu", **QUICK["cem"]), frames), atol=0.5)
+    with torch.no_grad():
+        model.predictor.embed[0].weight.neg_()
+    changed = run(agent, frames)
+    assert not np.array_equal(changed, first)
+    fresh = MPC(model, horizon=3, precision="bf16", device="cpu", **QUICK["cem"])
+    np.testing.assert_array_equal(changed, run(fresh, frames))
 
 
 # Proposals

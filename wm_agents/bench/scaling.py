@@ -65,10 +65,10 @@ class _Search:
             self.goal = policy.encode(images["goal_pixels"])
         self.past = self.z.new_zeros(len(self.z), 0, policy.world_model.config.block_size)
 
+        self.rollout = policy.imagination()
+
     def imagine(self, actions: torch.Tensor) -> torch.Tensor:
-        enabled = self.policy.precision == "bf16"
-        with torch.autocast(self.z.device.type, dtype=torch.bfloat16, enabled=enabled):
-            return self.policy.world_model.rollout(self.z, self.past, actions)
+        return self.rollout(self.z, self.past, actions)
 
     def plan(self) -> Plan:
         low, high = self.policy.world_model.block_bounds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -168,6 +169,18 @@ class WorldModel(nn.Module):
         rows = predictor.rows * torch.get_num_threads() if cached else max(1, len(latents))
         parts = zip(latents.split(rows), blocks.split(rows), strict=True)
         return torch.cat([predictor.imagine(*part) for part in parts]).float().unflatten(0, actions.shape[:2])
+
+    def for_bf16(self) -> WorldModel:
+        """Return this model, as it is now, for rollouts under bf16 autocast: the same results, up to twice as fast.
+
+        Autocast casts frozen weights in every call. Here the predictor's linear layers hold them in bf16; all else is
+        shared or copied.
+        """
+        model = copy.deepcopy(self, {id(part): part for part in (self.encoder, self.projector)})
+        for layer in model.predictor.modules():
+            if isinstance(layer, nn.Linear):
+                layer.bfloat16()
+        return model
 
     def normalize(self, actions: torch.Tensor) -> torch.Tensor:
         """Environment units to z-scores; the last dimension is A or K*A."""

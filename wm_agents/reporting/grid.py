@@ -42,7 +42,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
 """The compared agents: the shipped agent and the options over its own. Other shipped agents can be named too."""
 
 DIFFERENTIATED = ("gradient", "sgld", "diffusion-guidance")
-"""Agents that need gradients of rollouts, for which bf16 is no faster."""
+"""Agents that need gradients of rollouts, for which bf16 is slower with few environments or narrow predictors."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 
