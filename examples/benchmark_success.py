@@ -46,7 +46,7 @@ def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Nam
 def print_table(folder: Path) -> None:
     """Print the cells as Markdown: per agent and setting, each seed's success and the mean."""
     rows: dict[tuple[str, str, str], list[dict]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*_*_*_*.json")):
         task, setting, agent, _ = path.stem.rsplit("_", 3)
         rows.setdefault((task, setting, agent), []).append(json.loads(path.read_text()))
     print("| task | setting | agent | success, each seed | mean | strict | random / no-op | median steps |")

@@ -1,4 +1,4 @@
-"""Evaluate both agents that ship for a task on the same held-out goals.
+"""Evaluate GC-IDM and CEM-MPC, as they ship for a task, on the same held-out goals.
 
 Expect a table with two floors (random actions, no action) above the two agents, success with 95% intervals, and one
 line that compares the agents task by task. A minute or two on two CPU cores.
@@ -20,8 +20,8 @@ from wm_agents.recipes import recipe
 def main(task: str, tasks: int, budget: int | None) -> None:
     chosen = recipe(task)
     manifest = evaluation.make_manifest(
-        chosen.env_id, tasks=tasks, offset="random", budget=budget or chosen.budget, seed=0
-    )  # fmt: skip
+        chosen.env_id, tasks=tasks, offset=chosen.offset, budget=budget or chosen.budget, seed=0, policy=chosen.policy
+    )
     results = []
     for name in ("gc-idm", "cem-mpc"):
         agent = wm_agents.load(f"{chosen.task}/{name}")

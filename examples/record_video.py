@@ -12,11 +12,15 @@ from pathlib import Path
 
 import wm_agents
 from wm_agents import evaluation
+from wm_agents.recipes import recipe
 
 
-def main(name: str, out: Path, tasks: int, budget: int) -> None:
+def main(name: str, out: Path, tasks: int, budget: int | None) -> None:
     agent = wm_agents.load(name)
-    manifest = evaluation.make_manifest(agent.env_id, tasks=tasks, offset="random", budget=budget, seed=1)
+    chosen = recipe(agent.env_id)
+    manifest = evaluation.make_manifest(
+        agent.env_id, tasks=tasks, offset=chosen.offset, budget=budget or chosen.budget, seed=1, policy=chosen.policy
+    )
     result = evaluation.evaluate(agent, manifest, video=tasks, name=name)
     evaluation.write_video(out, result.recordings)
     print(f"{name} reached {result.success_rate:.0%} of {tasks} goals; wrote {out}")
@@ -27,6 +31,6 @@ if __name__ == "__main__":
     parser.add_argument("--agent", default="pointmaze-medium/gc-idm", help="see: wm-agents list agents")
     parser.add_argument("--out", type=Path, default=Path("agent.mp4"), help=".mp4 or .gif")
     parser.add_argument("--tasks", type=int, default=4, help="number of tasks")
-    parser.add_argument("--budget", type=int, default=600, help="environment steps allowed for a task")
+    parser.add_argument("--budget", type=int, help="environment steps for each; the task's usual number by default")
     arguments = parser.parse_args()
     main(arguments.agent, arguments.out, arguments.tasks, arguments.budget)

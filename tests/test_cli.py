@@ -18,6 +18,7 @@ import pytest
 import wm_agents
 from wm_agents import cli, datasets, doctor, list_checkpoints
 from wm_agents.checkpoint import load_checkpoint
+from wm_agents.models import TemporalDistance, TemporalDistanceConfig
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 pytest_plugins = ["trained"]
@@ -208,6 +209,20 @@ def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:
     assert f"wrote {out / 'agent.safetensors'}\n" in outcome.out
 
 
+def test_fit_keeps_what_else_an_agents_file_holds(call: Any, data: Path, trained: Any, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.safetensors"
+    agent = wm_agents.load(trained.file, device="cpu", horizon=30, countdown=True)
+    agent.temporal_distance = TemporalDistance(TemporalDistanceConfig(width=16, embedding_size=8))
+    agent.stored_options = {"cem-mpc": {"horizon": 2, "samples": 20, "elites": 5}}
+    agent.save(whole)
+    fit = ("fit", whole, SMALL, "--out", tmp_path / "run", "--width", 16, "--steps", 6, "--batch-size", 16)
+    assert call(*fit, "--device", "cpu").code == 0
+    fitted = wm_agents.load(tmp_path / "run" / "agent.safetensors", device="cpu")
+    assert (fitted.inverse_dynamics.config.width, fitted.horizon, fitted.countdown) == (16, 30, True)
+    assert fitted.temporal_distance.config.width == 16
+    assert wm_agents.load(tmp_path / "run" / "agent.safetensors", agent="cem-mpc").policy.planner.samples == 20
+
+
 def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -215,7 +230,7 @@ def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monk
     monkeypatch.setattr(wm_agents, "train_world_model", interrupted, raising=False)
     outcome = call("train", SMALL, "--out", tmp_path / "run", *TINY)
     assert outcome.code == 130
-    assert "what was done is kept: run the same command to go on" in outcome.out
+    assert "go on where they were with the same command, train with --resume" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
 
 
@@ -297,8 +312,9 @@ def test_mistakes_are_one_line_and_exit_with_2(call: Any, trained: Any, no_data:
 def test_a_manifest_of_another_task_than_asked_for_is_refused(call: Any, trained: Any, tmp_path: Path) -> None:
     manifest = tmp_path / "tasks.json"
     wm_agents.evaluation.make_manifest(UMAZE, tasks=1, offset="random", budget=5).save(manifest)
-    outcome = call("evaluate", trained.file, "--task", "wm/TwoRoom-v0", "--manifest", manifest, "--device", "cpu")
-    assert_one_line_error(outcome, UMAZE, "wm/TwoRoom-v0")
+    command = ("evaluate", trained.file, "--manifest", manifest, "--device", "cpu")
+    assert_one_line_error(call(*command, "--task", "wm/TwoRoom-v0"), UMAZE, "wm/TwoRoom-v0")
+    assert call(*command, "--task", "pointmaze-umaze").code == 0
 
 
 def test_bad_flags_print_usage_without_a_traceback(call: Any) -> None:

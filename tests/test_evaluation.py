@@ -66,6 +66,13 @@ def test_rows_without_tasks_leave_the_batch(manifest):
     assert result.to_dict()["ms_per_plan"] == {"median": None, "p95": None, "mean": None}
 
 
+def test_without_a_seed_an_agent_keeps_its_own(manifest):
+    agent = Chaser("state")
+    agent.seed = 3
+    result = evaluate(agent, manifest, progress=False)
+    assert (agent.seeds, result.seed) == ([], 3)
+
+
 def test_decision_records_are_counted_per_step_and_per_plan(manifest):
     class Planner(Chaser):
         def predict(self, observation, state=None, episode_start=None, deterministic=False):

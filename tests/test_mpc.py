@@ -45,8 +45,9 @@ def heads() -> dict[str, Any]:
 
 
 def observations(n: int, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {key: rng.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8) for key in ("pixels", "goal_pixels")}
+    """Frames of noise; the goals are the same for every ``seed``."""
+    rngs = {"pixels": np.random.default_rng(seed), "goal_pixels": np.random.default_rng(99)}
+    return {key: rng.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8) for key, rng in rngs.items()}
 
 
 def run(agent: MPC, frames: list[dict[str, np.ndarray]], rows: slice = slice(None)) -> np.ndarray:
@@ -66,6 +67,22 @@ def test_a_shrinking_horizon_counts_down_to_one_block_and_starts_again(trained: 
             evaluations.append(agent.last_decision.evaluations)
     # 2 environments; evaluations of the world model are in proportion to the blocks of a plan.
     assert [count / evaluations[2] for count in evaluations] == [3, 2, 1, 3]
+
+
+def test_a_shrinking_plan_that_is_followed_for_longer_ends_where_it_ends(trained: Any) -> None:
+    """Of 3 blocks 2 are executed, then the last one, planned anew; the next plan has 3, and starts from nothing."""
+    agent = MPC(trained.world_model, horizon=3, receding_horizon=2, shrinking=True, device="cpu", **QUICK["cem"])
+    plan, starts = agent.policy._plan, []
+
+    def noted(z: torch.Tensor, past: torch.Tensor, start: torch.Tensor, goal: torch.Tensor) -> Any:
+        starts.append((time, start.shape[2], bool(start.any())))
+        return plan(z, past, start, goal)
+
+    agent.policy._plan = noted
+    state = None
+    for time in range(31):
+        _, state = agent.predict(observations(1, time), state=state)
+    assert starts == [(0, 3, False), (10, 1, True), (15, 3, False), (25, 1, True), (30, 3, False)]
 
 
 def test_environments_of_one_call_shrink_on_their_own(trained: Any) -> None:

@@ -176,6 +176,13 @@ def test_a_report_of_what_is_there_measures_nothing_and_counts_the_rest(finished
     assert again["left_out"] == [f"1 of {len(before)} cells: not measured yet"]
 
 
+def test_a_report_of_nothing_is_written_and_says_so(tmp_path):
+    content = run_report(tmp_path, **{**SMALL, "videos": False}, measure=False)
+    assert content["left_out"][-1].endswith("cells: not measured yet")
+    assert content["left_out"][-1] in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "success.png").exists()
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished, tmp_path, monkeypatch):
     _, out = finished
     shutil.copytree(out, tmp_path / "copy")

@@ -135,7 +135,7 @@ def test_a_goal_is_encoded_once_and_again_when_it_changes(make: Make, frames: An
     changed = {**frames[2], "goal_pixels": frames[2]["goal_pixels"].copy()}
     changed["goal_pixels"][1] = frames[0]["pixels"][0]
     _, after = agent.predict(changed, state=state)
-    assert encoded == ([1, 3] if every_step else [1])
+    assert encoded == [1, 3 if every_step else 1], "a search looks for a way to the new goal at once"
     np.testing.assert_allclose(after[1][1], encode(frames[0]["pixels"][:1])[0], atol=1e-5)
     np.testing.assert_array_equal(after[1][[0, 2]], state[1][[0, 2]])
 
@@ -144,6 +144,23 @@ def test_actions_follow_the_goal(make: Make, frames: Any) -> None:
     agent = make()
     swapped = {**frames[0], "goal_pixels": frames[0]["goal_pixels"][[1, 2, 0]]}
     assert np.abs(agent.predict(frames[0])[0] - agent.predict(swapped)[0]).max() > 0.05
+
+
+def test_a_new_goal_is_headed_for_at_once(make: Make, frames: Any) -> None:
+    """What was meant for the old goal, a plan or a countdown, is gone, in the rows where the goal changed."""
+    agent = make()
+    state = None
+    for time in range(3):
+        _, state = agent.predict(frames[time], state=state)
+    changed = {**frames[3], "goal_pixels": frames[3]["goal_pixels"].copy()}
+    changed["goal_pixels"][1] = frames[0]["pixels"][2]
+    actions, after = agent.predict(changed, state=state)
+    kept, _ = agent.predict(frames[3], state=state)
+    np.testing.assert_allclose(actions[[0, 2]], kept[[0, 2]], atol=1e-5)
+    assert np.abs(actions[1] - kept[1]).max() > 1e-3
+    steps = {"GCIDM": 2, "HierarchicalMPC": None}.get(type(agent).__name__, 3)  # where the memory counts steps
+    if steps is not None:
+        assert after[steps].tolist() == [4, 1, 4]
 
 
 def test_actions_never_leave_the_action_space(make: Make) -> None:

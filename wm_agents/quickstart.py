@@ -92,5 +92,6 @@ def shortened(full: Recipe) -> Recipe:
         predictor_training=PredictorTrainingConfig(steps=20, evaluate_every=10),
         temporal_distance_training=full.temporal_distance_training and TemporalDistanceTrainingConfig(steps=20),
         graph=full.graph and GraphConfig(nodes=20, support=1),
+        waypoints_training=full.waypoints_training and dataclasses.replace(full.waypoints_training, steps=20),
         budget=60,
     )

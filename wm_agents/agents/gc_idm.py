@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class GCIDMPolicy(WorldModelPolicy):
     """Encodes every step and asks the inverse dynamics model for the next action.
 
-    Memory: steps since the start ``[N]``, and the latents of the last ``lag`` steps ``[N, lag + 1, D]``, oldest first.
+    Memory: steps since the goal was given ``[N]``, and the latents of the last ``lag`` steps ``[N, lag + 1, D]``,
+    oldest first, NaN before the start.
     """
 
     def __init__(
@@ -39,7 +40,10 @@ class GCIDMPolicy(WorldModelPolicy):
 
     def blank(self, n: int) -> Memory:
         lag = self._network().config.lag
-        return np.zeros(n, np.int64), np.zeros((n, lag + 1, self.world_model.config.latent_size), np.float32)
+        return np.zeros(n, np.int64), np.full((n, lag + 1, self.world_model.config.latent_size), np.nan, np.float32)
+
+    def goal_changed(self, memory: Memory, rows: np.ndarray) -> None:
+        memory[0][rows] = 0
 
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
@@ -53,8 +57,7 @@ class GCIDMPolicy(WorldModelPolicy):
         z = self.encode(pixels)
         encoded = time.perf_counter()
         latents = np.concatenate([latents[:, 1:], z.cpu().numpy()[:, None]], axis=1)
-        fresh = elapsed == 0
-        latents[fresh] = latents[fresh, -1:]  # no past yet: as if standing still
+        latents = np.where(np.isnan(latents), latents[:, -1:], latents)  # no past yet: as if standing still
         before = torch.from_numpy(latents[:, 0]).to(z.device)
         actions = network(z, before, goal, torch.from_numpy(remaining).to(z.device)).cpu().numpy()
         done = time.perf_counter()

@@ -61,14 +61,19 @@ class MPCPolicy(WorldModelPolicy):
             np.zeros(n, np.int64),
         )
 
+    def goal_changed(self, memory: Memory, rows: np.ndarray) -> None:
+        for kept, blank in zip(memory, self.blank(len(rows)), strict=True):
+            kept[rows] = blank
+
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
     ) -> tuple[np.ndarray, Memory, DecisionRecord]:
         elites, step, latents, blocks, seen, length = memory
         config = self.world_model.config
         k = config.action_block
-        boundary = (step < 0) | (step % k == 0)
-        due = (step < 0) | (step == k * self.receding_horizon)
+        fresh = step < 0
+        boundary = fresh | (step % k == 0)
+        due = fresh | (step == k * np.minimum(self.receding_horizon, length))
 
         started = time.perf_counter()
         if boundary.any():
@@ -77,13 +82,15 @@ class MPCPolicy(WorldModelPolicy):
             seen[boundary] = np.minimum(seen[boundary] + 1, config.history)
         encoded = time.perf_counter()
         evaluations = 0
-        left = length - self.receding_horizon if self.shrinking else np.zeros_like(length)
-        length = np.where(due, np.where(left > 0, left, self.planner.horizon), length)
+        if self.shrinking:
+            length = length - self.receding_horizon * due
+            fresh |= length <= 0  # that plan has arrived: nothing of it is left to start from
+        length = np.where(fresh | (not self.shrinking), self.planner.horizon, length)
         # Environments with as many real frames and blocks to plan are planned for in one call, usually all of them.
         for count, blocks_ahead in sorted(set(zip(seen[due].tolist(), length[due].tolist(), strict=True))):
             rows = np.flatnonzero(due & (seen == count) & (length == blocks_ahead))
             start = self._shifted(elites[rows])[:, :, :blocks_ahead]
-            start[step[rows] < 0] = 0
+            start[fresh[rows]] = 0
             z, past = latents[rows, -count:], blocks[rows, config.history - count + 1 :]
             found, cost = self._plan(
                 torch.from_numpy(z).to(self.device), torch.from_numpy(past).to(self.device),

@@ -46,6 +46,9 @@ class WorldModelPolicy(BasePolicy):
     def blank(self, n: int) -> Memory:
         """Memory of ``n`` environments at the start of an episode, without the two arrays about the goal."""
 
+    def goal_changed(self, memory: Memory, rows: np.ndarray) -> None:
+        """Forget in place, in ``rows`` of the memory, what was meant for the goal before; called before ``decide``."""
+
     @abstractmethod
     def decide(
         self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
@@ -162,6 +165,7 @@ class WorldModelPolicy(BasePolicy):
         changed = now != checksums
         if changed.any():
             latents[changed] = self.encode(goal_pixels[changed]).cpu().numpy()
+            self.goal_changed(memory[2:], np.flatnonzero(changed & (checksums >= 0)))
             checksums[:] = now
         return torch.from_numpy(latents).to(self.device)
 

@@ -21,7 +21,12 @@ def main() -> None:
     try:
         app.cli(prog="wm-agents", description="World-model agents with the face of Stable-Baselines3.")
     except KeyboardInterrupt:
-        console.print("\ninterrupted; what was done is kept: run the same command to go on", style="yellow")
+        console.print(
+            "\ninterrupted; bench, collect, fit, quickstart, reproduce and report go on where they were with the same "
+            "command, train with --resume; other commands begin anew",
+            style="yellow",
+            soft_wrap=True,
+        )
         raise SystemExit(130) from None
     except (ImportError, ValueError, RuntimeError, OSError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False, soft_wrap=True)

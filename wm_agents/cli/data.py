@@ -53,6 +53,8 @@ def list_names(
         registry = PLANNERS if what == "planners" else OBJECTIVES
         for name in registry:
             table.add_row(name, rich_escape((registry.get(name).__doc__ or "").splitlines()[0]))
+        if what == "objectives":  # a network of the checkpoint, so no entry of the registry
+            table.add_row("temporal-distance", "Learned number of steps to the goal, averaged over the horizon.")
         console.print(table)
         return
     names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,

@@ -53,7 +53,7 @@ def fit(
     """Fit GC-IDM on a world model; writes OUT/agent.safetensors. Run again to go on after an interruption.
 
     Args:
-        checkpoint: File with the world model.
+        checkpoint: File with the world model; what else an agent's file holds, heads and options, is kept.
         dataset: Minari id.
         out: Directory of this run.
         model: Shape of the network.
@@ -65,8 +65,12 @@ def fit(
     from wm_agents.pipeline import AGENT_FILE
 
     source, data = open_checkpoint(checkpoint), datasets.load(dataset)
-    agent = GCIDM(source.world_model, seed=training.seed, device=device, verbose=1)
+    told = {name: value for name, value in source.options.get(GCIDM.name, {}).items() if name != "seed"}
+    agent = GCIDM(source.world_model, seed=training.seed, device=device, verbose=1, **told)
     agent.env_id, agent.provenance = source.env_id, {**source.provenance, "fit": command_line()}
+    agent.stored_options = source.options
+    for name, head in source.heads().items():
+        setattr(agent, name, head)  # that of GC-IDM is replaced
     agent.fit(data, model=model, training=training, run_dir=out)
     agent.save(out / AGENT_FILE)
     console.print(f"wrote {out / AGENT_FILE}", highlight=False, soft_wrap=True)

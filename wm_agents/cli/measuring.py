@@ -44,7 +44,7 @@ def evaluate(
     env_id = full_id(task) if task else player.env_id
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
-        if task not in (None, chosen.env_id):
+        if task and env_id != chosen.env_id:
             raise ValueError(f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
                              "another --manifest.")  # fmt: skip
     else:

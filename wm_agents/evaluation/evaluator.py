@@ -93,7 +93,7 @@ def evaluate(
     manifest: Manifest,
     *,
     num_envs: int = 16,
-    seed: int = 0,
+    seed: int | None = None,
     video: int | Sequence[int] | None = None,
     progress: bool = True,
     name: str | None = None,
@@ -112,7 +112,8 @@ def evaluate(
         num_envs: Environments that share a call, at least 1. Agents that draw no random numbers give the same
             outcomes whatever it is; timings for a single environment want ``num_envs=1``.
         seed: Passed to the agent's ``set_random_seed`` where it has one (Stable-Baselines3's seeds Python, NumPy
-            and torch too), and seeds the random floor.
+            and torch too, and keeps it), and seeds the random floor. None leaves the agent its own; the floor has
+            that one too, or 0.
         video: Tasks to record: how many of the first, or their indices.
         progress: Show a progress bar.
         name: What to call the agent; its class name by default.
@@ -125,10 +126,11 @@ def evaluate(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
     recorded = _recorded(video, len(manifest))
+    used = seed if seed is not None else getattr(agent, "seed", None) or 0
     slots = [_Slot(env) for env in _make_envs(agent, manifest, min(num_envs, len(manifest)))]
     try:
         _check_action_space(agent, slots[0].env, manifest.env_id)
-        if hasattr(agent, "set_random_seed"):
+        if seed is not None and hasattr(agent, "set_random_seed"):
             agent.set_random_seed(seed)
         outcomes, timings, paths, actions, recordings = _run(agent, manifest, slots, recorded, progress)
     finally:
@@ -138,9 +140,9 @@ def evaluate(
         agent=name or type(agent).__name__,
         manifest=manifest,
         outcomes=outcomes,
-        floors=floors(manifest, seed) if known_floors is None else known_floors,
+        floors=floors(manifest, used) if known_floors is None else known_floors,
         timings=timings,
-        seed=seed,
+        seed=used,
         num_envs=len(slots),
         threads=torch.get_num_threads(),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

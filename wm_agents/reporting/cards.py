@@ -37,8 +37,8 @@ def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
         ("", ""),
         (
             ("file", f"{shipped['bytes'] / 1e6:.2f} MB, sha256 `{shipped['sha256']}`"),
-            ("world model", f"{shipped['parameters']:,} numbers; makes {shipped['latent_size']} of {size} x {size} px"),
-            ("fitted on it", f"{heads} numbers"),
+            ("world model", f"{shipped['parameters']:,} parameters, {size} px to {shipped['latent_size']} numbers"),
+            ("fitted on it", f"{heads} (parameters)"),
             ("data", f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
                      f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`"),
             ("made by", f"`{shipped['command']}`, training seed {shipped['seed']}, torch threads {shipped['threads']}"),

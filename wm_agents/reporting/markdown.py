@@ -25,7 +25,7 @@ def to_markdown(content: Content) -> str:
         "is followed; the papers' planners follow theirs for 25, GC-IDM decides at every step. `GC-IDM / it` counts "
         "the tasks that only GC-IDM or only this agent solved, moderate test, with the exact McNemar p-value, for each "
         "training seed. `ms/decision` is the mean over all steps, those without a plan too; `ms/plan` the median; both "
-        f"for one of {content['num_envs']} environments in a call (fewer when few tasks are left), {_threads(content)} "
+        f"for one of {_num_envs(content)} environments in a call (fewer when few tasks are left), {_threads(content)} "
         f"in each of {content['workers']} processes on {content['cores']} cores: compare them within this run. "
         "`evaluations` are blocks rolled out for a plan. Jerk is the mean square of the third difference of executed "
         f"actions. Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
@@ -221,19 +221,28 @@ def _seeds(content: Content) -> str:
     return f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, 0 as shipped"
 
 
+def _num_envs(content: Content) -> str:
+    """How many environments shared a call when the cells were measured."""
+    return " or ".join(map(str, sorted({row["num_envs"] for row in _rows(content)})))
+
+
 def _threads(content: Content) -> str:
     """Torch's threads, and the devices, that the cells were measured with."""
-    rows = [row for part in content["tasks"].values() for p in part["protocols"].values() for row in p["rows"]]
-    found = {f"{row['threads']} torch thread{'s' if row['threads'] > 1 else ''} on {row['device']}" for row in rows}
+    each = ((row["threads"], row["device"]) for row in _rows(content))
+    found = {f"{threads} torch thread{'s' if threads > 1 else ''} on {device}" for threads, device in each}
     return ", ".join(sorted(found))
+
+
+def _rows(content: Content) -> Iterator[Content]:
+    for part in content["tasks"].values():
+        for protocol in part["protocols"].values():
+            yield from protocol["rows"]
 
 
 def _precisions(content: Content) -> str:
     """Which agents' rollouts are in which precision."""
     found: dict[str, dict[str, None]] = {}
-    for part in content["tasks"].values():
-        for protocol in part["protocols"].values():
-            for row in protocol["rows"]:
-                if "precision" in row["options"]:
-                    found.setdefault(row["options"]["precision"], {})[row["agent"]] = None
+    for row in _rows(content):
+        if "precision" in row["options"]:
+            found.setdefault(row["options"]["precision"], {})[row["agent"]] = None
     return "; ".join(f"{precision} for {', '.join(names)}" for precision, names in found.items()) or "none"

@@ -129,11 +129,12 @@ def run_report(
     content = summarise_cells(grid, known, out, settings, latency, left_out)
     with atomic_path(out / "report.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
-        evaluation.save_figure(figure, out / file, dpi=80)
     for file, text in (("report.md", to_markdown(content)), ("models.md", to_cards(content))):
         with atomic_path(out / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    if any(part["protocols"] for part in content["tasks"].values()):
+        for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
+            evaluation.save_figure(figure, out / file, dpi=80)
     if failed:
         raise RuntimeError(f"{len(failed)} cells failed, the report names them: {next(iter(failed.items()))}")
     return content

@@ -122,6 +122,8 @@ class TrainingState:
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         tensors["random.torch"] = torch.get_rng_state()
         tensors["random.generator"] = generator.get_state()
+        if (device := next(model.parameters()).device).type == "cuda":  # whose dropout has a generator of its own
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
         header = {
             "fingerprint": self.fingerprint,
             "step": step,
@@ -157,6 +159,8 @@ class TrainingState:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random.torch"])
         generator.set_state(tensors["random.generator"])
+        if "random.cuda" in tensors and (device := next(model.parameters()).device).type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
         rng.bit_generator.state = header["numpy"]
         history = {name: [(int(s), float(v)) for s, v in points] for name, points in header["history"].items()}
         return int(header["step"]), history

@@ -47,7 +47,8 @@ class TrainingConfig:
     Attributes:
         steps: Gradient steps.
         batch_size: Windows per step.
-        frames: T, frames per window.
+        frames: T, frames per window. With no more than the model's ``history`` the predictor never sees a full one,
+            which planners show it: train it further with :func:`train_predictor` then.
         learning_rate: Peak, after a warm-up over the first 1% of the steps; then a cosine to 0.
         weight_decay: Of AdamW.
         clip_norm: Largest gradient norm.
