@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -55,11 +56,13 @@ def test_outcomes_do_not_depend_on_num_envs(manifest, obs_type):
     assert [run.num_envs for run in runs] == [1, 3, 10]
 
 
-def test_rows_without_tasks_leave_the_batch(manifest):
+def test_tasks_begin_together_and_leave_the_batch_when_they_end(manifest):
     agent = Chaser("state")
     result = evaluate(agent, manifest, num_envs=4, seed=7, progress=False)
-    assert agent.rows[0] == 4
-    assert agent.rows == sorted(agent.rows, reverse=True)
+    begins = [*np.flatnonzero(agent.starts), len(agent.rows)]
+    assert [agent.rows[step] for step in begins[:-1]] == [4, 3, 3]
+    for first, last in itertools.pairwise(begins):
+        assert agent.rows[first:last] == sorted(agent.rows[first:last], reverse=True)
     assert sum(agent.rows) == sum(len(path) - 1 for path in result.paths)
     assert agent.seeds == [7]
     assert len(result.timings.ms_per_step) == len(agent.rows)

@@ -21,7 +21,7 @@ class Chaser:
     def __init__(self, obs_type="state", gain=6.0, damping=2.0):
         self.observation_space = space_of(obs_type)
         self.gain, self.damping = gain, damping
-        self.seeds, self.rows = [], []
+        self.seeds, self.rows, self.starts = [], [], []
 
     def set_random_seed(self, seed):
         self.seeds.append(seed)
@@ -29,6 +29,8 @@ class Chaser:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         rows = len(episode_start)
         self.rows.append(rows)
+        assert episode_start.all() or not episode_start.any(), "tasks begin together"
+        self.starts.append(bool(episode_start[0]))
         assert deterministic
         assert set(observation) == set(self.observation_space.spaces)
         if "pixels" in observation:

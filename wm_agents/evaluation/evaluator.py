@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ class Agent(Protocol):
 
 
 class _Slot:
-    """One environment that works through tasks, and the observation that its next action answers."""
+    """One environment with its task, and the observation that its next action answers."""
 
     def __init__(self, env: gym.Env) -> None:
         self.env = env
@@ -103,8 +103,10 @@ def evaluate(
 
     Environments run in this process and share each ``predict`` call; ``state`` is carried from call to call and
     ``episode_start`` marks the rows that begin a task. The first step at which each mode's test succeeded is recorded,
-    so one run answers for both; a task ends when both have, or when the budget is used up. When no task is left for an
-    environment, its row leaves the batch, so timings and plans count working environments only.
+    so one run answers for both; a task ends when both have, or when the budget is used up. As many tasks as there are
+    environments begin together, so that planners plan for all of them in one call: one that begins while others are
+    under way would need calls of its own, at other steps. A task that ends leaves the batch, so timings and plans count
+    working environments only.
 
     Args:
         agent: See :class:`Agent`. Actions are asked for with ``deterministic=True``.
@@ -192,38 +194,39 @@ def _run(
     outcomes, timings = Outcomes(np.zeros(n, np.int64), np.zeros(n, np.int64)), Timings()
     paths, executed = [np.empty(0)] * n, [np.empty(0)] * n
     recordings: dict[int, Recording] = {}
-    queue = iter(range(n))
-    for slot in slots:
-        task = next(queue)
-        slot.begin(manifest, task, task in recorded)
-    active, state = list(slots), None
     with _progress_bar(progress) as bar:
         shown = bar.add_task("evaluating", total=n, solved=0)
-        while active:
-            actions, state = _decide(agent, active, state, timings)
-            working: list[int] = []
-            for row, slot in enumerate(active):
+        for tasks in np.array_split(np.arange(n), -(-n // len(slots))):
+            for slot, task in zip(slots, tasks.tolist(), strict=False):
+                slot.begin(manifest, task, task in recorded)
+            for slot in _play(agent, manifest.budget, slots[: len(tasks)], outcomes, timings):
                 task = slot.task
-                moderate, strict = slot.act(actions[row])
-                outcomes.moderate[task] = outcomes.moderate[task] or slot.step * moderate
-                outcomes.strict[task] = outcomes.strict[task] or slot.step * strict
-                solved = outcomes.moderate[task] and outcomes.strict[task]
-                if not solved and slot.step < manifest.budget:
-                    working.append(row)
-                    continue
                 paths[task], executed[task] = np.stack(slot.path), np.stack(slot.actions)
                 if slot.recording is not None:
                     slot.recording.success_step = int(outcomes.moderate[task]) or None
                     recordings[task] = slot.recording
                 bar.update(shown, advance=1, solved=int((outcomes.moderate > 0).sum()))
-                following = next(queue, None)
-                if following is not None:
-                    slot.begin(manifest, following, following in recorded)
-                    working.append(row)
-            if len(working) < len(active):
-                active = [active[row] for row in working]
-                state = None if state is None else tuple(np.asarray(part)[working] for part in state)
     return outcomes, timings, paths, executed, recordings
+
+
+def _play(agent: Agent, budget: int, active: Sequence[_Slot], outcomes: Outcomes, timings: Timings) -> Iterator[_Slot]:
+    """Play tasks that have begun, enter how they go, and yield each slot when its task ends."""
+    state = None
+    while active:
+        actions, state = _decide(agent, active, state, timings)
+        working: list[int] = []
+        for row, slot in enumerate(active):
+            task = slot.task
+            moderate, strict = slot.act(actions[row])
+            outcomes.moderate[task] = outcomes.moderate[task] or slot.step * moderate
+            outcomes.strict[task] = outcomes.strict[task] or slot.step * strict
+            if slot.step == budget or (outcomes.moderate[task] and outcomes.strict[task]):
+                yield slot
+            else:
+                working.append(row)
+        if len(working) < len(active):
+            active = [active[row] for row in working]
+            state = None if state is None else tuple(np.asarray(part)[working] for part in state)
 
 
 def _decide(agent: Agent, active: Sequence[_Slot], state: Any, timings: Timings) -> tuple[np.ndarray, Any]:
