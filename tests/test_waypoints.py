@@ -141,7 +141,7 @@ def test_the_subgoal_begins_the_easiest_chain() -> None:
         )  # fmt: skip
         torch.testing.assert_close(found.latents[row], first[length.argmin()])
     assert high.legs == [2, 2, 1]  # 10, 10 and 7 steps in blocks of 5
-    assert found.evaluations == 2 * 50 * 3 * (2 + 2 + 1)
+    assert found.evaluations == 2 * 50 * 2 * (2 + 2 + 1)
     assert (found.node.tolist(), found.steps.tolist()) == ([-2, -2], [10, 10])
     assert torch.isinf(high.steps(z, goal)).all()
 

@@ -15,6 +15,7 @@ from wm_agents.recipes import Recipe
 from wm_agents.training import (
     fit_graph,
     train_denoiser,
+    train_in_imagination,
     train_macro_actions,
     train_predictor,
     train_temporal_distance,
@@ -69,6 +70,12 @@ def reproduce(
     agent.set_logger(logger)
     agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
     agent.history |= history
+    if recipe.imagination_training is not None and agent.inverse_dynamics is not None:
+        network, curves = train_in_imagination(
+            world_model, agent.inverse_dynamics, dataset, recipe.imagination_training, **shared
+        )
+        agent.use(network)
+        agent.history |= curves
     if recipe.temporal_distance_training is not None:
         agent.temporal_distance, curves = train_temporal_distance(
             world_model, dataset, recipe.temporal_distance, recipe.temporal_distance_training, **shared

@@ -88,6 +88,7 @@ def shortened(full: Recipe) -> Recipe:
         episode_steps=100,
         training=dataclasses.replace(full.training, steps=30, evaluate_every=10),
         inverse_dynamics_training=dataclasses.replace(full.inverse_dynamics_training, steps=100, evaluate_every=50),
+        imagination_training=full.imagination_training and dataclasses.replace(full.imagination_training, steps=20),
         predictor_episodes=8,
         predictor_training=PredictorTrainingConfig(steps=20, evaluate_every=10),
         temporal_distance_training=full.temporal_distance_training and TemporalDistanceTrainingConfig(steps=20),

@@ -21,6 +21,7 @@ from wm_agents.registry import did_you_mean
 from wm_agents.training import (
     DenoiserTrainingConfig,
     GraphConfig,
+    ImaginationTrainingConfig,
     InverseDynamicsTrainingConfig,
     MacroActionsTrainingConfig,
     PredictorTrainingConfig,
@@ -84,7 +85,8 @@ class Recipe:
         world_model: Shape of the world model.
         training: Its training.
         inverse_dynamics: Shape of GC-IDM's network.
-        inverse_dynamics_training: Its training.
+        inverse_dynamics_training: Its training, by imitation.
+        imagination_training: Its further training through the world model; None leaves it out.
         predictor_policy: Exploration policy of more data that the predictor is trained further on, beside the task's;
             None where the task's own data shows what planners try.
         predictor_episodes: Its episodes, of ``episode_steps``.
@@ -112,6 +114,7 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     inverse_dynamics_training: InverseDynamicsTrainingConfig = field(default_factory=InverseDynamicsTrainingConfig)
+    imagination_training: ImaginationTrainingConfig | None = None
     predictor_policy: str | None = "smooth-random"
     predictor_episodes: int = 120
     predictor_training: PredictorTrainingConfig | None = field(default_factory=PredictorTrainingConfig)
@@ -148,8 +151,9 @@ class Recipe:
 
     def seeded(self, seed: int) -> Recipe:
         """Return the same recipe with another seed of training; the data stays."""
-        names = ("training", "inverse_dynamics_training", "predictor_training", "temporal_distance_training",
-                 "denoiser_training", "macro_actions_training", "waypoints_training")  # fmt: skip
+        names = ("training", "inverse_dynamics_training", "imagination_training", "predictor_training",
+                 "temporal_distance_training", "denoiser_training", "macro_actions_training",
+                 "waypoints_training")  # fmt: skip
         trainings: dict[str, Any] = {name: getattr(self, name) for name in names}
         seeded = {name: dataclasses.replace(t, seed=seed) for name, t in trainings.items() if t is not None}
         return dataclasses.replace(self, **seeded)
@@ -222,6 +226,7 @@ RECIPES: dict[str, Recipe] = {
             ),
             inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
             inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
+            imagination_training=ImaginationTrainingConfig(),
             predictor_policy=None,
             predictor_training=PredictorTrainingConfig(steps=24_000, batch_size=128, blocks=5, square_symmetry=True),
             temporal_distance_training=None,

@@ -152,7 +152,7 @@ class GCIDM(WorldModelAgent):
             self.num_timesteps = step
             if hooks is None:
                 return True
-            self._use(network.eval())
+            self.use(network.eval())
             keep = hooks.on_step()
             network.train()
             return keep
@@ -164,13 +164,14 @@ class GCIDM(WorldModelAgent):
             self.world_model, dataset, model, training, run_dir=run_dir, logger=self.logger, on_step=on_step,
             progress=self.verbose > 0,
         )  # fmt: skip
-        self._use(network)
+        self.use(network)
         self.env_id = self.env_id or dataset.env_id
         self.provenance = self.provenance or {"dataset": dataset.provenance, "versions": versions()}
         if hooks is not None:
             hooks.on_training_end()
         return self
 
-    def _use(self, network: InverseDynamics) -> None:
+    def use(self, network: InverseDynamics) -> None:
+        """Act with this network from now on."""
         assert isinstance(self.policy, GCIDMPolicy)
         self.inverse_dynamics = self.policy.inverse_dynamics = network

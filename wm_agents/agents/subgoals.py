@@ -9,8 +9,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import torch
 
-from wm_agents.agents.proposals import inverse_dynamics_proposal
 from wm_agents.models import InverseDynamics, LatentGraph, MacroActions, TemporalDistance, Waypoints, WorldModel
+from wm_agents.models.imagined_control import imagine_control
 from wm_agents.planning import Planner
 
 Support = Literal["bounds", "bank", "density", "none"]
@@ -254,12 +254,11 @@ class WaypointSubgoals:
             blocks += leg
         best = errors.view(len(z), self.chains).argmin(dim=1)
         first = chain[1].view(len(z), self.chains, -1)
-        return first[torch.arange(len(z), device=z.device), best], 3 * blocks * self.chains
+        return first[torch.arange(len(z), device=z.device), best], 2 * blocks * self.chains
 
     def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
         """Squared distance ``[n]`` to ``there [n, D]`` after so many blocks of imagined GC-IDM from ``z [n, D]``."""
-        none, unused = z.new_zeros(len(z), 0, self.world_model.config.block_size), torch.Generator(z.device)
-        actions, _ = inverse_dynamics_proposal(
-            self.world_model, self.inverse_dynamics, z[:, None], none, there, blocks, unused
-        )
-        return (self.world_model.rollout(z[:, None], none, actions)[:, 0, -1] - there).square().sum(dim=1)
+        none = z.new_zeros(len(z), 0, self.world_model.config.block_size)
+        unknown = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        way, _ = imagine_control(self.world_model, self.inverse_dynamics, z[:, None], none, there, unknown, blocks)
+        return (way[:, -1] - there).square().sum(dim=1)

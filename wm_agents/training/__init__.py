@@ -3,6 +3,7 @@
 from wm_agents.training.denoiser import DenoiserTrainingConfig, train_denoiser
 from wm_agents.training.graph import GraphConfig, fit_graph
 from wm_agents.training.heads import HeadTrainingConfig, encode_frames
+from wm_agents.training.imagination import ImaginationTrainingConfig, train_in_imagination
 from wm_agents.training.inverse_dynamics import InverseDynamicsTrainingConfig, train_inverse_dynamics
 from wm_agents.training.macro_actions import MacroActionsTrainingConfig, train_macro_actions
 from wm_agents.training.predictor import PredictorTrainingConfig, train_predictor
@@ -14,6 +15,7 @@ __all__ = [
     "DenoiserTrainingConfig",
     "GraphConfig",
     "HeadTrainingConfig",
+    "ImaginationTrainingConfig",
     "InverseDynamicsTrainingConfig",
     "MacroActionsTrainingConfig",
     "PredictorTrainingConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "encode_frames",
     "fit_graph",
     "train_denoiser",
+    "train_in_imagination",
     "train_inverse_dynamics",
     "train_macro_actions",
     "train_predictor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,32 +78,47 @@ def train_inverse_dynamics(
     config = dataclasses.replace(
         model or InverseDynamicsConfig(), latent_size=sizes.latent_size, action_size=sizes.action_size
     )
-    device = world_model.action_mean.device
     latents = encode_frames(world_model, dataset, progress=progress)
 
     def loss_of(network: InverseDynamics) -> Loss:
-        def loss(data: TrajectoryDataset, size: int, rng: np.random.Generator) -> torch.Tensor:
-            pairs = data.hindsight(size, config.max_horizon, rng)
-            # Frames near an episode's start have a shorter past, and so has any agent's first step: show both often.
-            first = data.starts[np.searchsorted(data.starts, pairs.frame, side="right") - 1]
-            lag = np.where(rng.random(size) < 0.1, rng.integers(0, config.lag + 1, size), config.lag)
-            before = np.maximum(pairs.frame - lag, first)
-            hidden = rng.random(size) < training.unknown_fraction
-            weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), 1.0)
-            if hidden.any():
-                weights[hidden] /= weights[hidden].mean()
-            predicted = network(
-                latents[torch.from_numpy(pairs.frame)],
-                latents[torch.from_numpy(before)],
-                latents[torch.from_numpy(pairs.goal)],
-                torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(device),
-            )
-            errors = (predicted - torch.from_numpy(pairs.actions).to(device)).square().mean(dim=1)
-            return (errors * torch.from_numpy(weights.astype(np.float32)).to(device)).mean()
-
-        return loss
+        return functools.partial(imitation, network, latents, training)
 
     return fit_head(
         "gc-idm", lambda: InverseDynamics(config), loss_of, world_model, dataset, latents, training,
         {"model": dataclasses.asdict(config)}, run_dir=run_dir, logger=logger, on_step=on_step, progress=progress,
     )  # fmt: skip
+
+
+def imitation(
+    network: InverseDynamics, latents: torch.Tensor, training: InverseDynamicsTrainingConfig, data: TrajectoryDataset,
+    size: int, rng: np.random.Generator, nearest: int = 0,
+) -> torch.Tensor:  # fmt: skip
+    """Return the weighted squared error of ``size`` recorded actions, towards hindsight goals.
+
+    Args:
+        network: Acts.
+        latents: ``[frames, D]``, of the dataset's frames.
+        training: Options.
+        data: Drawn from.
+        size: Pairs.
+        rng: Source of randomness.
+        nearest: Goals at a known distance of up to so many steps do not count.
+    """
+    config = network.config
+    pairs = data.hindsight(size, config.max_horizon, rng)
+    # Frames near an episode's start have a shorter past, and so has any agent's first step: show both often.
+    first = data.starts[np.searchsorted(data.starts, pairs.frame, side="right") - 1]
+    lag = np.where(rng.random(size) < 0.1, rng.integers(0, config.lag + 1, size), config.lag)
+    before = np.maximum(pairs.frame - lag, first)
+    hidden = rng.random(size) < training.unknown_fraction
+    weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
+    if hidden.any():
+        weights[hidden] /= weights[hidden].mean()
+    predicted = network(
+        latents[torch.from_numpy(pairs.frame)],
+        latents[torch.from_numpy(before)],
+        latents[torch.from_numpy(pairs.goal)],
+        torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
+    )
+    errors = (predicted - torch.from_numpy(pairs.actions).to(latents.device)).square().mean(dim=1)
+    return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()

@@ -1,0 +1,76 @@
+"""GC-IDM inside the world model: acting on imagined latents, differentiable from the actions to the arrival."""
+
+from __future__ import annotations
+
+import torch
+
+from wm_agents.models.inverse_dynamics import InverseDynamics
+from wm_agents.models.world_model import WorldModel
+
+
+def imagine_control(
+    world_model: WorldModel, inverse_dynamics: InverseDynamics, z: torch.Tensor, past: torch.Tensor,
+    goal: torch.Tensor, steps: torch.Tensor, blocks: int,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Roll GC-IDM through the world model: act, imagine the next latent, act from there.
+
+    GC-IDM acts every step, the world model moves a block at a time, so each block is imagined twice: once with the
+    first action held, and again with the actions that GC-IDM gives at latents interpolated towards what that led to.
+    Only the second carries gradients. Actions are clipped into their bounds, and gradients pass as if they were not.
+
+    Args:
+        world_model: Imagines.
+        inverse_dynamics: Acts.
+        z: ``[B, T, D]``, the latents seen, oldest first.
+        past: ``[B, T-1, K*A]``, the blocks executed between them.
+        goal: ``[B, D]``.
+        steps: ``[B]``, whole environment steps to the goal, counted down to 1 on the way; 0 where that is not known.
+        blocks: H.
+
+    Returns:
+        The latents after each block ``[B, H, D]``, and the actions ``[B, H, K, A]``, in environment units, before they
+        are clipped.
+    """
+    k = world_model.config.action_block
+    lag = inverse_dynamics.config.lag / k  # in blocks
+    fractions = torch.arange(k, device=z.device) / k
+    latents: list[torch.Tensor] = []
+    actions: list[torch.Tensor] = []
+
+    def act(part: torch.Tensor, now: torch.Tensor, ahead: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+        """Actions ``[B, S, A]`` at S fractions of a block, on the straight way from ``now`` to ``now + ahead``."""
+        share = part.view(-1, 1, 1)
+        here = now + share * ahead
+        before = here - lag * ((1 - share) * velocity + share * ahead)
+        elapsed = k * (len(latents) + part.unsqueeze(1))
+        left = torch.where(steps > 0, (steps - elapsed).round().clamp(min=1), 0)
+        raw = inverse_dynamics(
+            here.flatten(0, 1), before.flatten(0, 1), goal.repeat(len(part), 1), left.flatten().long()
+        )
+        return raw.view(len(part), len(now), inverse_dynamics.config.action_size).transpose(0, 1)
+
+    def block_of(raw: torch.Tensor) -> torch.Tensor:
+        clipped = raw.detach().clamp(world_model.action_low, world_model.action_high)
+        return world_model.normalize((clipped + (raw - raw.detach())).flatten(1))
+
+    velocity = block_velocity(z)
+    for _ in range(blocks):
+        now = z[:, -1]
+        first = act(fractions[:1], now, torch.zeros_like(now), velocity)
+        with torch.no_grad():
+            held = block_of(first.expand(-1, k, -1))
+            ahead = world_model.predict(z, torch.cat([past, held.unsqueeze(1)], dim=1)) - now
+        raw = torch.cat([first, act(fractions[1:], now, ahead, velocity)], dim=1)
+        past = torch.cat([past, block_of(raw).unsqueeze(1)], dim=1)
+        following = world_model.predict(z, past)
+        velocity = following - now
+        latents.append(following)
+        actions.append(raw)
+        z = torch.cat([z, following.unsqueeze(1)], dim=1)[:, -world_model.config.history :]
+        past = past[:, past.shape[1] - (z.shape[1] - 1) :]
+    return torch.stack(latents, dim=1), torch.stack(actions, dim=1)
+
+
+def block_velocity(z: torch.Tensor) -> torch.Tensor:
+    """Change of the latent over the last block, ``z [B, T, D] -> [B, D]``; 0 where a single frame is known."""
+    return z[:, -1] - z[:, -2] if z.shape[1] > 1 else torch.zeros_like(z[:, -1])
