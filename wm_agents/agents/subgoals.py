@@ -257,8 +257,8 @@ class WaypointSubgoals:
         return first[torch.arange(len(z), device=z.device), best], 2 * blocks * self.chains
 
     def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
-        """Squared distance ``[n]`` to ``there [n, D]`` after so many blocks of imagined GC-IDM from ``z [n, D]``."""
+        """Squared distance ``[n]`` to ``there [n, D]`` after imagined GC-IDM from ``z [n, D]``, told so many blocks."""
         none = z.new_zeros(len(z), 0, self.world_model.config.block_size)
-        unknown = torch.zeros(len(z), dtype=torch.int64, device=z.device)
-        way, _ = imagine_control(self.world_model, self.inverse_dynamics, z[:, None], none, there, unknown, blocks)
+        steps = torch.full((len(z),), blocks * self.world_model.config.action_block, device=z.device)
+        way, _ = imagine_control(self.world_model, self.inverse_dynamics, z[:, None], none, there, steps, blocks)
         return (way[:, -1] - there).square().sum(dim=1)
