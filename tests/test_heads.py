@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 from pathlib import Path
@@ -51,6 +52,19 @@ def test_it_learns_how_many_steps_lie_between_frames(trained: Any, small_dataset
         guess = network(latents[torch.from_numpy(pairs.frame)], latents[torch.from_numpy(pairs.goal)]).numpy()
     assert np.corrcoef(guess, pairs.steps)[0, 1] > 0.6
     assert guess[pairs.steps <= 5].mean() < 0.4 * guess[pairs.steps >= 40].mean()
+
+
+def test_frames_are_encoded_once_for_each_encoder(trained: Any, small_dataset: Any) -> None:
+    model = copy.deepcopy(trained.world_model)
+    first = encode_frames(model, small_dataset, progress=False)
+    assert encode_frames(model, small_dataset, progress=False) is first
+    assert not torch.equal(encode_frames(model, small_dataset, view=1, progress=False), first)
+    assert encode_frames(trained.world_model, small_dataset, progress=False) is first, "a copy encodes the same"
+    with torch.no_grad():
+        next(model.projector.buffers()).add_(0.5)
+    changed = encode_frames(model, small_dataset, progress=False)
+    assert not torch.equal(changed, first)
+    assert encode_frames(model, dataclasses.replace(small_dataset), progress=False) is not changed
 
 
 def test_imagining_is_rolling_out_the_recorded_actions(trained: Any, small_dataset: Any) -> None:
