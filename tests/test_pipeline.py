@@ -12,8 +12,12 @@ import pytest
 
 from wm_agents import cli, pipeline, recipes
 from wm_agents.quickstart import shortened
+from wm_agents.training import ImaginationTrainingConfig
 
-SHORT = dataclasses.replace(shortened(recipes.recipe("pointmaze-umaze")), denoiser_training=None)
+SHORT = dataclasses.replace(
+    shortened(recipes.recipe("pointmaze-umaze")), denoiser_training=None,
+    imagination_training=ImaginationTrainingConfig(steps=20, blocks=2, evaluate_every=10),
+)  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:latents have collapsed")  # after 30 steps
@@ -37,7 +41,8 @@ def test_the_same_arguments_write_the_same_file_in_one_go_or_two(
     assert not (tmp_path / "in two" / pipeline.AGENT_FILE).exists()
     assert make("in two") == uninterrupted
     logs = ["".join(p.read_text() for p in sorted((tmp_path / n).glob("progress*.csv"))) for n in ("at once", "in two")]
-    for curve in ("validation/prediction", "validation/gc_idm", "validation/temporal_distance"):
+    curves = ("prediction", "gc_idm", "gc_idm_imagination", "temporal_distance")
+    for curve in (f"validation/{name}" for name in curves):
         assert all(curve in log for log in logs), "curves of both halves are kept"
     assert (tmp_path / "in two" / "progress-1.csv").exists()
 

@@ -80,7 +80,7 @@ def train_in_imagination(
     latents = encode_frames(frozen, dataset, progress=progress)
     recorded = torch.from_numpy(np.asarray(dataset.actions)).to(latents.device)
     config = dataclasses.replace(inverse_dynamics.config, dropout=0.0)
-    first = torch.nn.utils.parameters_to_vector(inverse_dynamics.parameters())
+    first = torch.nn.utils.parameters_to_vector(inverse_dynamics.parameters()).detach()
 
     def make() -> InverseDynamics:
         network = InverseDynamics(config)
