@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.imagined_control import block_velocity, imagine_control
 from wm_agents.training import ImaginationTrainingConfig, encode_frames, train_in_imagination
 
@@ -88,11 +89,15 @@ def test_training_brings_imagined_ways_nearer_to_their_goals(trained: Any, small
         assert torch.equal(value, network.state_dict()[name]), "a finished run is loaded, not repeated"
 
 
-def test_ways_longer_than_the_episodes_are_refused(trained: Any, small_dataset: Any) -> None:
+def test_bad_input_is_refused_before_the_training(trained: Any, small_dataset: Any) -> None:
     network = trained.agent.inverse_dynamics
-    training = ImaginationTrainingConfig(steps=50, blocks=100)
+    longer = small_dataset.lengths.max() // 5 + 2
+    training = ImaginationTrainingConfig(steps=1, blocks=int(longer))
     with pytest.raises(ValueError, match=r"No episode of .* holds a goal"):
         train_in_imagination(trained.world_model, network, small_dataset, training, progress=False)
+    stranger = InverseDynamics(InverseDynamicsConfig(latent_size=7))
+    with pytest.raises(ValueError, match=r"reads 7 numbers and acts with 2, the world model has 32 and 2: fit one"):
+        train_in_imagination(trained.world_model, stranger, small_dataset, progress=False)
     with pytest.raises(ValueError, match="blocks must be at least 1"):
         ImaginationTrainingConfig(blocks=0)
 

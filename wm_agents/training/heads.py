@@ -77,11 +77,11 @@ def encode_frames(
     parts = [*world_model.encoder.state_dict().values(), *world_model.projector.state_dict().values()]
     weights = zlib.crc32(b"".join(part.cpu().numpy().tobytes() for part in parts))
     encoder = (device, weights)
+    world_model.eval()
     if view == 0 and dataset in _kept and _kept[dataset][0] == encoder:
         return _kept[dataset][1]
     latents = torch.zeros(len(dataset.pixels), world_model.config.latent_size, device=device)
     indices = dataset.frame_indices()
-    world_model.eval()
     with progress_bar("encoding frames", len(indices), 0, progress) as update:
         for start in range(0, len(indices), batch_size):
             rows = indices[start : start + batch_size]

@@ -71,15 +71,26 @@ def train_in_imagination(
         The new network in evaluation mode, and the history.
 
     Raises:
-        ValueError: The dataset does not fit the world model, or its episodes are shorter than the longest way.
+        ValueError: The dataset or the network does not fit the world model, or no episode, of training or of
+            validation, is as long as the longest way.
     """
     training = training or ImaginationTrainingConfig()
     check_dataset_fits(world_model, dataset)
     frozen = copy.deepcopy(world_model).eval().requires_grad_(False)
     k, history = frozen.config.action_block, frozen.config.history
+    sizes, of = frozen.config, inverse_dynamics.config
+    if (of.latent_size, of.action_size) != (sizes.latent_size, sizes.action_size):
+        raise ValueError(
+            f"the inverse dynamics model reads {of.latent_size} numbers and acts with {of.action_size}, the world "
+            f"model has {sizes.latent_size} and {sizes.action_size}: fit one on this world model "
+            "(train_inverse_dynamics)."
+        )
+    longest = k * (history - 1 + training.blocks)
+    for part in dataset.split(training.validation_fraction):
+        part.hindsight(1, longest, np.random.default_rng(0), longest - k + 1)
     latents = encode_frames(frozen, dataset, progress=progress)
     recorded = torch.from_numpy(np.asarray(dataset.actions)).to(latents.device)
-    config = dataclasses.replace(inverse_dynamics.config, dropout=0.0)
+    config = dataclasses.replace(of, dropout=0.0)
     first = torch.nn.utils.parameters_to_vector(inverse_dynamics.parameters()).detach()
 
     def make() -> InverseDynamics:
