@@ -1,0 +1,77 @@
+"""What Stable-Baselines3's users expect of ``save`` and ``load`` holds for every agent."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sb3_agents import CHEAP, UMAZE, Make, make_env
+
+import wm_agents
+from wm_agents import CEMMPC
+
+pytest_plugins = ["trained", "sb3_agents"]
+
+
+@pytest.mark.parametrize("name", ["agent", "agent.safetensors", "agent.zip", "agent_v1.5", "deeper/folder/agent"])
+def test_a_saved_agent_acts_the_same(make: Make, frames: Any, tmp_path: Path, name: str) -> None:
+    agent = make(seed=4)
+    agent.env_id = UMAZE
+    agent.save(tmp_path / name)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.suffix for path in written] == [".zip" if name.endswith(".zip") else ".safetensors"]
+    for loaded in (
+        type(agent).load(tmp_path / name),
+        type(agent).load(str(tmp_path / name), env=make_env()(), device="cpu"),
+        wm_agents.load(tmp_path / name),
+        wm_agents.load(written[0]),
+    ):
+        assert type(loaded) is type(agent)
+        assert loaded.options() == agent.options()
+        assert loaded.env_id == UMAZE
+        mine = yours = None
+        for batch in frames[:7]:
+            expected, mine = agent.predict(batch, state=mine)
+            actions, yours = loaded.predict(batch, state=yours)
+            np.testing.assert_array_equal(actions, expected)
+
+
+def test_saving_over_a_zip_is_atomic(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained.agent.save(tmp_path / "agent.zip")
+    before = (tmp_path / "agent.zip").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            trained.agent.save(tmp_path / "agent.zip")
+    assert (tmp_path / "agent.zip").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["agent.zip"]
+
+
+def test_options_given_to_load_override_the_stored_ones(trained: Any, tmp_path: Path) -> None:
+    CEMMPC(trained.world_model, **{**CHEAP, "receding_horizon": 2}, objective="terminal").save(tmp_path / "cem")
+    stored = CEMMPC.load(tmp_path / "cem")
+    assert (stored.receding_horizon, stored.objective) == (2, "terminal")
+    assert stored.planner_options == {"horizon": 3, "samples": 24, "elites": 6, "iterations": 2}
+    changed = CEMMPC.load(tmp_path / "cem", env=make_env()(), samples=50, seed=9)
+    assert changed.planner_options["samples"] == 50
+    assert changed.policy.planner.samples == 50
+    assert changed.policy.seed == 9
+    assert changed.receding_horizon == 2
+    with pytest.raises(ValueError, match="receding_horizon must lie in"):
+        CEMMPC.load(tmp_path / "cem", horizon=1)
+
+
+def test_save_refuses_what_it_cannot_do(trained: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exclude and include"):
+        trained.agent.save(tmp_path / "agent", exclude=["policy"])
+    with pytest.raises(ValueError, match="give a path"):
+        trained.agent.save(io.BytesIO())
+    assert not list(tmp_path.iterdir())

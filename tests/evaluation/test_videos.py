@@ -1,0 +1,78 @@
+"""Videos: they show what the agent saw, can be read back, and are whole or not there."""
+
+import gymnasium as gym
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from chaser import UMAZE, Chaser
+
+from wm_agents.evaluation import Recording, evaluate, video, write_video
+
+pytest_plugins = ["chaser"]
+
+
+def test_recordings_hold_what_the_agent_saw(result, manifest):
+    assert [recording.task for recording in result.recordings] == [2, 0]
+    for recording in result.recordings:
+        assert len(recording.frames) == len(result.paths[recording.task])
+        assert recording.success_step == (result.outcomes.moderate[recording.task] or None)
+    env = gym.make(UMAZE)
+    first = result.recordings[1]
+    np.testing.assert_array_equal(first.goal, env.unwrapped.render_state(manifest.goals[0]))
+    np.testing.assert_array_equal(first.frames[-1], env.unwrapped.render_state(result.paths[0][-1]))
+    env.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".MP4"])
+def test_videos_can_be_read_back(result, tmp_path, suffix):
+    path = tmp_path / f"tasks{suffix}"
+    write_video(path, result.recordings, fps=10)
+    frames = iio.imread(path)
+    assert frames.shape[1:] == (268, 528, 3)
+    expected = sum(len(recording.frames) + 8 for recording in result.recordings)  # the last one held for 0.8 s
+    if suffix == ".gif":  # equal frames in a row are stored once, and shown for longer
+        durations = [iio.immeta(path, index=i)["duration"] for i in range(len(frames))]
+        assert sum(durations) == pytest.approx(100 * expected)
+    else:
+        assert len(frames) == expected
+        assert iio.immeta(path)["fps"] == 10
+        frame, goal = frames[0, 6:262, 6:262], frames[0, 6:262, 266:522]
+        recording = result.recordings[0]
+        for image, original in ((frame, recording.frames[0]), (goal, recording.goal)):
+            assert np.abs(image[1::4, 1::4].astype(int) - original).mean() < 12  # H.264 is lossy
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_state_agents_are_filmed_too_and_odd_sizes_work(manifest, tmp_path):
+    recording = evaluate(Chaser("state"), manifest, video=1, progress=False).recordings[0]
+    assert recording.frames[0].shape == (64, 64, 3)
+    assert recording.frames[0].std() > 0
+    odd = Recording(0, np.zeros((33, 35, 3), np.uint8), [np.zeros((33, 35, 3), np.uint8)] * 3)
+    write_video(tmp_path / "odd.mp4", [odd])
+    assert iio.imread(tmp_path / "odd.mp4").shape[1] % 2 == 0
+
+
+def test_video_errors_leave_nothing_behind(result, tmp_path):
+    with pytest.raises(ValueError, match=r"'.avi'.*\.mp4 or \.gif"):
+        write_video(tmp_path / "tasks.avi", result.recordings)
+    with pytest.raises(ValueError, match="video=1"):
+        write_video(tmp_path / "tasks.mp4", [])
+    path = tmp_path / "tasks.mp4"
+    path.write_bytes(b"before")
+    broken = Recording(0, np.zeros((64, 64, 3), np.uint8), [np.zeros((64, 64, 3), np.uint8), np.zeros((1, 1, 7))])
+    with pytest.raises(ValueError, match="broadcast"):
+        write_video(path, [broken])
+    assert path.read_bytes() == b"before"
+    assert [file.name for file in tmp_path.iterdir()] == ["tasks.mp4"]
+
+
+def test_a_cut_short_video_is_an_error(result, tmp_path, monkeypatch):
+    def cut_short(path):  # what a full disk leaves: the encoder is gone, its file has no end
+        path.write_bytes(path.read_bytes()[:500])
+        return counted(path)
+
+    counted = video._frames_in
+    monkeypatch.setattr(video, "_frames_in", cut_short)
+    with pytest.raises(OSError, match="full disk"):
+        write_video(tmp_path / "tasks.mp4", result.recordings)
+    assert list(tmp_path.iterdir()) == []

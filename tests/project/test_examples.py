@@ -1,0 +1,54 @@
+"""Every example runs from start to end, in a process of its own, with small numbers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RUNS = {
+    "quickstart.py": (["--fast"], "gc-idm"),
+    "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem-mpc"),
+    "train_your_own.py": (["--fast"], "random actions"),
+    "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
+    "new_maze.py": (["--fast"], "graph + GC-IDM"),
+    "own_task.py": (["--fast"], "random actions"),
+    "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),
+    "film_strip.py": (["reacher/gc-idm", "--tasks", "2", "--images", "3"], "wrote film-strip.png"),
+    "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
+}
+
+
+def test_every_example_is_listed():
+    # The benchmarks measure for minutes to hours; what they call is tested elsewhere.
+    found = {path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("benchmark_")}
+    assert found == set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_runs(name, tmp_path):
+    arguments, said = RUNS[name]
+    environment = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "minari"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_is_short_and_says_what_to_expect(name):
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 60
+    assert "Expect" in text.split('"""')[1]
+    assert f"python examples/{name}" in text
