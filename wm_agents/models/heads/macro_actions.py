@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wm_agents.registry import did_you_mean
+from wm_agents.models.heads.base import Head
 
 MacroEncoderName = Literal["transformer", "mlp"]
 
@@ -56,7 +57,7 @@ class MacroActionsConfig:
             )
 
 
-class MacroActions(nn.Module):
+class MacroActions(Head):
     """Encoder of macro-actions and high-level predictor (HWM, arXiv 2604.03208).
 
     The encoder compresses normalised action blocks; a BatchNorm without parameters keeps every coordinate near mean 0
@@ -64,18 +65,19 @@ class MacroActions(nn.Module):
 
     Attributes:
         bank: float32 ``[bank_size, M]``, macro-actions of the training data.
-        fingerprint: float32 ``[D]``, of the world model; see :mod:`wm_agents.models.fingerprint`.
 
     Args:
         config: The shape.
     """
 
     bank: torch.Tensor
-    fingerprint: torch.Tensor
+
+    name = "macro-actions"
+    Config = MacroActionsConfig
+    learner = "wm_agents.training.macro_actions:MacroActionsLearner"
 
     def __init__(self, config: MacroActionsConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         if config.encoder == "transformer":
             self.encoder: nn.Module = ChunkTransformer(
                 config.block_size, max(32, config.width // 4), config.macro_size, config.longest
@@ -89,7 +91,6 @@ class MacroActions(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.predictor = nn.Sequential(*layers, nn.Linear(config.width, config.latent_size))
         self.register_buffer("bank", torch.zeros(config.bank_size, config.macro_size))
-        self.register_buffer("fingerprint", torch.zeros(config.latent_size))
 
     def encode(self, blocks: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Macro-actions ``[B, M]`` of stretches of blocks.

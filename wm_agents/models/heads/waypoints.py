@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wm_agents.models.inverse_dynamics import sinusoid
+from wm_agents.models.heads.gc_idm import sinusoid
+from wm_agents.models.heads.base import Head
 
 ITERATIONS = 20  # Euler steps from noise to a waypoint
 
@@ -42,7 +43,7 @@ class WaypointsConfig:
             )
 
 
-class Waypoints(nn.Module):
+class Waypoints(Head):
     """Samples the latent ``stride`` steps ahead on a way to a goal: flow matching (arXiv 2210.02747).
 
     The way is not one: its mean over all that the data knows may be a place where nothing ever was, so a waypoint is
@@ -53,14 +54,15 @@ class Waypoints(nn.Module):
         config: The shape.
 
     Attributes:
-        fingerprint: float32 ``[D]``, of the world model; see :mod:`wm_agents.models.fingerprint`.
     """
 
-    fingerprint: torch.Tensor
+
+    name = "waypoints"
+    Config = WaypointsConfig
+    learner = "wm_agents.training.waypoints:WaypointsLearner"
 
     def __init__(self, config: WaypointsConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.width
         self.enter = nn.Linear(3 * config.latent_size + 1 + 64, width)
         self.layers = nn.ModuleList(
@@ -74,7 +76,6 @@ class Waypoints(nn.Module):
             for _ in range(config.depth)
         )
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.latent_size))
-        self.register_buffer("fingerprint", torch.zeros(config.latent_size))
 
     def forward(
         self, x: torch.Tensor, time: torch.Tensor, z: torch.Tensor, z_goal: torch.Tensor, steps: torch.Tensor

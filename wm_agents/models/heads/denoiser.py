@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wm_agents.models.inverse_dynamics import sinusoid
+from wm_agents.models.heads.gc_idm import sinusoid
+from wm_agents.models.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DenoiserConfig:
             raise ValueError(f"DenoiserConfig.lag must be at least 0 steps, not {self.lag}.")
 
 
-class Denoiser(nn.Module):
+class Denoiser(Head):
     """Estimates clean action sequences from noisy ones, given start and goal latents: a learned prior of plans.
 
     A residual network on ``[actions, z, z - z_before, z_goal, sinusoid(level)]`` in the manner of Diffuser
@@ -53,9 +54,12 @@ class Denoiser(nn.Module):
         config: The shape of the network.
     """
 
+    name = "denoiser"
+    Config = DenoiserConfig
+    learner = "wm_agents.training.denoiser:DenoiserLearner"
+
     def __init__(self, config: DenoiserConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         sequence, width = config.horizon * config.block_size, config.width
         self.no_goal = nn.Parameter(torch.zeros(config.latent_size))
         self.noisy = nn.Linear(sequence, width)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from wm_agents.registry import did_you_mean
+from wm_agents.models.heads.base import Head
 
 Regulariser = Literal["vae", "sparse", "vq"]
 
@@ -74,7 +75,7 @@ class LatentActionConfig:
         return self.action_block * self.action_size
 
 
-class LatentActions(nn.Module):
+class LatentActions(Head):
     """Infers latent actions, predicts with them, and translates them to real action blocks (arXiv 2601.05230).
 
     Three ReLU networks on frozen latents: the inverse dynamics ``u = q(z_before, z, z_next)``, the forward model
@@ -96,9 +97,12 @@ class LatentActions(nn.Module):
     high: torch.Tensor
     usage: torch.Tensor
 
+    name = "latent-actions"
+    Config = LatentActionConfig
+    learner = "wm_agents.training.latent_actions:LatentActionLearner"
+
     def __init__(self, config: LatentActionConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         state, size = 2 * config.latent_size, config.size
         outputs = 2 * size if config.regulariser == "vae" else size
         self.encoder = _mlp(state + config.latent_size, config.width, config.depth, outputs)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wm_agents.models.heads.base import Head
+
 
 @dataclass(frozen=True)
 class TemporalDistanceConfig:
@@ -30,7 +32,7 @@ class TemporalDistanceConfig:
                 raise ValueError(f"TemporalDistanceConfig.{name} must be at least 1, not {getattr(self, name)}.")
 
 
-class TemporalDistance(nn.Module):
+class TemporalDistance(Head):
     """A learned metric on latents, in environment steps.
 
     Both latents go through one MLP, and the distance is the Euclidean one between their images: never negative, zero
@@ -41,9 +43,12 @@ class TemporalDistance(nn.Module):
         config: The shape.
     """
 
+    name = "temporal-distance"
+    Config = TemporalDistanceConfig
+    learner = "wm_agents.training.temporal_distance:TemporalDistanceLearner"
+
     def __init__(self, config: TemporalDistanceConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embed = nn.Sequential(
             nn.Linear(config.latent_size, config.width),
             nn.ReLU(),

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from wm_agents.models.heads.base import Head
+
 
 @dataclass(frozen=True)
 class LatentGraphConfig:
@@ -32,7 +34,7 @@ class LatentGraphConfig:
                 raise ValueError(f"LatentGraphConfig.{name} must be at least {least}, not {getattr(self, name)}.")
 
 
-class LatentGraph(nn.Module):
+class LatentGraph(Head):
     """A directed graph over latents of recorded frames; edges weigh the environment steps that they take.
 
     After Search on the Replay Buffer (arXiv 1906.05253), but edges are transitions seen in the data, so that no wall is
@@ -47,7 +49,6 @@ class LatentGraph(nn.Module):
         states: float32 ``[N, S]``, the simulator states there; for figures and videos only, never for decisions.
         steps_per_unit: Environment steps that unit distance between near latents takes.
         radius: Distance from a node within which nearly all recorded frames lie.
-        fingerprint: float32 ``[D]``, of the world model; see :mod:`wm_agents.models.fingerprint`.
 
     Args:
         config: The size.
@@ -61,11 +62,13 @@ class LatentGraph(nn.Module):
     states: torch.Tensor
     steps_per_unit: torch.Tensor
     radius: torch.Tensor
-    fingerprint: torch.Tensor
+
+    name = "graph"
+    Config = LatentGraphConfig
+    learner = "wm_agents.training.graph:GraphLearner"
 
     def __init__(self, config: LatentGraphConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.register_buffer("latents", torch.zeros(config.nodes, config.latent_size))
         for name in ("sources", "targets"):
             self.register_buffer(name, torch.zeros(config.edges, dtype=torch.int32))
@@ -74,7 +77,6 @@ class LatentGraph(nn.Module):
         self.register_buffer("states", torch.zeros(config.nodes, config.state_size))
         self.register_buffer("steps_per_unit", torch.ones(()))
         self.register_buffer("radius", torch.zeros(()))
-        self.register_buffer("fingerprint", torch.zeros(config.latent_size))
         self._adjacent: tuple[list[list[tuple[int, float]]], list[list[tuple[int, float]]]] | None = None
         self._routes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._detours: dict[tuple[int, int], int] = {}

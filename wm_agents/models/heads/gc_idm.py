@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wm_agents.models.heads.base import Head
+
 
 @dataclass(frozen=True)
 class InverseDynamicsConfig:
@@ -37,7 +39,7 @@ class InverseDynamicsConfig:
             raise ValueError(f"InverseDynamicsConfig.lag must be at least 0 steps, not {self.lag}.")
 
 
-class InverseDynamics(nn.Module):
+class InverseDynamics(Head):
     """GC-IDM (arXiv 2605.08732): three layers on ``[z, z_goal]``, modulated by the fraction of the horizon left.
 
     The fraction ``min(steps, max_horizon) / max_horizon`` enters as a 64-d sinusoid through a small MLP that scales
@@ -55,9 +57,12 @@ class InverseDynamics(nn.Module):
 
     _table: torch.Tensor | None
 
+    name = "gc-idm"
+    Config = InverseDynamicsConfig
+    learner = "wm_agents.training.gc_idm:InverseDynamicsLearner"
+
     def __init__(self, config: InverseDynamicsConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.width
         layers: list[nn.Module] = []
         for inputs in ((3 if config.lag else 2) * config.latent_size, width, width):

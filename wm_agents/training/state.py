@@ -1,98 +1,21 @@
-"""What both training loops share: schedule, data checks, resumable state, progress bar."""
+"""The resumable state of a training run, in one safetensors file."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import math
 import reprlib
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 
 from wm_agents.checkpoint import CheckpointError, read_tensors, write_tensors
 
-
-def warmup_cosine(step: int, steps: int, warmup: int, final: float = 0.0) -> float:
-    """Learning-rate factor: linear warm-up, then a cosine from 1 to ``final``."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast when ``precision`` is "bf16", or "auto" on a GPU; else full precision.
-
-    On a CPU with native bf16 training gains a tenth (docs/benchmarks.md), so "auto" stays in float32 there, and results
-    do not depend on the processor's abilities.
-    """
-    enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def open_log(folder: Path) -> Logger:
-    """Log to ``progress.csv`` and TensorBoard; rows from before an interruption stay, in ``progress-1.csv`` etc."""
-    before = folder / "progress.csv"
-    if before.exists() and before.stat().st_size:
-        names = (folder / f"progress-{number}.csv" for number in itertools.count(1))
-        before.rename(next(name for name in names if not name.exists()))
-    return configure(str(folder), ["csv", "tensorboard"])
-
-
-@contextlib.contextmanager
-def progress_bar(label: str, total: int, start: int, show: bool) -> Iterator[Any]:
-    """A rich bar with rate and ETA; yields ``update(step, note)``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, disable=not show) as bar:
-        task = bar.add_task(label, total=total, completed=start, note="")
-        yield lambda step, note="": bar.update(task, completed=step, **({"note": note} if note else {}))
-
-
-@contextlib.contextmanager
-def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the step at hand is complete: a state saved within a step could not be resumed exactly.
-
-    Yields a function that tells whether Ctrl-C was pressed. A second Ctrl-C interrupts at once. Outside the main
-    thread, where Python delivers no signals, nothing is changed.
-    """
-    pressed = False
-
-    def hold(*_: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+History = dict[str, list[tuple[int, float]]]
 
 
 class TrainingState:
