@@ -39,10 +39,11 @@ from wm_agents.models import (
     TemporalDistanceConfig,
     Waypoints,
     WaypointsConfig,
+    LeWM,
+    LeWMConfig,
     WorldModel,
-    WorldModelConfig,
 )
-from wm_agents.models.world_model import ActionStatistics
+from wm_agents.models.actions import ActionStatistics
 from wm_agents.version import __version__
 
 FORMAT = "wm-agents/1"
@@ -149,11 +150,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     tensors, header = read_tensors(path)
     try:
-        config = build_config(WorldModelConfig, header["world_model"])
+        config = build_config(LeWMConfig, header["world_model"])
         actions = ActionStatistics(
             **{name: tensors[f"world_model.action_{name}"].numpy() for name in ("low", "high", "mean", "std")}
         )
-        world_model = WorldModel(config, actions)
+        world_model = LeWM(config, actions)
         world_model.load_state_dict(_part(tensors, "world_model."))
         heads = {}
         for name, (config_kind, kind) in HEADS.items():
