@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +20,10 @@ LossWeights = Mapping[str, float | Mapping[str, Any]]
 
 
 class LossTerm(Protocol):
-    """A differentiable scalar of a latent batch; lower is better."""
+    """A differentiable scalar of a latent batch; lower is better.
+
+    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch.
+    """
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:
         """Return the loss, a scalar."""
@@ -51,9 +56,9 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]
     for name, given in weights.items():
         options = dict(given) if isinstance(given, Mapping) else {"weight": given}
         weight = options.pop("weight", None)
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if not (number and 0 <= weight < math.inf):
-            raise ValueError(f"the weight of the loss term {name!r} must be a finite number of at least 0, not {weight!r}.")
+            raise ValueError(f"the weight of the loss term {name!r} must be a finite number from 0 on, not {weight!r}.")
         found[name] = (float(weight), options)
     return found
 
@@ -75,9 +80,12 @@ def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, Los
                 continue
             raise ValueError(did_you_mean("loss term", name, [*LOSSES, *own]))
         kind = LOSSES.get(name)
-        known = [] if isinstance(kind, type) and "__init__" not in kind.__dict__ else [*inspect.signature(kind).parameters]
+        free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        known = [key for key, given in inspect.signature(kind).parameters.items() if given.kind not in free]
+        if not isinstance(kind, type):  # a function of the batch, its first parameter, and of options
+            known = known[1:]
         for option in options:
             if option not in known:
                 raise ValueError(did_you_mean(f"option of the loss term {name!r}", option, [*known, "weight"]))
-        terms[name] = kind(**options)
+        terms[name] = kind(**options) if isinstance(kind, type) else functools.partial(kind, **options)
     return terms

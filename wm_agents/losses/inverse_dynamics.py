@@ -18,10 +18,12 @@ class InverseDynamicsLoss(nn.Module):
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network for latents and blocks of these sizes."""
         self.net = nn.Sequential(
-            nn.Linear(2 * spec.feature_size, 256), nn.ReLU(),
-            nn.Linear(256, 256), nn.ReLU(),
+            nn.Linear(2 * spec.feature_size, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
             nn.Linear(256, spec.block_size),
-        )  # fmt: skip
+        )
 
     def forward(self, batch: LatentBatch) -> torch.Tensor:
         """Return the error, averaged over batch, time and the numbers of a block."""

@@ -28,10 +28,13 @@ class Reconstruction(nn.Module):
         self.register_buffer("mean", target.mean(dim=0))
         self.register_buffer("scale", (target - self.mean).square().mean().sqrt().clamp(min=1e-3))
         self.net = nn.Sequential(
-            nn.Linear(spec.feature_size, 64 * 8 * 8), nn.SiLU(), nn.Unflatten(1, (64, 8, 8)),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.SiLU(),
+            nn.Linear(spec.feature_size, 64 * 8 * 8),
+            nn.SiLU(),
+            nn.Unflatten(1, (64, 8, 8)),
+            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
+            nn.SiLU(),
             nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
-        )  # fmt: skip
+        )
 
     def forward(self, batch: LatentBatch) -> torch.Tensor:
         """Return the error of the window's first frames; 1 is that of the mean frame."""

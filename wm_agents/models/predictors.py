@@ -200,9 +200,7 @@ class AdaLNBlock(nn.Module):
         y = self.out(torch.stack(attended).flatten(2))
         return self._add(x[start:], y, *(part[start:] for part in rest))
 
-    def _add(
-        self, x: torch.Tensor, attended: torch.Tensor, gate1: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor,
-        gate2: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+    def _add(self, x: torch.Tensor, attended: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        gate1, shift, scale, gate2 = rest
         x = x + gate1 * attended
         return x + gate2 * self.mlp(self.norms[1](x) * (1 + scale) + shift)

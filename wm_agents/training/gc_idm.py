@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from wm_agents.configs import check_numbers
-from wm_agents.models import InverseDynamics
-from wm_agents.training.learner import HeadLearner, LearnerConfig
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
+from wm_agents.training.heads import train_head
+from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
+from wm_agents.training.state import History
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -30,7 +32,8 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self, ("unknown_fraction", "discount"), 0, 1)
+        check_numbers(self, ("unknown_fraction",), 0, 1)
+        check_numbers(self, ("discount",), 0, 1, above=True)
 
 
 class InverseDynamicsLearner(HeadLearner):
@@ -43,11 +46,9 @@ class InverseDynamicsLearner(HeadLearner):
     head = InverseDynamics
     Training = InverseDynamicsTrainingConfig
 
-    def loss(
-        self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
         value = imitation(self.module, self.latents, self.config, data, size, rng)
-        return value, {"gc_idm": value}
+        return value, {self.key: value}
 
 
 def imitation(
@@ -72,10 +73,7 @@ def imitation(
     """
     config = network.config
     pairs = data.hindsight(size, config.max_horizon, rng)
-    # Frames near an episode's start have a shorter past, and so has any agent's first step: show both often.
-    first = data.starts[np.searchsorted(data.starts, pairs.frame, side="right") - 1]
-    lag = np.where(rng.random(size) < 0.1, rng.integers(0, config.lag + 1, size), config.lag)
-    before = np.maximum(pairs.frame - lag, first)
+    before = frames_before(data, pairs.frame, config.lag, rng)
     hidden = rng.random(size) < training.unknown_fraction
     weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
     if hidden.any():
@@ -88,3 +86,25 @@ def imitation(
     )
     errors = (predicted - torch.from_numpy(pairs.actions).to(latents.device)).square().mean(dim=1)
     return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()
+
+
+def frames_before(data: TrajectoryDataset, frames: np.ndarray, lag: int, rng: np.random.Generator) -> np.ndarray:
+    """The frames ``lag`` steps before ``frames [B]``, as far as their episodes go back.
+
+    Frames near an episode's start have a shorter past, and so has any agent's first step: both are shown often.
+    """
+    first = data.starts[np.searchsorted(data.starts, frames, side="right") - 1]
+    size = len(frames)
+    lags = np.where(rng.random(size) < 0.1, rng.integers(0, lag + 1, size), lag)
+    return np.maximum(frames - lags, first)
+
+
+def train_inverse_dynamics(
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    model: InverseDynamicsConfig | None = None,
+    training: InverseDynamicsTrainingConfig | None = None,
+    **options: Any,
+) -> tuple[InverseDynamics, History]:
+    """Train GC-IDM by imitation; arguments, results and errors are those of :func:`train_head`."""
+    return train_head("gc-idm", world_model, dataset, model, training, **options)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3.common.logger import Logger
 
 from wm_agents.models import Head, WorldModel
-from wm_agents.registry import HEADS, LEARNERS
-from wm_agents.training.learner import Callback, HeadLearner
+from wm_agents.registry import HEADS, LEARNERS, did_you_mean
+from wm_agents.training.learner import Callback, LatentLearner
 from wm_agents.training.state import History
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def learner_of(name: str) -> Any:
     """
     if name in LEARNERS:
         return LEARNERS.get(name)
+    if name not in HEADS:
+        raise ValueError(did_you_mean("stage of training", name, [*LEARNERS, *HEADS]))
     learner = HEADS.get(name).learner
     if not isinstance(learner, str):
         return learner
@@ -49,7 +51,7 @@ def train_head(
     """Train one head on the frozen latents of a world model.
 
     Args:
-        name: One of ``wm_agents.registry.HEADS``.
+        name: One of ``wm_agents.registry.HEADS``, or a stage that trains on latents: "predictor", "imagination".
         world_model: Its latents are read, its weights stay.
         dataset: The data that the world model was trained on, or other data of the same environment.
         model: Shape of the network, of the head's class ``Config``; sizes of latents and actions are taken from the
@@ -62,13 +64,11 @@ def train_head(
         progress: Show bars.
 
     Returns:
-        The head in evaluation mode, and the history ``name -> [(step, value), ...]``.
+        The head in evaluation mode (or whatever the stage makes), and the history ``name -> [(step, value), ...]``.
 
     Raises:
         ValueError: Unknown name, or a dataset that does not fit the world model or the options.
     """
-    learner: HeadLearner = learner_of(name)(
-        world_model, dataset, model, training, heads=heads, progress=progress
-    )
+    learner: LatentLearner = learner_of(name)(world_model, dataset, model, training, heads=heads, progress=progress)
     history = learner.fit(run_dir=run_dir, logger=logger, callback=callback, progress=progress)
-    return learner.module.eval(), history
+    return learner.result, history

@@ -10,6 +10,7 @@ import torch
 
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
+from wm_agents.training.device import own_modes
 from wm_agents.training.display import progress_bar
 from wm_agents.training.symmetry import view_pixels
 
@@ -21,7 +22,6 @@ _kept: weakref.WeakKeyDictionary[TrajectoryDataset, tuple[tuple[object, ...], to
 )
 
 
-@torch.no_grad()
 def encode_frames(
     world_model: WorldModel, dataset: TrajectoryDataset, *, view: int = 0, progress: bool = True, batch_size: int = 512
 ) -> torch.Tensor:
@@ -41,7 +41,7 @@ def encode_frames(
     """
     device = world_model.action_mean.device
     indices = dataset.frame_indices()
-    with evaluating(world_model):
+    with own_modes(device), torch.no_grad(), evaluating(world_model):
         # A few frames tell one encoder from another: any change of weights moves them.
         some = dataset.pixels[indices[:: max(1, len(indices) // 4)][:4]]
         shown = world_model.encode(torch.from_numpy(np.ascontiguousarray(some)).to(device))
@@ -59,6 +59,11 @@ def encode_frames(
     if view == 0:
         _kept[dataset] = (encoder, latents)
     return latents
+
+
+def context(world_model: WorldModel) -> int:
+    """Frames that a world model is shown before it imagines: its ``history``, or 4 where any past is remembered."""
+    return getattr(world_model.config, "history", 4)
 
 
 def check_dataset_fits(world_model: WorldModel, dataset: TrajectoryDataset) -> None:

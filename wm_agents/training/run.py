@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,12 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
+from wm_agents.training.device import own_modes
 from wm_agents.training.display import held_interrupt, progress_bar
-from wm_agents.training.state import History, TrainingState
+from wm_agents.training.state import History, Progress, TrainingState
 
 if TYPE_CHECKING:
+    from wm_agents.datasets import TrajectoryDataset
     from wm_agents.training.learner import Callback, Learner
 
 FOLDER = "training"
@@ -26,7 +28,7 @@ FOLDER = "training"
 
 
 class DivergedError(RuntimeError):
-    """A loss became NaN or infinite; nothing was saved since it was last finite."""
+    """A loss, a gradient or a metric became NaN or infinite; nothing was saved since all were last finite."""
 
 
 def run(
@@ -58,76 +60,98 @@ def run(
         DivergedError: The loss is not finite.
     """
     config = learner.config
-    with _own_modes(learner.device):
+    with own_modes(learner.device):
         torch.manual_seed(config.seed)
         module = learner.module = learner.build().to(learner.device)
         weights = [weight for weight in module.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
-        rng = np.random.default_rng([config.seed, learner.stream])
-        generator = torch.Generator().manual_seed(config.seed)
+        now = Progress(
+            module,
+            torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay),
+            np.random.default_rng([config.seed, learner.stream]),
+            torch.Generator().manual_seed(config.seed),
+        )
         path = Path(run_dir) / FOLDER / f"{learner.name}.safetensors" if run_dir else None
         state = TrainingState(path, fingerprint(learner))
-        step, history = state.restore(module, optimizer, rng, generator)
-        label = learner.name.replace("-", " ")
-        saved = time.monotonic()
-        stopped = False
-        with progress_bar(label, config.steps, step, progress) as update, held_interrupt() as interrupted:
-            while step < config.steps and not stopped and not interrupted():
-                total, parts = _step(learner, optimizer, weights, step, rng, generator)
-                step += 1
-                update(step)
-                if step % config.evaluate_every == 0 or step == config.steps:
-                    check_finite(total, learner, step)
-                    metrics = {f"train/{name}": float(value.detach()) for name, value in parts.items()}
-                    found = _validate(learner)
-                    update(step, "  ".join(f"{name} {value:.3f}" for name, value in list(found.items())[:1]))
-                    record(metrics | found, step, history, logger)
-                    state.save(step, module, optimizer, rng, generator, history)
-                    saved = time.monotonic()
-                elif path and time.monotonic() - saved > 60 * config.checkpoint_minutes:
-                    check_finite(total, learner, step)
-                    state.save(step, module, optimizer, rng, generator, history)
-                    saved = time.monotonic()
-                stopped = callback is not None and callback(learner, step) is False
-            if step and (interrupted() or stopped):
-                state.save(step, module, optimizer, rng, generator, history)
-        if interrupted():
-            raise KeyboardInterrupt
+        state.restore(now)
+        _loop(learner, now, state, logger, callback, progress)
         module.eval()
-        learner.finish()
+        if not now.finished:
+            learner.finish()
+            now.finished = now.step == config.steps
+            if now.finished:
+                state.save(now)
         module.eval()
-    return history
+    return now.history
+
+
+def _loop(
+    learner: Learner,
+    now: Progress,
+    state: TrainingState,
+    logger: Logger | None,
+    callback: Callback | None,
+    progress: bool,
+) -> None:
+    """Take the steps that are left; raise ``KeyboardInterrupt`` after Ctrl-C, with all saved."""
+    config, saved, stopped = learner.config, time.monotonic(), False
+    label = learner.name.replace("-", " ")
+    with progress_bar(label, config.steps, now.step, progress) as update, held_interrupt() as interrupted:
+        while now.step < config.steps and not stopped and not interrupted():
+            parts, health = _step(learner, now)
+            update(now.step)
+            if now.step % config.evaluate_every == 0 or now.step == config.steps:
+                held_out = _validate(learner)
+                metrics = {f"train/{name}": float(value.detach()) for name, value in parts.items()} | held_out
+                check_finite({**health, **metrics}, learner, now.step)
+                update(now.step, "  ".join(f"{name} {value:.3f}" for name, value in list(held_out.items())[:1]))
+                record(metrics, now.step, now.history, logger)
+                state.save(now)
+                saved = time.monotonic()
+            stopped = callback is not None and callback(learner, now.step) is False
+            due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+            if state.path and (due or stopped or interrupted()):
+                check_finite(health, learner, now.step)
+                state.save(now)
+                saved = time.monotonic()
+    if interrupted():
+        raise KeyboardInterrupt
 
 
 def fingerprint(learner: Learner) -> dict[str, object]:
     """What tells a learner's run from others: data, options, and whatever the learner depends on."""
-    data = learner.dataset.provenance.get("sha256", learner.dataset.name)
-    return {**learner.depends_on(), "training": dataclasses.asdict(learner.config), "data": data}
+    training = dataclasses.asdict(learner.config)
+    return {**learner.depends_on(), "training": training, "data": data_hash(learner.dataset)}
 
 
-def _step(
-    learner: Learner,
-    optimizer: torch.optim.Optimizer,
-    weights: list[nn.Parameter],
-    step: int,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """One update; return the loss and its parts."""
+def data_hash(data: TrajectoryDataset) -> str:
+    """SHA-256 over the episodes and actions of a dataset, what is known of its frames, and some of them."""
+    frames = data.frame_indices()
+    digest = hashlib.sha256(str(data.provenance.get("sha256", data.name)).encode())
+    shown = data.pixels[frames[:: max(1, len(frames) // 32)]]
+    for values in (data.starts, data.lengths, data.actions, shown):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _step(learner: Learner, now: Progress) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """One update; return the parts of the loss, and what must be finite."""
     config = learner.config
     learner.module.train()
     warmup = max(1, config.steps // 100)
-    rate = config.learning_rate * warmup_cosine(step, config.steps, warmup, learner.final_rate)
-    for group in optimizer.param_groups:
+    rate = config.learning_rate * warmup_cosine(now.step, config.steps, warmup, learner.final_rate)
+    for group in now.optimizer.param_groups:
         group["lr"] = rate
-    total, parts = learner.loss(learner.train_data, config.batch_size, rng, generator)
+    loss, parts = learner.loss(learner.train_data, config.batch_size, now.rng, now.generator)
+    now.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    weights = [weight for group in now.optimizer.param_groups for weight in group["params"]]
+    norm = nn.utils.clip_grad_norm_(weights, config.clip_norm)
+    health = {"the loss": loss.detach(), "the gradient": norm}
     if learner.device.type == "cpu":  # on a GPU, looking at every loss would stop the queue of work
-        check_finite(total, learner, step + 1)
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    nn.utils.clip_grad_norm_(weights, config.clip_norm)
-    optimizer.step()
-    return total, parts
+        check_finite(health, learner, now.step + 1)
+    now.optimizer.step()
+    now.step += 1
+    return parts, health
 
 
 def _validate(learner: Learner) -> dict[str, float]:
@@ -137,13 +161,14 @@ def _validate(learner: Learner) -> dict[str, float]:
         return learner.validate()
 
 
-def check_finite(loss: torch.Tensor, learner: Learner, step: int) -> None:
-    """Raise ``DivergedError`` when a loss is NaN or infinite."""
-    if not bool(torch.isfinite(loss)):
-        raise DivergedError(
-            f"the loss of {learner.name} is {float(loss)} at step {step}: lower the learning rate "
-            f"({learner.config.learning_rate:g}), or look for NaN in the data."
-        )
+def check_finite(values: Mapping[str, torch.Tensor | float], learner: Learner, step: int) -> None:
+    """Raise ``DivergedError`` when a loss, a gradient or a metric is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"training of {learner.name} diverged: {name} is {float(value)} at step {step}. Lower the learning "
+                f"rate ({learner.config.learning_rate:g}), or look for NaN in the data."
+            )
 
 
 def record(metrics: dict[str, float], step: int, history: History, logger: Logger | None) -> None:
@@ -162,25 +187,3 @@ def warmup_cosine(step: int, steps: int, warmup: int, final: float = 0.0) -> flo
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-@contextlib.contextmanager
-def _own_modes(device: torch.device) -> Iterator[None]:
-    """Gradients on and float32 whatever the caller has set; on a CPU, sums in an order that threads do not change.
-
-    Without the latter, gradients of indexed tensors are added up in whatever order the threads arrive.
-    """
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, dtype = torch.utils.deterministic.fill_uninitialized_memory, torch.get_default_dtype()
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from wm_agents.configs import check_counts
 from wm_agents.losses import LearnedLossTerm, LossTerm, LossWeights, make_losses, split_options
 from wm_agents.models import ActionStatistics, LeWMConfig, WorldModel
 from wm_agents.registry import WORLD_MODELS, did_you_mean
-from wm_agents.training.learner import Callback, Learner, LearnerConfig
+from wm_agents.training.device import find_device
+from wm_agents.training.learner import Callback, Learner, LearnerConfig, Loss
 from wm_agents.training.probe import linear_probe_r2, probe_targets
 from wm_agents.training.state import History
 
@@ -98,15 +98,17 @@ class WorldModelLearner(Learner):
             config, image_size=dataset.pixels.shape[1], action_size=dataset.actions.shape[1]
         )
         weights = self.kind.losses if training.loss_weights is None else training.loss_weights
+        make_losses(weights, self.kind.losses)  # so that a mistake is found now; made anew after seeding
+        self.loss_weights = weights
         self.weights = {name: weight for name, (weight, _) in split_options(weights).items()}
-        self.terms: dict[str, LossTerm] = make_losses(weights, self.kind.losses)
-        super().__init__(dataset, training, get_device(device))
-        self._check_windows()
+        super().__init__(dataset, training, find_device(device))
+        self.check()
 
     def build(self) -> nn.Module:
         data, seed = self.dataset, self.config.seed
         mean, std = self.train_data.action_mean_std()
         self.world_model = self.kind(self.model, ActionStatistics(data.action_low, data.action_high, mean, std))
+        self.terms: dict[str, LossTerm] = make_losses(self.loss_weights, self.kind.losses)
         frames = self.train_data.frame_indices()
         sample = np.random.default_rng([seed, 4]).choice(frames, min(1000, len(frames)), False)
         for term in self.terms.values():
@@ -115,13 +117,19 @@ class WorldModelLearner(Learner):
         learned = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
         return nn.ModuleDict({"world_model": self.world_model, **learned})
 
+    @property
+    def result(self) -> WorldModel:
+        return self.world_model
+
+    def needs(self) -> tuple[int, str]:
+        frames = self.config.frames
+        return (frames - 1) * self.model.action_block, f"windows of {frames} frames"
+
     def depends_on(self) -> dict[str, Any]:
         return {"kind": WORLD_MODELS.name_of(self.kind), "model": dataclasses.asdict(self.model)}
 
-    def loss(
-        self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        total, parts, self.z, self.states = self._losses(data, size, rng, generator)
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
+        total, parts, self.z, _ = self._losses(data, size, rng, generator)
         return total, parts
 
     def _losses(
@@ -173,17 +181,6 @@ class WorldModelLearner(Learner):
             norm.momentum = momentum
         self.world_model.eval()
 
-    def _check_windows(self) -> None:
-        needed = (self.config.frames - 1) * self.model.action_block
-        for data, what in ((self.train_data, "training"), (self.validation_data, "validation")):
-            longest = max(data.lengths, default=0)
-            if longest < needed:
-                raise ValueError(
-                    f"none of the {len(data)} episodes of {data.name} that are kept for {what} is as long as a window "
-                    f"of {self.config.frames} frames, {needed} actions: the longest has {longest}. Use fewer frames, "
-                    "a smaller action_block, or longer episodes."
-                )
-
 
 def train_world_model(
     dataset: TrajectoryDataset,
@@ -219,7 +216,7 @@ def train_world_model(
     """
     learner = WorldModelLearner(dataset, model, training, device=device)
     history = learner.fit(run_dir=run_dir, logger=logger, callback=callback, progress=progress)
-    return learner.world_model.eval(), history
+    return learner.result, history
 
 
 def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
@@ -235,8 +232,8 @@ def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
         if type(model) is (kind := WORLD_MODELS.get(name)).Config:
             return kind, model
     raise ValueError(
-        f"{type(model).__name__} is no configuration of a world model: give one of the names {', '.join(WORLD_MODELS)}, "
-        "or a configuration such as wm_agents.LeWMConfig()."
+        f"{type(model).__name__} is no configuration of a world model: give one of the names "
+        f"{', '.join(WORLD_MODELS)}, or a configuration such as wm_agents.LeWMConfig()."
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wm_agents.models.heads.gc_idm import sinusoid
+from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
+from wm_agents.models.heads.gc_idm import sinusoid
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,8 @@ class DenoiserConfig:
     lag: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "block_size", "horizon", "width", "depth", "max_horizon"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"DenoiserConfig.{name} must be at least 1, not {getattr(self, name)}.")
-        if self.lag < 0:
-            raise ValueError(f"DenoiserConfig.lag must be at least 0 steps, not {self.lag}.")
+        check_counts(self, ("latent_size", "block_size", "horizon", "width", "depth", "max_horizon"))
+        check_counts(self, ("lag",), least=0)
 
 
 class Denoiser(Head):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models.heads.base import Head
 
 
@@ -33,10 +35,9 @@ class InverseDynamicsConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_horizon < 1:
-            raise ValueError(f"InverseDynamicsConfig.max_horizon must be at least 1 step, not {self.max_horizon}.")
-        if self.lag < 0:
-            raise ValueError(f"InverseDynamicsConfig.lag must be at least 0 steps, not {self.lag}.")
+        check_counts(self, ("latent_size", "action_size", "width", "max_horizon"))
+        check_counts(self, ("lag",), least=0)
+        check_numbers(self, ("dropout",), 0, 0.99)
 
 
 class InverseDynamics(Head):
@@ -97,7 +98,8 @@ class InverseDynamics(Head):
         inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
         hidden = self.body(torch.cat(inputs, dim=-1))
         steps = steps_remaining.clamp(0, self.config.max_horizon).long()
-        scale, shift = self._modulations()[steps].chunk(2, dim=-1)
+        # Not by indexing: its gradient is added up in whatever order the threads arrive.
+        scale, shift = F.embedding(steps, self._modulations()).chunk(2, dim=-1)
         return self.head(hidden * (1 + scale) + shift)
 
     def _modulations(self) -> torch.Tensor:

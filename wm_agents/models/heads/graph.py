@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
+from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
 
 
@@ -29,9 +29,8 @@ class LatentGraphConfig:
     state_size: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("latent_size", 1), ("nodes", 1), ("edges", 0), ("state_size", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"LatentGraphConfig.{name} must be at least {least}, not {getattr(self, name)}.")
+        check_counts(self, ("latent_size", "nodes"))
+        check_counts(self, ("edges", "state_size"), least=0)
 
 
 class LatentGraph(Head):

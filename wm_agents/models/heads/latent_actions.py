@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wm_agents.registry import did_you_mean
+from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models.heads.base import Head
+from wm_agents.registry import did_you_mean
 
 Regulariser = Literal["vae", "sparse", "vq"]
 
@@ -58,16 +59,11 @@ class LatentActionConfig:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "action_size", "action_block", "size", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"LatentActionConfig.{name} must be at least 1, not {getattr(self, name)}.")
+        check_counts(self, ("latent_size", "action_size", "action_block", "size", "width", "depth"))
+        check_counts(self, ("codes",), least=2)
+        check_numbers(self, ("kl_weight", "sparsity"))
         if self.regulariser not in get_args(Regulariser):
-            raise ValueError(did_you_mean("regulariser", self.regulariser, get_args(Regulariser)))
-        if self.codes < 2:
-            raise ValueError(f"LatentActionConfig.codes must be at least 2, not {self.codes}.")
-        for name in ("kl_weight", "sparsity"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"LatentActionConfig.{name} must be at least 0 and finite, not {getattr(self, name)}.")
+            raise ValueError(did_you_mean("regulariser", str(self.regulariser), get_args(Regulariser)))
 
     @property
     def block_size(self) -> int:

@@ -9,8 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from wm_agents.registry import did_you_mean
+from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
+from wm_agents.registry import did_you_mean
 
 RESIDUAL = 0.1  # in standard deviations of macro-actions, as in arXiv 2607.12547
 MacroEncoderName = Literal["transformer", "mlp"]
@@ -44,11 +45,10 @@ class MacroActionsConfig:
     bank_size: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "block_size", "macro_size", "shortest", "width", "depth", "bank_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"MacroActionsConfig.{name} must be at least 1, not {getattr(self, name)}.")
+        sizes = ("latent_size", "block_size", "macro_size", "shortest", "longest", "width", "depth", "bank_size")
+        check_counts(self, sizes)
         if self.encoder not in get_args(MacroEncoderName):
-            raise ValueError(did_you_mean("macro-action encoder", self.encoder, get_args(MacroEncoderName)))
+            raise ValueError(did_you_mean("macro-action encoder", str(self.encoder), get_args(MacroEncoderName)))
         if self.longest < self.shortest:
             raise ValueError(f"the longest stretch ({self.longest} blocks) is shorter than the shortest.")
         if self.encoder == "mlp" and self.longest != self.shortest:
@@ -170,10 +170,8 @@ class ChunkMLP(nn.Module):
 
     def __init__(self, inputs: int, width: int, size: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
-            nn.Linear(width, size),
-        )  # fmt: skip
+        layers = (nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size))
+        self.net = nn.Sequential(nn.Flatten(), *layers)
 
     def forward(self, blocks: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """``blocks [B, L, K*A] -> [B, size]``; all lengths are L."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
 
 
@@ -27,9 +28,7 @@ class TemporalDistanceConfig:
     max_steps: int = 150
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "width", "embedding_size", "max_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TemporalDistanceConfig.{name} must be at least 1, not {getattr(self, name)}.")
+        check_counts(self, ("latent_size", "width", "embedding_size", "max_steps"))
 
 
 class TemporalDistance(Head):

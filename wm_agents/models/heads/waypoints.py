@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wm_agents.models.heads.gc_idm import sinusoid
+from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models.heads.base import Head
+from wm_agents.models.heads.gc_idm import sinusoid
 
 ITERATIONS = 20  # Euler steps from noise to a waypoint
 
@@ -34,9 +35,8 @@ class WaypointsConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "stride", "max_horizon", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"WaypointsConfig.{name} must be at least 1, not {getattr(self, name)}.")
+        check_counts(self, ("latent_size", "stride", "max_horizon", "width", "depth"))
+        check_numbers(self, ("dropout",), 0, 0.99)
         if self.max_horizon <= self.stride:
             raise ValueError(
                 f"WaypointsConfig.max_horizon must be beyond the stride of {self.stride} steps, not {self.max_horizon}."
@@ -52,10 +52,7 @@ class Waypoints(Head):
 
     Args:
         config: The shape.
-
-    Attributes:
     """
-
 
     name = "waypoints"
     Config = WaypointsConfig
