@@ -51,6 +51,9 @@ def misconfiguration() -> str:
             f"PYOPENGL_PLATFORM={platform!r} contradicts MUJOCO_GL={backend!r}: both must name the same backend. "
             "Unset PYOPENGL_PLATFORM and start Python again."
         )
+    device = os.environ.get("MUJOCO_EGL_DEVICE_ID", "0").strip()
+    if backend == "egl" and not device.isdecimal():
+        return f"MUJOCO_EGL_DEVICE_ID={device!r} must be the number of a device. Unset it, or set it to 0."
     if sys.platform.startswith("linux") and backend in WINDOWED and not has_display():
         return (
             f"MUJOCO_GL={backend!r} needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set. "

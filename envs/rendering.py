@@ -43,10 +43,10 @@ HIDDEN_GROUP = 3
 _LIBRARIES = {"egl": ("EGL", 1), "osmesa": ("OSMesa", 8)}
 _CAMERA = ("type", "fixedcamid", "trackbodyid", "lookat", "distance", "azimuth", "elevation", "orthographic")
 _DRIVER_VARIABLES = (
-    *("PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID", "EGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"),
-    *("__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS", "LIBGL_DRIVERS_PATH", "GALLIUM_DRIVER"),
-    "MESA_LOADER_DRIVER_OVERRIDE",
+    *("MUJOCO_EGL_DEVICE_ID", "EGL_PLATFORM", "__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS"),
+    *("LIBGL_DRIVERS_PATH", "GALLIUM_DRIVER", "MESA_LOADER_DRIVER_OVERRIDE"),
 )
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class RendererUnavailableError(RuntimeError):
@@ -213,14 +213,15 @@ def _check_backend() -> None:
     if problem:
         raise _unavailable(problem)
     if chosen_backend() in OFF:
-        installed = next((backend for backend in HEADLESS if _installed(backend)), None)
-        way_out = f"Set MUJOCO_GL={installed} and start Python again." if installed else _cure()
-        raise _unavailable(f"rendering is switched off.\n{way_out}")
+        installed = [backend for backend in HEADLESS if _installed(backend)]
+        found = f"MUJOCO_GL={installed[0]} can be used" if installed else "no OpenGL library is installed"
+        raise _unavailable(f"rendering is switched off, and {found}.\n{_cure()}")
 
 
 def _cure() -> str:
     """Return what to install, and which variables might be at fault."""
-    found = [f"{name}={os.environ[name]!r}" for name in _DRIVER_VARIABLES if os.environ.get(name)]
+    names = (*_DRIVER_VARIABLES, *(_DISPLAYS if chosen_backend() in WINDOWED else ()))
+    found = [f"{name}={os.environ[name]!r}" for name in names if os.environ.get(name)]
     suspects = f"First unset what changes the choice of the driver: {', '.join(found)}.\n" if found else ""
     return f"{suspects}On Debian or Ubuntu run\n    {INSTALL_COMMAND}\nand start again with MUJOCO_GL=egl."
 
