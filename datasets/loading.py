@@ -142,14 +142,14 @@ def _warn_outside(name: str, cache: Cache) -> None:
     span = cache.action_high.astype(np.float64) - cache.action_low
     slack = _TOLERANCE * np.where(np.isfinite(span), span, 1.0)
     low, high = cache.action_low - slack, cache.action_high + slack
-    # The extremes are cheap, and mostly all is well. The 0 after each episode's last action is none of its actions.
-    if (actions.min(axis=0) >= np.minimum(low, 0)).all() and (actions.max(axis=0) <= np.maximum(high, 0)).all():
-        return
     ends = np.cumsum(cache.lengths + 1)
-    outside = (actions < low) | (actions > high)
-    outside[ends - 1] = False
-    if not outside.any():
+    taken = np.ones((len(actions), 1), dtype=bool)
+    taken[ends - 1] = False  # no action is taken at an episode's last frame
+    lowest = actions.min(axis=0, where=taken, initial=np.inf)
+    highest = actions.max(axis=0, where=taken, initial=-np.inf)
+    if (lowest >= low).all() and (highest <= high).all():  # cheap, and true of most data
         return
+    outside = taken & ((actions < low) | (actions > high))
     episode = int(np.searchsorted(ends, np.argmax(outside.any(axis=1)), side="right"))
     sizes = np.where(outside, np.abs(actions), -1.0)
     dimension = int(np.argmax(sizes.max(axis=0)))
