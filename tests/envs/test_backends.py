@@ -14,6 +14,13 @@ import pytest
 from wm_agents.envs import RendererUnavailableError, rendering
 from wm_agents.envs.contexts import misconfiguration
 
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Let MuJoCo write its log, about Gymnasium's models, where it is in nobody's way."""
+    monkeypatch.chdir(tmp_path)
+
+
 OSMESA = """
 import gymnasium as gym, numpy as np, wm_agents
 from concurrent.futures import ThreadPoolExecutor

@@ -16,6 +16,13 @@ import pytest
 from wm_agents.envs import ENV_IDS
 from wm_agents.envs.contexts import drawing
 
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Let MuJoCo write its log, about Gymnasium's models, where it is in nobody's way."""
+    monkeypatch.chdir(tmp_path)
+
+
 DRAWN_WITH_OPENGL = ("wm/TwoRoom-v0", "wm/PointMaze-UMaze-v0", "wm/Cube-Single-v0")
 
 
