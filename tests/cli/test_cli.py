@@ -109,7 +109,7 @@ def test_a_failing_check_prints_its_cure_whole_and_exits_with_1(call: Any, monke
 
 def test_doctor_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "versions", lambda: {"mujoco": "4.0.0"})
-    with pytest.raises(RuntimeError, match=r'pip install "mujoco>=3\.3,<4"'):
+    with pytest.raises(RuntimeError, match=r'pip install "mujoco>=3\.3\.3,<4"'):
         doctor._versions()
     monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.18")
     with pytest.raises(RuntimeError, match=r"3\.10 to 3\.12"):
