@@ -7,15 +7,20 @@ that worker processes which only step environments do not import torch.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_agents.version import __version__
 
-_ROOT = Path(__file__).resolve().parent.parent
-if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "envs").is_dir():
-    # A bare checkout: envs/ and datasets/ lie beside this package; an installed package has them inside.
-    __path__.append(str(_ROOT))
+# A checkout keeps envs/ and datasets/ beside this folder; only an installation puts them inside the package.
+_FOLDER = Path(__file__).resolve().parent
+_ENVS = importlib.util.find_spec("wm_agents.envs")
+if _ENVS is None or _FOLDER.parent not in Path(str(_ENVS.origin)).resolve().parents:
+    raise ImportError(
+        f"{_FOLDER} belongs to a checkout of wm-agents that is not installed. Run `pip install -e .` in "
+        f"{_FOLDER.parent}, or start Python in another folder to use the version that is installed."
+    )
 
 from wm_agents import envs  # noqa: E402
 
