@@ -12,9 +12,9 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from wm_agents import evaluation, planning
-from wm_agents.bench import batch_ratio, bench_planners, plan_rate, planners, print_bench
-from wm_agents.bench.rates import in_turns
-from wm_agents.bench.scaling import resized
+from wm_agents.evaluation.bench import batch_ratio, bench_planners, plan_rate, planners, print_bench
+from wm_agents.evaluation.bench.rates import in_turns
+from wm_agents.evaluation.bench.scaling import resized
 
 SMALL: dict[str, Any] = {
     "offset": 10, "budget": 10, "planners": ("random-shooting", "cem"), "envs": (1, 3), "samples": (10, 20),

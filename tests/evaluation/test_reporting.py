@@ -16,10 +16,10 @@ from small_report import SMALL, UMAZE
 
 import wm_agents
 from wm_agents import evaluation
-from wm_agents.evaluation.report import action_jerk
-from wm_agents.reporting import cells, run, run_report
-from wm_agents.reporting.grid import Protocol, build
-from wm_agents.reporting.markdown import _ours, _overview, to_markdown
+from wm_agents.evaluation.report import cells, run, run_report
+from wm_agents.evaluation.report.comparison import Protocol, build
+from wm_agents.evaluation.report.markdown import _ours, _overview, to_markdown
+from wm_agents.evaluation.results import action_jerk
 
 pytest_plugins = ["small_report"]
 

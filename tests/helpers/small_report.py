@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import wm_agents
-from wm_agents.reporting.grid import Source, sources
+from wm_agents.evaluation.report.comparison import Source, sources
 
 UMAZE = "pointmaze-umaze"
 SMALL: dict[str, Any] = {

@@ -82,7 +82,7 @@ def bench(
         quick: A check that all works in a minute or two, not a result.
         device: auto, cpu or cuda.
     """
-    from wm_agents.bench import bench_planners
+    from wm_agents.evaluation.bench import bench_planners
 
     bench_planners(agent, out=out, tasks=tasks, quick=quick, device=device, console=console)
     console.print(f"wrote {out}/{what}.json and {out}/{what}.png", highlight=False, soft_wrap=True)
@@ -114,7 +114,7 @@ def report(
         measure: Measure the missing cells; --no-measure reports those that are there.
         device: auto, cpu or cuda.
     """
-    from wm_agents.reporting import AGENTS, run_report
+    from wm_agents.evaluation.report import AGENTS, run_report
 
     run_report(
         out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols,

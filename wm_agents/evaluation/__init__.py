@@ -2,7 +2,7 @@
 
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import graph_figure, maze_figure, proposed_subgoals, save_figure, training_figure
-from wm_agents.evaluation.report import EvaluationResult, Outcomes, Timings, print_report, results_table
+from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings, print_report, results_table
 from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
 from wm_agents.evaluation.tasks import Manifest, check_env_id, make_manifest
 from wm_agents.evaluation.video import Recording, check_video_path, write_video

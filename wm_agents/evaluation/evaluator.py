@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wm_agents.evaluation.report import EvaluationResult, Outcomes, Timings
+from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.tasks import Manifest, check_env_id
 from wm_agents.evaluation.video import Recording
 

@@ -13,11 +13,11 @@ import torch
 
 from wm_agents.checkpoint import versions
 from wm_agents.evaluation import Outcomes, mcnemar, wilson_interval
+from wm_agents.evaluation.report.cells import Tasks, read_cell
+from wm_agents.evaluation.report.comparison import Cell, Source
+from wm_agents.evaluation.report.published import published_for
+from wm_agents.evaluation.report.subsets import RULES, must_move
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.cells import Tasks, read_cell
-from wm_agents.reporting.grid import Cell, Source
-from wm_agents.reporting.published import published_for
-from wm_agents.reporting.subsets import RULES, must_move
 
 MODES = ("moderate", "strict")
 REFERENCE = "gc-idm"

@@ -4,7 +4,7 @@ The same CEM plans to arrive (a shrinking horizon of 5 blocks) with the learned 
 measures the end of a plan in latents or in the units of the success test. An upper bound, not an agent: every
 plan takes thousands of steps of the simulator.
 
-    python examples/benchmark_limits.py --task pusht --tasks 30
+    python examples/benchmarks/limits.py --task pusht --tasks 30
 """
 
 from __future__ import annotations

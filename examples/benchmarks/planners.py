@@ -3,9 +3,9 @@
 Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
 and skips cells that exist, so it can be interrupted. Then prints the tables of docs/planners.md.
 
-    python examples/benchmark_planners.py                       # all planners and objectives
-    python examples/benchmark_planners.py --study headline --seeds 0 1 2 --tasks 200
-    python examples/benchmark_planners.py --study headline --table
+    python examples/benchmarks/planners.py                       # all planners and objectives
+    python examples/benchmarks/planners.py --study headline --seeds 0 1 2 --tasks 200
+    python examples/benchmarks/planners.py --study headline --table
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="labels that start with one of these")
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/planners"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results/planners"))
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     arguments = parser.parse_args()
     if not arguments.table:

@@ -16,9 +16,9 @@ import torch
 
 from wm_agents import evaluation
 from wm_agents.evaluation import Manifest, Outcomes
+from wm_agents.evaluation.report.comparison import Cell
 from wm_agents.evaluation.tasks import atomic_path
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.grid import Cell
 
 SEED = 0
 """Of the tasks, of the random floor and of the agents' own randomness."""

@@ -17,14 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wm_agents import evaluation
 from wm_agents.checkpoint import CheckpointError
+from wm_agents.evaluation.report import cells as measuring
+from wm_agents.evaluation.report.cards import to_cards
+from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Cell, Precision, Protocol, Source, build, sources
+from wm_agents.evaluation.report.figures import latency_figure, success_figure
+from wm_agents.evaluation.report.latency import cost_of_a_decision
+from wm_agents.evaluation.report.markdown import to_markdown
+from wm_agents.evaluation.report.summary import summarise_cells
 from wm_agents.evaluation.tasks import atomic_path
-from wm_agents.reporting import cells as measuring
-from wm_agents.reporting.cards import to_cards
-from wm_agents.reporting.figures import latency_figure, success_figure
-from wm_agents.reporting.grid import AGENTS, PROTOCOLS, Cell, Precision, Protocol, Source, build, sources
-from wm_agents.reporting.latency import cost_of_a_decision
-from wm_agents.reporting.markdown import to_markdown
-from wm_agents.reporting.summary import summarise_cells
 
 FULL, QUICK = 200, 20
 """Tasks a cell."""
@@ -64,7 +64,7 @@ def run_report(
     Args:
         out: Directory of everything that is written.
         tasks: Task names; none for all that have a checkpoint.
-        agents: Names in :data:`wm_agents.reporting.AGENTS`, or of other shipped agents.
+        agents: Names in :data:`wm_agents.evaluation.report.AGENTS`, or of other shipped agents.
         protocols: "OFFSET/BUDGET" in environment steps; by default :data:`PROTOCOLS`, or :data:`NEAR` if quick.
         checkpoints: Files of further training seeds, or patterns ``runs/{task}-{seed}/agent.safetensors``; the shipped
             checkpoints are seed 0.

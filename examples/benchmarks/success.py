@@ -3,8 +3,8 @@
 Evaluates what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors) on fixed held-out tasks
 and writes one JSON file a cell; cells that exist are skipped, so it can be interrupted. Then prints the table.
 
-    python examples/benchmark_success.py --seeds 0 1 2 --agents gc-idm cem-mpc
-    python examples/benchmark_success.py --table
+    python examples/benchmarks/success.py --seeds 0 1 2 --agents gc-idm cem-mpc
+    python examples/benchmarks/success.py --table
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results"))
     parser.add_argument("--task", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--setting", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--agents", nargs="+", default=["gc-idm", "cem-mpc"])

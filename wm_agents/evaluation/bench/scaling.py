@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wm_agents.agents.mpc import MPCPolicy
-from wm_agents.bench.rates import in_turns, spread, timed
+from wm_agents.evaluation.bench.rates import in_turns, spread, timed
 from wm_agents.types import Plan
 
 

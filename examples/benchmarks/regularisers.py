@@ -4,7 +4,7 @@ Trains the task's recipe with prediction alone, with SIGReg and with VICReg (bes
 fits the same GC-IDM on each, and evaluates all on the same held-out tasks. Expect about 6 minutes a world model on two
 cores. Finished runs and results are kept, so the command can be repeated.
 
-    python examples/benchmark_regularisers.py --task reacher --seeds 0 1 2
+    python examples/benchmarks/regularisers.py --task reacher --seeds 0 1 2
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, 
 fitted where a row needs them and the recipe leaves them out), writes one JSON file a cell and skips cells that exist,
 so it can be interrupted; then draws docs/figures/hierarchy.png and prints the table of docs/agents/hierarchical.md.
 
-    python examples/benchmark_hierarchy.py --seeds 0 1 2
-    python examples/benchmark_hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
-    python examples/benchmark_hierarchy.py --table
+    python examples/benchmarks/hierarchy.py --seeds 0 1 2
+    python examples/benchmarks/hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
+    python examples/benchmarks/hierarchy.py --table
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from wm_agents import datasets, evaluation
 from wm_agents.agents.subgoals import GraphSubgoals, Subgoals
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.evaluation import Manifest
+from wm_agents.evaluation.report.comparison import faster_precision
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.grid import faster_precision
 from wm_agents.training import (
     MacroActionsTrainingConfig,
     TemporalDistanceTrainingConfig,
@@ -277,7 +277,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--task-seed", type=int, default=0, help="of the task set; 0 is the reported one")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/hierarchy"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results/hierarchy"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/hierarchy.png"))
     parser.add_argument("--table", action="store_true", help="only print and draw what is there")
     arguments = parser.parse_args()

@@ -18,11 +18,11 @@ from rich.progress import Progress
 from wm_agents import evaluation, planning
 from wm_agents.agents.loading import load, shipped
 from wm_agents.agents.mpc import MPC
-from wm_agents.bench.rates import batch_ratio, in_turns, plan_rate, spread
-from wm_agents.bench.report import bench_figure, print_bench
-from wm_agents.bench.scaling import scaling
 from wm_agents.checkpoint import versions
 from wm_agents.evaluation import Manifest
+from wm_agents.evaluation.bench.rates import batch_ratio, in_turns, plan_rate, spread
+from wm_agents.evaluation.bench.scaling import scaling
+from wm_agents.evaluation.bench.tables import bench_figure, print_bench
 from wm_agents.evaluation.tasks import Offset, atomic_path
 from wm_agents.recipes import RECIPES
 from wm_agents.registry import did_you_mean
@@ -63,7 +63,7 @@ def bench_planners(
       turns, and each plan follows an earlier one, as it does in an episode;
     - ``scaling``: cost reached and time, over samples and over the horizon, for CEM, iCEM and MPPI, on a fixed batch
       of starts and goals and with the shipped options otherwise;
-    - ``rates``: :func:`wm_agents.bench.plan_rate` and :func:`wm_agents.bench.batch_ratio`.
+    - ``rates``: :func:`wm_agents.evaluation.bench.plan_rate` and :func:`wm_agents.evaluation.bench.batch_ratio`.
 
     Args:
         agent: A shipped task ("pointmaze-umaze"), or the path of a checkpoint.
