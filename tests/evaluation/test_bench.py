@@ -119,7 +119,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 def test_bench_writes_what_it_returns_and_draws_it(finished):
     content, out, printed = finished
     assert json.loads((out / planners.FILE).read_text()) == content
-    assert sorted(path.name for path in out.iterdir()) == ["planners.json", "planners.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["cells", "planners.json", "planners.png"]
     image = imread(out / planners.FIGURE)
     assert image[..., :3].std() > 0.01
     for text in ("cem", "random-shooting", "wm/PointMaze-UMaze-v0: 2 tasks, offset 10, budget 10", "single calls"):

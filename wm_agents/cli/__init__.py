@@ -11,8 +11,21 @@ from wm_agents.cli.data import collect, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, train
 from wm_agents.cli.measuring import bench, evaluate, report, study
 
-__all__ = ["bench", "collect", "doctor", "evaluate", "fit", "import_dataset", "list_names", "main", "quickstart",
-           "report", "reproduce", "study", "train"]  # fmt: skip
+__all__ = [
+    "bench",
+    "collect",
+    "doctor",
+    "evaluate",
+    "fit",
+    "import_dataset",
+    "list_names",
+    "main",
+    "quickstart",
+    "report",
+    "reproduce",
+    "study",
+    "train",
+]
 
 
 def main() -> None:

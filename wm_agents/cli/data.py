@@ -57,17 +57,27 @@ def list_names(
             table.add_row("temporal-distance", "Learned number of steps to the goal, averaged over the horizon.")
         console.print(table)
         return
-    names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,
-                             "policies": lambda: datasets.POLICIES}  # fmt: skip
+    names: dict[str, Any] = {
+        "agents": list_checkpoints,
+        "datasets": datasets.list_datasets,
+        "policies": lambda: datasets.POLICIES,
+    }
     for name in names[what]():
         console.print(name, highlight=False)
 
 
 @app.command
 def collect(
-    env_id: tyro.conf.Positional[str], policy: str | None = None, episodes: int = 120, steps: int = 300, seed: int = 0,
-    name: str | None = None, image_size: int = 64, workers: int | None = None, overwrite: bool = False,
-) -> None:  # fmt: skip
+    env_id: tyro.conf.Positional[str],
+    policy: str | None = None,
+    episodes: int = 120,
+    steps: int = 300,
+    seed: int = 0,
+    name: str | None = None,
+    image_size: int = 64,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
     """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
 
     Args:
@@ -84,18 +94,32 @@ def collect(
     from wm_agents import datasets
 
     dataset = datasets.collect(
-        full_id(env_id), policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
-        workers=workers, overwrite=overwrite,
-    )  # fmt: skip
+        full_id(env_id),
+        policy=policy,
+        episodes=episodes,
+        steps=steps,
+        seed=seed,
+        name=name,
+        image_size=image_size,
+        workers=workers,
+        overwrite=overwrite,
+    )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
 
 
 @app.command(name="import")
 def import_dataset(
-    source: tyro.conf.Positional[str], format: str = "auto", env_id: str | None = None, name: str | None = None,
-    frames: Literal["auto", "stored", "rendered"] = "auto", image_size: int = 64, episodes: int | None = None,
-    action_scale: float | None = None, skip_invalid: bool = False, overwrite: bool = False,
-) -> None:  # fmt: skip
+    source: tyro.conf.Positional[str],
+    format: str = "auto",
+    env_id: str | None = None,
+    name: str | None = None,
+    frames: Literal["auto", "stored", "rendered"] = "auto",
+    image_size: int = 64,
+    episodes: int | None = None,
+    action_scale: float | None = None,
+    skip_invalid: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Import a foreign dataset: LeWM's HDF5, OGBench's npz, Minari's D4RL/pointmaze.
 
     Args:
@@ -113,8 +137,15 @@ def import_dataset(
     from wm_agents import datasets
 
     dataset = datasets.import_dataset(
-        source, format=format, env_id=full_id(env_id) if env_id else None, name=name, frames=frames,
-        image_size=image_size, episodes=episodes, action_scale=action_scale, skip_invalid=skip_invalid,
+        source,
+        format=format,
+        env_id=full_id(env_id) if env_id else None,
+        name=name,
+        frames=frames,
+        image_size=image_size,
+        episodes=episodes,
+        action_scale=action_scale,
+        skip_invalid=skip_invalid,
         overwrite=overwrite,
-    )  # fmt: skip
+    )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)

@@ -12,10 +12,19 @@ from wm_agents.cli.common import app, command_line, console, full_id, parse_offs
 
 @app.command
 def evaluate(
-    agent: tyro.conf.Positional[str], task: str | None = None, tasks: int = 200, offset: str = "25",
-    budget: int | None = None, seed: int = 0, num_envs: int = 16, manifest: Path | None = None,
-    json: Path | None = None, video: Path | None = None, options: tuple[str, ...] = (), device: str = "auto",
-) -> None:  # fmt: skip
+    agent: tyro.conf.Positional[str],
+    task: str | None = None,
+    tasks: int = 200,
+    offset: str = "25",
+    budget: int | None = None,
+    seed: int = 0,
+    num_envs: int = 16,
+    manifest: Path | None = None,
+    json: Path | None = None,
+    video: Path | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
@@ -45,8 +54,10 @@ def evaluate(
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
         if task and env_id != chosen.env_id:
-            raise ValueError(f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
-                             "another --manifest.")  # fmt: skip
+            raise ValueError(
+                f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
+                "another --manifest."
+            )
     else:
         distance: Any = offset if offset == "random" else parse_offset(offset)
         evaluation.check_env_id(env_id)
@@ -69,9 +80,13 @@ def evaluate(
 
 @app.command
 def bench(
-    what: tyro.conf.Positional[Literal["planners"]], agent: str = "pointmaze-umaze", out: Path = Path("runs/bench"),
-    tasks: int = 100, quick: bool = False, device: str = "auto",
-) -> None:  # fmt: skip
+    what: tyro.conf.Positional[Literal["planners"]],
+    agent: str = "pointmaze-umaze",
+    out: Path = Path("runs/bench"),
+    tasks: int = 100,
+    quick: bool = False,
+    device: str = "auto",
+) -> None:
     """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
 
     Args:
@@ -90,11 +105,21 @@ def bench(
 
 @app.command
 def report(
-    out: Path = Path("runs/report"), quick: bool = False, tasks: tuple[str, ...] = (), agents: tuple[str, ...] = (),
-    protocols: tuple[str, ...] = (), checkpoints: tuple[str, ...] = (), tasks_per_cell: int | None = None,
-    num_envs: int = 20, workers: int | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto",
-    videos: bool = True, timing: bool = True, measure: bool = True, device: str = "auto",
-) -> None:  # fmt: skip
+    out: Path = Path("runs/report"),
+    quick: bool = False,
+    tasks: tuple[str, ...] = (),
+    agents: tuple[str, ...] = (),
+    protocols: tuple[str, ...] = (),
+    checkpoints: tuple[str, ...] = (),
+    tasks_per_cell: int | None = None,
+    num_envs: int = 20,
+    workers: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    videos: bool = True,
+    timing: bool = True,
+    measure: bool = True,
+    device: str = "auto",
+) -> None:
     """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
 
     Args:
@@ -117,19 +142,33 @@ def report(
     from wm_agents.evaluation.report import AGENTS, run_report
 
     run_report(
-        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols,
-        checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
-        precision=precision, device=device, videos=videos, timing=timing, measure=measure, command=command_line(),
+        out,
+        tasks=tasks,
+        agents=agents or tuple(AGENTS),
+        protocols=protocols,
+        checkpoints=checkpoints,
+        quick=quick,
+        tasks_per_cell=tasks_per_cell,
+        num_envs=num_envs,
+        workers=workers,
+        precision=precision,
+        device=device,
+        videos=videos,
+        timing=timing,
+        measure=measure,
+        command=command_line(),
         console=console,
-    )  # fmt: skip
+    )
     console.print(f"wrote {out}/report.md, report.json and figures", highlight=False, soft_wrap=True)
 
 
 @app.command
 def study(
-    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]], out: Path | None = None,
-    quick: bool = False, task: str = "pointmaze-umaze",
-) -> None:  # fmt: skip
+    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]],
+    out: Path | None = None,
+    quick: bool = False,
+    task: str = "pointmaze-umaze",
+) -> None:
     """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
 
     Args:

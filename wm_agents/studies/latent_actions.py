@@ -142,15 +142,25 @@ def make_planner(name: str, horizon: int, spread: float) -> Planner:
     options: dict[str, dict[str, Any]] = {
         "cem": {"samples": 200, "elites": 20, "iterations": 10, "initial_std": spread},
         "mppi": {
-            "samples": 200, "elites": None, "iterations": 10, "initial_std": 0.8, "adaptive_std": False,
-            "temperature": 1.0, "normalise": False,
+            "samples": 200,
+            "elites": None,
+            "iterations": 10,
+            "initial_std": 0.8,
+            "adaptive_std": False,
+            "temperature": 1.0,
+            "normalise": False,
         },
         "gradient": {"optimizer": "sgd", "step_size": 0.05, "steps": 100, "cosine": False, "restarts": 1},
         "sgld": {
-            "step_size": 0.01, "noise": 0.005, "steps": 200, "preconditioned": False, "cosine": False, "chains": 1,
+            "step_size": 0.01,
+            "noise": 0.005,
+            "steps": 200,
+            "preconditioned": False,
+            "cosine": False,
+            "chains": 1,
         },
         "diffusion": {"samples": 50, "steps": 20, "guidance": 2.0},
-    }  # fmt: skip
+    }
     if name not in options:
         raise ValueError(did_you_mean("planner of the study", name, PLANNERS))
     return planning.make({"diffusion": "diffusion-guidance"}.get(name, name), horizon=horizon, **options[name])
@@ -190,9 +200,13 @@ def search(
             init = torch.cat([drawn[geometry] for geometry, _ in group]).unsqueeze(1)
         high = torch.full((dim,), worlds.BOX)
         plan = make_planner(name, horizon, problems.geometries[group[0][0]].spread).plan(
-            problems.cost(group, guidance=name == "diffusion"), low=-high, high=high, batch=len(group) * batch,
-            init=init, generator=generator,
-        )  # fmt: skip
+            problems.cost(group, guidance=name == "diffusion"),
+            low=-high,
+            high=high,
+            batch=len(group) * batch,
+            init=init,
+            generator=generator,
+        )
         found |= zip(group, plan.actions.view(len(group), batch, horizon, dim), strict=True)
     for geometry in geometries:
         found.setdefault((geometry, "free"), found[geometries[0], "free"])

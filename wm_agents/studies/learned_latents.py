@@ -127,14 +127,22 @@ def run(
         )
     results: dict[str, Any] = {
         "settings": {
-            "task": made.task, "tasks": len(manifest), "offset": manifest.offset, "budget": manifest.budget,
-            "seed": seed, "manifest_sha256": manifest.sha256, "horizon": HORIZON, "planners": PLANNERS,
-            "training": asdict(training), "open_loop_starts": len(starts.frame), "quick": quick,
+            "task": made.task,
+            "tasks": len(manifest),
+            "offset": manifest.offset,
+            "budget": manifest.budget,
+            "seed": seed,
+            "manifest_sha256": manifest.sha256,
+            "horizon": HORIZON,
+            "planners": PLANNERS,
+            "training": asdict(training),
+            "open_loop_starts": len(starts.frame),
+            "quick": quick,
             "threads": torch.get_num_threads(),
         },
         "spaces": descriptions,
         "cells": cells,
-    }  # fmt: skip
+    }
     results["settings"]["seconds"] = round(time.perf_counter() - started, 1)
     results["settings"]["core_seconds"] = round(time.process_time() - worked, 1)
     out = Path(out)
@@ -149,9 +157,13 @@ def run(
 
 
 def learn_spaces(
-    world_model: WorldModel, dataset: TrajectoryDataset, latents: torch.Tensor, shapes: Sequence[tuple[str, int]],
-    training: LatentActionTrainingConfig, progress: bool = True,
-) -> list[ActionSpace]:  # fmt: skip
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    latents: torch.Tensor,
+    shapes: Sequence[tuple[str, int]],
+    training: LatentActionTrainingConfig,
+    progress: bool = True,
+) -> list[ActionSpace]:
     """Train a latent action space of every shape; real blocks come first, the first space decoded third."""
     spaces: list[ActionSpace] = [RealActions(world_model)]
     for regulariser, size in shapes:
@@ -200,9 +212,13 @@ def describe(space: ActionSpace, world_model: WorldModel, windows: LatentWindows
 
 @torch.no_grad()
 def open_loop(
-    space: ActionSpace, planner: Planner, world_model: WorldModel, dataset: TrajectoryDataset, starts: LatentWindows,
+    space: ActionSpace,
+    planner: Planner,
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    starts: LatentWindows,
     seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Plan once from every start to the latent H blocks later, execute the whole plan, compare with what was imagined.
 
     Args:
@@ -224,9 +240,12 @@ def open_loop(
     low, high = space.bounds()
     began = time.process_time()
     plan = planner.plan(
-        summed_cost(space, z, past, goal), low=low, high=high, batch=len(z),
+        summed_cost(space, z, past, goal),
+        low=low,
+        high=high,
+        batch=len(z),
         generator=torch.Generator(device=z.device).manual_seed(seed),
-    )  # fmt: skip
+    )
     core_ms = 1000 * (time.process_time() - began) / len(z)
     imagined = space.imagine(z, past, plan.actions.unsqueeze(1)).squeeze(1)
     seen = torch.cat([z, imagined], dim=1)

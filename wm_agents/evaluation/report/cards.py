@@ -39,14 +39,17 @@ def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
             ("file", f"{shipped['bytes'] / 1e6:.2f} MB, sha256 `{shipped['sha256']}`"),
             ("world model", f"{shipped['parameters']:,} parameters, {size} px to {shipped['latent_size']} numbers"),
             ("fitted on it", f"{heads} (parameters)"),
-            ("data", f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
-                     f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`"),
+            (
+                "data",
+                f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
+                f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`",
+            ),
             ("made by", f"`{shipped['command']}`, training seed {shipped['seed']}, torch threads {shipped['threads']}"),
             ("versions", made),
             ("success tests", "; ".join(f"{mode}: {test}" for mode, test in part["success_tests"].items())),
             ("options", "; ".join(f"{name}: `{_options(options)}`" for name, options in shipped["options"].items())),
         ),
-    )  # fmt: skip
+    )
     yield ""
     yield from table(("goal, steps away / allowed", *SHOWN, "random actions"), _success(part, shipped["seed"]))
 

@@ -76,13 +76,18 @@ def _task(task: str, part: Content) -> Iterator[str]:
         ("training seed", "checkpoint", "sha256", "images", "world model", "GC-IDM", "data", "made by"),
         (
             (
-                one["seed"], one["file"], f"`{one['sha256'][:12]}`", f"{one['image_size']} px",
-                _count(one["parameters"]), _count(one["heads"].get("inverse_dynamics")),
-                "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]), f"`{one['command']}`",
+                one["seed"],
+                one["file"],
+                f"`{one['sha256'][:12]}`",
+                f"{one['image_size']} px",
+                _count(one["parameters"]),
+                _count(one["heads"].get("inverse_dynamics")),
+                "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]),
+                f"`{one['command']}`",
             )
             for one in part["checkpoints"]
         ),
-    )  # fmt: skip
+    )
     for name, protocol in part["protocols"].items():
         yield from ("", f"### {task}, {name}", "", *_protocol(protocol))
     if part["latency"]:

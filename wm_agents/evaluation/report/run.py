@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import functools
-import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from wm_agents import evaluation
-from wm_agents.checkpoint import CheckpointError
+from wm_agents.evaluation.environments import whole_number
+from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.evaluation.grid import Cell, Grid, Runner
 from wm_agents.evaluation.report import cells as measuring
 from wm_agents.evaluation.report.cards import to_cards
-from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Cell, Precision, Protocol, Source, build, sources
+from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Precision, Protocol, Source, Trial, build, sources
 from wm_agents.evaluation.report.figures import latency_figure, success_figure
 from wm_agents.evaluation.report.latency import cost_of_a_decision
 from wm_agents.evaluation.report.markdown import to_markdown
-from wm_agents.evaluation.report.summary import summarise_cells
-from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.evaluation.report.summary import Tasks, summarise_cells
 
 FULL, QUICK = 200, 20
 """Tasks a cell."""
 NEAR = PROTOCOLS[:2]
 """Protocols of a quick report: 100/200 takes longer than the two together."""
 
-Jobs = dict[str, Callable[[], object]]
-"""By name; each writes its result to disk."""
+Content = dict[str, Any]
 
 
 def run_report(
@@ -86,123 +81,101 @@ def run_report(
     Raises:
         ValueError: An unknown task, agent or protocol, a number out of range, or nothing to evaluate.
         RuntimeError: Cells failed; the report of the others is written.
+        OSError: ``out`` cannot be written to.
     """
-    out, count = Path(out), tasks_per_cell if tasks_per_cell is not None else QUICK if quick else FULL
+    out = Path(out)
+    count = tasks_per_cell if tasks_per_cell is not None else QUICK if quick else FULL
     if quick and checkpoints:
         raise ValueError("a quick report is of the shipped checkpoints: leave out the checkpoints, or quick.")
-    for name, value, least in (("tasks_per_cell", count, 1), ("num_envs", num_envs, 1), ("workers", workers or 0, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}.")
+    count, num_envs = whole_number("tasks_per_cell", count, 1), whole_number("num_envs", num_envs, 1)
+    workers = _cores() if workers is None else whole_number("workers", workers, 0)
+    check_output(out, folder=True)
     chosen = sources(tasks, checkpoints)
     wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols or (NEAR if quick else PROTOCOLS))]
-    grid, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision, not quick)
-    _check_any(grid, left_out)
-    workers = _cores() if workers is None else workers
+    trials, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision, not quick)
+    _check_any(trials, left_out)
 
-    with _pool(workers) as pool:
-        made = {cell.tasks_name: cell for cell in grid}
-        jobs: Jobs = {name: functools.partial(measuring.write_tasks, cell, out) for name, cell in made.items()}
-        impossible = _run(jobs, pool, "tasks", console)
-        left_out += [f"{name}: {error}" for name, error in impossible.items()]
-        known = {name: measuring.read_tasks(cell, out) for name, cell in made.items() if name not in impossible}
-        grid = [cell for cell in grid if cell.tasks_name in known]
-        _check_any(grid, left_out)
-        missing = [cell for cell in grid if measuring.read_cell(cell, out, known[cell.tasks_name][0]) is None]
-        film = videos and not quick
-        jobs = {
-            cell.name: functools.partial(measuring.measure, cell, out, num_envs, device, film)
-            for cell in sorted(missing, key=_work, reverse=True)
-            if measure
-        }
-        failed = _run(jobs, pool, "cells", console)
+    with Runner(workers, console) as runner:
+        known = _tasks(trials, out, runner, left_out)
+        trials = [trial for trial in trials if trial.tasks_name in known]
+        _check_any(trials, left_out)
+        cells = [
+            measuring.trial_cell(
+                trial,
+                *known[trial.tasks_name],
+                num_envs,
+                device,
+                out / "videos" / f"{trial.name}.mp4" if videos and not quick else None,
+            )
+            for trial in sorted(trials, key=_work, reverse=True)
+        ]
+        grid = Grid(out / "cells")
+        failed = grid.run(cells, runner) if measure else {}
     left_out += [f"{name}: {error}" for name, error in failed.items()]
-    if missing and not measure:
-        left_out.append(f"{len(missing)} of {len(grid)} cells: not measured yet")
-    latency: dict[str, dict[str, Any]] = {}
-    for source in {source.task: source for source in reversed(chosen)}.values() if timing else ():
-        try:
-            latency[source.task] = _latency(source, out, device)
-        except CheckpointError as error:
-            left_out.append(f"{source.task}, cost of a decision: {error}")
-    settings = {"command": command, "quick": quick, "tasks_per_cell": count, "workers": workers, "cores": _cores(),
-                "num_envs": num_envs, "precision": precision, "seed": measuring.SEED}  # fmt: skip
-    content = summarise_cells(grid, known, out, settings, latency, left_out)
-    with atomic_path(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    for file, text in (("report.md", to_markdown(content)), ("models.md", to_cards(content))):
-        with atomic_path(out / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    if any(part["protocols"] for part in content["tasks"].values()):
-        for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
-            evaluation.save_figure(figure, out / file, dpi=80)
+    results = {cell.name: found for cell in cells if (found := grid.read(cell)) is not None}
+    if len(results) < len(cells) and not measure:
+        left_out.append(f"{len(cells) - len(results)} of {len(cells)} cells: not measured yet")
+    settings = {
+        "command": command,
+        "quick": quick,
+        "tasks_per_cell": count,
+        "workers": workers,
+        "cores": _cores(),
+        "num_envs": num_envs,
+        "precision": precision,
+        "seed": measuring.SEED,
+    }
+    latency = _latency(chosen, out, device, left_out) if timing else {}
+    content = summarise_cells(trials, known, results, settings, latency, left_out)
+    _write(content, out)
     if failed:
         raise RuntimeError(f"{len(failed)} cells failed, the report names them: {next(iter(failed.items()))}")
     return content
 
 
-def _check_any(grid: Sequence[Cell], left_out: Sequence[str]) -> None:
-    if not grid:
+def _tasks(trials: Sequence[Trial], out: Path, runner: Runner, left_out: list[str]) -> dict[str, Tasks]:
+    """Make tasks and measure their floors where they are missing; what is impossible is added to ``left_out``."""
+    needed = {trial.tasks_name: trial for trial in trials}
+    jobs = {name: functools.partial(measuring.write_tasks, trial, out) for name, trial in needed.items()}
+    impossible = runner.run(jobs, "tasks")
+    manifests = {name: measuring.read_tasks(needed[name], out) for name in needed if name not in impossible}
+    cells = {name: measuring.floors_cell(needed[name], manifest) for name, manifest in manifests.items()}
+    grid = Grid(out / "floors")
+    impossible |= grid.run(list(cells.values()), runner, "floors")
+    left_out += [f"{name}: {error}" for name, error in impossible.items()]
+    found = {name: grid.read(cell) for name, cell in cells.items()}
+    return {name: (manifests[name], measuring.read_floors(one)) for name, one in found.items() if one is not None}
+
+
+def _latency(chosen: Sequence[Source], out: Path, device: str, left_out: list[str]) -> dict[str, Content]:
+    """Measure what a decision costs, once a task, unless it was measured for this checkpoint."""
+    cells = {}
+    for source in {source.task: source for source in reversed(chosen)}.values():
+        cost = functools.partial(cost_of_a_decision, source, device, threads=(1, _cores()))
+        cells[source.task] = Cell(source.task, {"checkpoint_sha256": source.sha256}, cost)
+    grid = Grid(out / "latency")
+    failed = grid.run(list(cells.values()), Runner(), "latency")
+    left_out += [f"{task}, cost of a decision: {error}" for task, error in failed.items()]
+    return {task: found for task, cell in cells.items() if (found := grid.read(cell)) is not None}
+
+
+def _write(content: Mapping[str, Any], out: Path) -> None:
+    write_json(out / "report.json", content)
+    for file, text in (("report.md", to_markdown(content)), ("models.md", to_cards(content))):
+        write_text(out / file, text)
+    if any(part["protocols"] for part in content["tasks"].values()):
+        for file, figure in (("success.png", success_figure(content)), ("latency.png", latency_figure(content))):
+            evaluation.save_figure(figure, out / file, dpi=80)
+
+
+def _check_any(trials: Sequence[Trial], left_out: Sequence[str]) -> None:
+    if not trials:
         raise ValueError(f"there is nothing to evaluate: {'; '.join(left_out) or 'name agents and protocols.'}")
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Worker processes, which an interruption lets finish no more than they are doing; None for none."""
-    if workers == 0:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, measuring.start_worker) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _run(jobs: Jobs, pool: ProcessPoolExecutor | None, what: str, console: Console | None) -> dict[str, str]:
-    """Do the jobs and return the errors of those that failed, by name."""
-    failed: dict[str, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=console is None or not jobs) as bar:
-        shown = bar.add_task(what, total=len(jobs))
-
-        def done(name: str, call: Callable[[], object]) -> None:
-            try:
-                call()
-            except Exception as error:  # whatever breaks one cell must not lose the others
-                failed[name] = f"{type(error).__name__}: {error}"
-            bar.update(shown, advance=1)
-
-        if pool is None:
-            for name, job in jobs.items():
-                done(name, job)
-        else:
-            names: dict[Future[object], str] = {pool.submit(job): name for name, job in jobs.items()}
-            for future in as_completed(names):
-                done(names[future], future.result)
-    return failed
-
-
-def _work(cell: Cell) -> tuple[bool, float]:
-    """How long a cell may take: long ones begin first, so that no process is left with one at the end."""
-    return cell.agent != "gc-idm", cell.protocol.budget / cell.replan_steps
-
-
-def _latency(source: Source, out: Path, device: str) -> dict[str, Any]:
-    """Measure what a decision costs, unless it was measured for this checkpoint."""
-    path = out / "latency" / f"{source.task}.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["checkpoint_sha256"] == source.sha256:
-            return content
-    except (OSError, ValueError, KeyError):
-        pass
-    content = {"checkpoint_sha256": source.sha256, **cost_of_a_decision(source, device, threads=(1, _cores()))}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return content
+def _work(trial: Trial) -> tuple[bool, float]:
+    """How long a trial may take: long ones begin first, so that no process is left with one at the end."""
+    return trial.agent != "gc-idm", trial.protocol.budget / trial.replan_steps
 
 
 def _cores() -> int:
