@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 import tyro
@@ -19,7 +20,7 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-@app.command(name="list")
+@app.command
 def list_names(
     what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
 ) -> None:
@@ -28,25 +29,12 @@ def list_names(
     Args:
         what: Shipped agents, environments, local datasets, planners, objectives, or exploration policies.
     """
-    import gymnasium as gym
-
     from wm_agents import datasets, list_checkpoints
+    from wm_agents.evaluation import print_table
     from wm_agents.planning import OBJECTIVES, PLANNERS
 
     if what == "envs":
-        table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
-        for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
-            try:
-                env: Any = gym.make(env_id, obs_type="state")
-            except ImportError as error:
-                table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
-                continue
-            tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
-            action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
-            size = env.observation_space["observation"].shape[0]
-            table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
-            env.close()
-        console.print(table)
+        print_table(_environments(), console)
         return
     if what in ("planners", "objectives"):
         table = Table(Column("name", no_wrap=True), "what it does")
@@ -55,7 +43,7 @@ def list_names(
             table.add_row(name, rich_escape((registry.get(name).__doc__ or "").splitlines()[0]))
         if what == "objectives":  # a network of the checkpoint, so no entry of the registry
             table.add_row("temporal-distance", "Learned number of steps to the goal, averaged over the horizon.")
-        console.print(table)
+        print_table(table, console)
         return
     names: dict[str, Any] = {
         "agents": list_checkpoints,
@@ -63,7 +51,35 @@ def list_names(
         "policies": lambda: datasets.POLICIES,
     }
     for name in names[what]():
-        console.print(name, highlight=False)
+        console.print(name, highlight=False, soft_wrap=True)
+
+
+def _environments() -> Table:
+    """Return the table of the goal environments: ours, and those that imported modules registered."""
+    import gymnasium as gym
+
+    table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
+    for env_id in sorted(name for name in gym.registry if name.startswith("wm/") or _is_goal_task(gym.registry[name])):
+        try:
+            env: Any = gym.make(env_id, obs_type="state")
+        except ImportError as error:
+            table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
+            continue
+        tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
+        action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
+        size = env.observation_space["observation"].shape[0]
+        table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
+        env.close()
+    return table
+
+
+def _is_goal_task(spec: Any) -> bool:
+    """Tell whether an environment is a goal environment, without importing anything."""
+    entry = spec.entry_point
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        entry = getattr(sys.modules.get(module), attribute, None)
+    return hasattr(entry, "successes")
 
 
 @app.command
@@ -107,7 +123,7 @@ def collect(
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
 
 
-@app.command(name="import")
+@app.command
 def import_dataset(
     source: tyro.conf.Positional[str],
     format: str = "auto",

@@ -41,41 +41,65 @@ def evaluate(
         options: The agent's own options as name=value, for example horizon=10 precision=bf16.
         device: auto, cpu or cuda.
     """
-    import gymnasium as gym
-
     from wm_agents import evaluation, load
-    from wm_agents.recipes import RECIPES
 
-    if video is not None:
-        evaluation.check_video_path(video)
+    _check_outputs(manifest=manifest, json=json, video=video)
     name, _, kind = agent.partition(":")
     player: Any = load(name, agent=kind or None, device=device, **parse_options(options))
-    env_id = full_id(task) if task else player.env_id
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
-        if task and env_id != chosen.env_id:
+        if task and full_id(task).rpartition(":")[2] != chosen.env_id.rpartition(":")[2]:
             raise ValueError(
                 f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
                 "another --manifest."
             )
     else:
-        distance: Any = offset if offset == "random" else parse_offset(offset)
-        evaluation.check_env_id(env_id)
-        limit = gym.spec(env_id).max_episode_steps or 300
-        steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
-        policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
-        chosen = evaluation.make_manifest(
-            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id)
-        )
+        chosen = _make_manifest(full_id(task) if task else player.env_id, tasks, offset, budget, seed)
         if manifest is not None:
             chosen.save(manifest)
     label = f"{Path(name).resolve().parent.name}/{player.name}" if Path(name).is_file() else agent
     result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
-    evaluation.print_report([result], console)
     if json is not None:
         result.save(json)
     if video is not None:
         evaluation.write_video(video, result.recordings)
+    evaluation.print_report([result], console)
+
+
+def _check_outputs(**paths: Path | None) -> None:
+    """Find out before the work begins whether its results can be written.
+
+    Raises:
+        OSError: A path is not writable.
+        ValueError: The video's format is unknown, or two results have one path.
+    """
+    from wm_agents.evaluation import check_video_path
+    from wm_agents.evaluation.files import check_output
+
+    given = {name: path for name, path in paths.items() if path is not None}
+    if len({path.absolute() for path in given.values()}) < len(given):
+        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need files of their own.")
+    if "video" in given:
+        check_video_path(given["video"])
+    for path in given.values():
+        check_output(path)
+
+
+def _make_manifest(env_id: str, tasks: int, offset: str, budget: int | None, seed: int) -> Any:
+    """Draw tasks with the policy that collects the task's data, and the usual budget unless another is given."""
+    import gymnasium as gym
+
+    from wm_agents import evaluation
+    from wm_agents.recipes import RECIPES
+
+    distance: Any = offset if offset == "random" else parse_offset(offset)
+    name = evaluation.check_env_id(env_id)
+    limit = gym.spec(name).max_episode_steps or 300
+    steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
+    policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
+    return evaluation.make_manifest(
+        env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(name)
+    )
 
 
 @app.command
@@ -177,10 +201,12 @@ def study(
         quick: A check that all works in a minute, not a result.
         task: Whose world model the learned latent actions are built on.
     """
+    from wm_agents.evaluation.files import check_output
     from wm_agents.recipes import recipe
     from wm_agents.studies import latent_actions, learned_latents
 
     folder = out or Path("runs") / name
+    check_output(folder, folder=True)
     if name == "latent-actions":
         latent_actions.run(folder, quick=quick)
     else:
