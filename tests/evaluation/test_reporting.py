@@ -24,9 +24,13 @@ from wm_agents.evaluation.results import action_jerk
 
 pytest_plugins = ["small_report"]
 
-LATENCY = {"device": "cpu", "plan": {"samples": 300, "iterations": 30, "horizon": 5}, "threads": {
-    "1": {"decision_ms": {"best": 1.0, "median": 1.5}, "plan_ms": {"best": 150.0, "median": 160.0}, "ratio": 150.0}
-}}  # fmt: skip
+LATENCY = {
+    "device": "cpu",
+    "plan": {"samples": 300, "iterations": 30, "horizon": 5},
+    "threads": {
+        "1": {"decision_ms": {"best": 1.0, "median": 1.5}, "plan_ms": {"best": 150.0, "median": 160.0}, "ratio": 150.0}
+    },
+}
 
 
 @pytest.fixture(scope="module")

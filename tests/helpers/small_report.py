@@ -12,9 +12,13 @@ from wm_agents.evaluation.report.comparison import Source, sources
 
 UMAZE = "pointmaze-umaze"
 SMALL: dict[str, Any] = {
-    "tasks": (UMAZE,), "agents": ("gc-idm", "cem-mpc"), "protocols": ("20/20", "25/30"), "tasks_per_cell": 3,
-    "workers": 0, "command": "wm-agents report --small",
-}  # fmt: skip
+    "tasks": (UMAZE,),
+    "agents": ("gc-idm", "cem-mpc"),
+    "protocols": ("20/20", "25/30"),
+    "tasks_per_cell": 3,
+    "workers": 0,
+    "command": "wm-agents report --small",
+}
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def find_normalisation(agent: Any, space: spaces.Dict) -> tuple[Normalise, list[
     if not found.norm_obs:
         return _unchanged, []
     try:
-        found.normalize_obs({key: np.zeros((1, *box.shape), box.dtype) for key, box in space.spaces.items()})
+        found.normalize_obs({key: np.zeros((1, *(box.shape or ())), box.dtype) for key, box in space.spaces.items()})
         fits = all(found.obs_rms[key].mean.shape == space[key].shape for key in found.norm_obs_keys or ())
     except (KeyError, TypeError, ValueError):
         fits = False
@@ -44,7 +44,7 @@ def find_normalisation(agent: Any, space: spaces.Dict) -> tuple[Normalise, list[
         return _unchanged, ["observations not normalised: the agent's VecNormalize does not fit them"]
 
     def normalise(observations: Observations) -> Observations:
-        return found.normalize_obs(observations)
+        return found.normalize_obs(observations)  # type: ignore[return-value]
 
     return normalise, [NOTE]
 

@@ -92,7 +92,7 @@ def bench_planners(
             other settings.
         CheckpointError: The checkpoint is missing or damaged.
     """
-    sizes = {
+    sizes: Content = {
         "tasks": whole_number("tasks", tasks),
         "envs": _sizes("envs", envs),
         "samples": _sizes("samples", samples),

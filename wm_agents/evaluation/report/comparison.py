@@ -41,6 +41,9 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The compared agents: the shipped agent and the options over its own. Other shipped agents can be named too."""
 
+ALIASES = {"cem": "cem-mpc"}
+"""Other names under which compared agents can be asked for."""
+
 DIFFERENTIATED = ("gradient", "sgld", "diffusion-guidance")
 """Agents that need gradients of rollouts, for which bf16 is slower with few environments or narrow predictors."""
 
@@ -168,7 +171,7 @@ def kind_of(agent: str) -> tuple[str, dict[str, Any]]:
     """
     if agent in AGENTS:
         return AGENTS[agent]
-    known = [*AGENTS, *(name for name in KINDS if name not in ("mpc", *AGENTS))]
+    known = [*AGENTS, *(name for name in KINDS if name not in ("mpc", *AGENTS, *ALIASES))]
     if agent not in known:
         raise ValueError(did_you_mean("agent", agent, known))
     return agent, {}
@@ -242,6 +245,7 @@ def build(
     Raises:
         ValueError: Unknown agent.
     """
+    agents = list(dict.fromkeys(ALIASES.get(agent, agent) for agent in agents))
     for agent in agents:
         kind_of(agent)
     trials: list[Trial] = []

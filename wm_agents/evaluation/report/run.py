@@ -92,7 +92,7 @@ def run_report(
     check_output(out, folder=True)
     chosen = sources(tasks, checkpoints)
     wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols or (NEAR if quick else PROTOCOLS))]
-    trials, left_out = build(chosen, wanted, list(dict.fromkeys(agents)), count, precision, not quick)
+    trials, left_out = build(chosen, wanted, agents, count, precision, not quick)
     _check_any(trials, left_out)
 
     with Runner(workers, console) as runner:
