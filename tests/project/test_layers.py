@@ -30,17 +30,15 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": set(),  # data files only
     "training": BOTTOM | LEARNING | {"checkpoint", "tensorfile"},
     "agents": BOTTOM | LEARNING | {"checkpoint", "training"},
-    "evaluation": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "recipes": BOTTOM | {"models", "training"},
+    "evaluation": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "recipes", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
-    "bench": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes"},
-    "reporting": BOTTOM | {"agents", "bench", "checkpoint", "evaluation", "recipes"},
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
     "quickstart": BOTTOM | {"agents", "datasets", "envs", "evaluation", "models", "pipeline", "recipes", "training"},
     "cli": BOTTOM | LEARNING | {
-        "agents", "bench", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart",
-        "recipes", "reporting", "studies", "training",
+        "agents", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart",
+        "recipes", "studies", "training",
     },
     "wm_agents": {"envs", "version"},  # __init__: everything else is looked up on first use
 }  # fmt: skip
@@ -155,7 +153,7 @@ def test_the_table_is_layered():
     assert placed == set(ALLOWED)
     assert not any("cli" in allowed for allowed in ALLOWED.values())
     users = {part for part, allowed in ALLOWED.items() if "evaluation" in allowed}
-    assert users == {"bench", "cli", "quickstart", "reporting", "studies"}
+    assert users == {"cli", "quickstart", "studies"}
 
 
 def test_the_reader_sees_imports_wherever_they_are(lazy):

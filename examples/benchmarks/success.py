@@ -1,46 +1,48 @@
 """Regenerate the success table of docs/benchmarks.md.
 
 Evaluates what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors) on fixed held-out tasks
-and writes one JSON file a cell; cells that exist are skipped, so it can be interrupted. Then prints the table.
+and writes one JSON file a cell; cells of the same checkpoint and tasks are not measured again, so it can be
+interrupted. Then prints the table.
 
-    python examples/benchmark_success.py --seeds 0 1 2 --agents gc-idm cem-mpc
-    python examples/benchmark_success.py --table
+    python examples/benchmarks/success.py --seeds 0 1 2 --agents gc-idm cem-mpc
+    python examples/benchmarks/success.py --table
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import statistics
 from pathlib import Path
 
+from rich.console import Console
+
 import wm_agents
 from wm_agents import evaluation
+from wm_agents.evaluation.files import file_sha256
 from wm_agents.recipes import RECIPES
 
 SETTINGS = {"25/50": (25, 50), "100/200": (100, 200), "random": ("random", None)}
-KEPT = ("agent", "task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "strict",
-        "floors", "steps_to_success", "ms_per_step", "ms_per_plan", "evaluations_per_plan", "num_envs", "threads",
-        "version")  # fmt: skip
 
 
-def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Namespace) -> None:
-    """Evaluate one agent on one set of tasks and write the numbers."""
-    target = arguments.out / f"{task}_{setting.replace('/', '-')}_{agent}_{seed}.json"
-    if target.exists():
-        return
+def cell(task: str, setting: str, agent: str, seed: int, arguments: argparse.Namespace) -> evaluation.Cell:
+    """Return the cell of one agent on one set of tasks."""
     recipe = RECIPES[task]
     offset, budget = SETTINGS[setting]
-    budget = budget or recipe.budget
     manifest = evaluation.make_manifest(
-        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=0, policy=recipe.policy
+        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget or recipe.budget, policy=recipe.policy
     )
     options = {} if agent == "gc-idm" else {"precision": "bf16"}  # faster where the CPU has it
-    player = wm_agents.load(arguments.runs / f"{task}-{seed}" / "agent.safetensors", agent=agent, **options)
-    result = evaluation.evaluate(player, manifest, name=agent).to_dict()
-    row = {"training_seed": seed, **{key: result[key] for key in KEPT}}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(row, indent=1) + "\n")
+    file = arguments.runs / f"{task}-{seed}" / "agent.safetensors"
+    return evaluation.evaluation_cell(
+        f"{task}_{setting.replace('/', '-')}_{agent}_{seed}",
+        functools.partial(wm_agents.load, file, agent=agent, **options),
+        manifest,
+        {"agent": agent, "options": options, "checkpoint_sha256": file_sha256(file)},
+        name=agent,
+    )
 
 
 def print_table(folder: Path) -> None:
@@ -71,20 +73,21 @@ def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results"))
     parser.add_argument("--task", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--setting", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--agents", nargs="+", default=["gc-idm", "cem-mpc"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 measures in this one")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     arguments = parser.parse_args()
     if not arguments.table:
-        for agent in arguments.agents:
-            for seed in arguments.seeds:
-                for task in arguments.task:
-                    for setting in arguments.setting:
-                        cell(task, setting, agent, seed, arguments)
+        chosen = itertools.product(arguments.task, arguments.setting, arguments.agents, arguments.seeds)
+        with evaluation.Runner(arguments.workers, Console(stderr=True)) as runner:
+            failed = evaluation.Grid(arguments.out).run([cell(*one, arguments) for one in chosen], runner)
+        for name, error in failed.items():
+            print(f"{name}: {error}")
     print_table(arguments.out)
 
 

@@ -10,14 +10,17 @@ import numpy as np
 import torch
 
 from wm_agents.agents.mpc import MPCPolicy
-from wm_agents.bench.rates import in_turns, spread, timed
+from wm_agents.evaluation.bench.rates import in_turns, spread, timed
 from wm_agents.types import Plan
 
 
 def scaling(
-    policies: Mapping[str, MPCPolicy], images: Mapping[str, np.ndarray], samples: Sequence[int],
-    horizons: Sequence[int], rounds: int,
-) -> dict[str, Any]:  # fmt: skip
+    policies: Mapping[str, MPCPolicy],
+    images: Mapping[str, np.ndarray],
+    samples: Sequence[int],
+    horizons: Sequence[int],
+    rounds: int,
+) -> dict[str, Any]:
     """Plan for a fixed batch of starts and goals with searches of many sizes.
 
     Args:
@@ -75,8 +78,11 @@ class _Search:
         with torch.no_grad():
             return self.planner.plan(
                 lambda actions: self.policy.objective(self.imagine(actions), self.goal, actions),
-                low=low, high=high, batch=len(self.z), generator=torch.Generator(self.z.device).manual_seed(0),
-            )  # fmt: skip
+                low=low,
+                high=high,
+                batch=len(self.z),
+                generator=torch.Generator(self.z.device).manual_seed(0),
+            )
 
     def quality(self) -> dict[str, Any]:
         found = self.plan()

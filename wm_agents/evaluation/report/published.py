@@ -66,9 +66,14 @@ _TASKS = ("tworoom", "pusht", "cube-single", "reacher")
 
 
 def _row(
-    protocol: str, method: str, source: str, numbers: tuple[float | None, ...], agent: str | None = None,
-    committed: bool = True, mode: str = "moderate",
-) -> tuple[Published, ...]:  # fmt: skip
+    protocol: str,
+    method: str,
+    source: str,
+    numbers: tuple[float | None, ...],
+    agent: str | None = None,
+    committed: bool = True,
+    mode: str = "moderate",
+) -> tuple[Published, ...]:
     """One method on :data:`_TASKS`, None where it was not reported."""
     return tuple(
         Published(task, protocol, method, number, source, agent, committed, mode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wm_agents.reporting.markdown import rate, table
+from wm_agents.evaluation.report.markdown import rate, table
 
 Content = Mapping[str, Any]
 SHOWN = ("gc-idm", "cem-mpc", "cem-mpc+gc-idm")
@@ -18,7 +18,7 @@ def to_cards(content: Content) -> str:
         "",
         "What ships inside the package: for each task one file with a world model, the networks fitted on it, and the "
         "options of the agents that use them. Success is that of the file itself, on held-out tasks, moderate test, "
-        f"with 95% intervals; measured by `{content['command'] or 'wm_agents.reporting.run_report(...)'}`. "
+        f"with 95% intervals; measured by `{content['command'] or 'wm_agents.evaluation.report.run_report(...)'}`. "
         "[The report](report.md) has all agents, the strict test and other training seeds.",
     ]
     for task, part in content["tasks"].items():
@@ -39,14 +39,17 @@ def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
             ("file", f"{shipped['bytes'] / 1e6:.2f} MB, sha256 `{shipped['sha256']}`"),
             ("world model", f"{shipped['parameters']:,} parameters, {size} px to {shipped['latent_size']} numbers"),
             ("fitted on it", f"{heads} (parameters)"),
-            ("data", f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
-                     f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`"),
+            (
+                "data",
+                f"{data['episodes']} episodes of {data['steps']} steps of {data['env_id']}, policy "
+                f"{data['policy']}, seed {data['seed']}, sha256 `{data['sha256']}`",
+            ),
             ("made by", f"`{shipped['command']}`, training seed {shipped['seed']}, torch threads {shipped['threads']}"),
             ("versions", made),
             ("success tests", "; ".join(f"{mode}: {test}" for mode, test in part["success_tests"].items())),
             ("options", "; ".join(f"{name}: `{_options(options)}`" for name, options in shipped["options"].items())),
         ),
-    )  # fmt: skip
+    )
     yield ""
     yield from table(("goal, steps away / allowed", *SHOWN, "random actions"), _success(part, shipped["seed"]))
 

@@ -2,8 +2,8 @@
 
 Expect about a minute. Numbers depend on the machine and on what else runs there; ratios within a run are sturdier.
 
-    OMP_NUM_THREADS=1 python examples/benchmark_speed.py
-    OMP_NUM_THREADS=2 python examples/benchmark_speed.py
+    OMP_NUM_THREADS=1 python examples/benchmarks/speed.py
+    OMP_NUM_THREADS=2 python examples/benchmarks/speed.py
 """
 
 from __future__ import annotations

@@ -1,22 +1,27 @@
 """Success of every planner with every objective, and of the hybrids, at about equal compute.
 
 Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
-and skips cells that exist, so it can be interrupted. Then prints the tables of docs/planners.md.
+and does not measure cells of the same checkpoint and tasks again, so it can be interrupted. Then prints the tables of
+docs/planners.md.
 
-    python examples/benchmark_planners.py                       # all planners and objectives
-    python examples/benchmark_planners.py --study headline --seeds 0 1 2 --tasks 200
-    python examples/benchmark_planners.py --study headline --table
+    python examples/benchmarks/planners.py                       # all planners and objectives
+    python examples/benchmarks/planners.py --study headline --seeds 0 1 2 --tasks 200
+    python examples/benchmarks/planners.py --study headline --table
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from pathlib import Path
 
+from rich.console import Console
+
 import wm_agents
 from wm_agents import evaluation
+from wm_agents.evaluation.files import file_sha256
 from wm_agents.planning import PLANNERS
 from wm_agents.recipes import RECIPES
 
@@ -39,8 +44,6 @@ HEADLINE = {
     "gc-idm + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "gc-idm"}),
     "diffusion + cem, a tenth": ("cem", {**SMALL, "objective": "temporal-distance", "proposals": "diffusion"}),
 }
-KEPT = ("task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "strict", "floors",
-        "ms_per_plan", "evaluations_per_plan", "num_envs", "threads", "version")  # fmt: skip
 
 
 def cells(study: str) -> dict[str, tuple[str, dict]]:
@@ -54,26 +57,28 @@ def cells(study: str) -> dict[str, tuple[str, dict]]:
     }
 
 
-def evaluate(label: str, agent: str, options: dict, seed: int, arguments: argparse.Namespace) -> None:
-    """Evaluate one cell and write its numbers."""
-    target = cell_path(label, seed, arguments)
-    if target.exists():
-        return
+def cell(label: str, agent: str, options: dict, seed: int, arguments: argparse.Namespace) -> evaluation.Cell:
+    """Return the cell of one agent of one training seed."""
     recipe = RECIPES[arguments.task]
     manifest = evaluation.make_manifest(
-        recipe.env_id, tasks=arguments.tasks, offset=arguments.offset, budget=2 * arguments.offset,
-        seed=arguments.task_seed, policy=recipe.policy,
-    )  # fmt: skip
-    extra = {} if agent == "gc-idm" else {"precision": arguments.precision}
-    player = wm_agents.load(
-        arguments.runs / f"{arguments.task}-{seed}" / "agent.safetensors", agent=agent, **options, **extra
+        recipe.env_id,
+        tasks=arguments.tasks,
+        offset=arguments.offset,
+        budget=2 * arguments.offset,
+        seed=arguments.task_seed,
+        policy=recipe.policy,
     )
-    result = evaluation.evaluate(player, manifest, name=label, num_envs=arguments.envs, progress=False).to_dict()
-    row = {"label": label, "agent": agent, "options": {**options, **extra}, "training_seed": seed,
-           **{key: result[key] for key in KEPT}}  # fmt: skip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(row, indent=1) + "\n")
-    print(f"{label}, seed {seed}: {100 * row['success_rate']:.1f}%", flush=True)
+    options = options if agent == "gc-idm" else {**options, "precision": arguments.precision}
+    file = arguments.runs / f"{arguments.task}-{seed}" / "agent.safetensors"
+    return evaluation.evaluation_cell(
+        cell_path(label, seed, arguments).stem,
+        functools.partial(wm_agents.load, file, agent=agent, **options),
+        manifest,
+        {"agent": agent, "options": options, "checkpoint_sha256": file_sha256(file)},
+        seed=None,
+        name=label,
+        num_envs=arguments.envs,
+    )
 
 
 def cell_path(label: str, seed: int, arguments: argparse.Namespace) -> Path:
@@ -122,14 +127,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="labels that start with one of these")
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/planners"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results/planners"))
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 measures in this one")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     arguments = parser.parse_args()
     if not arguments.table:
-        for seed in arguments.seeds:
-            for label, (agent, options) in cells(arguments.study).items():
-                if not arguments.only or label.startswith(tuple(arguments.only)):
-                    evaluate(label, agent, options, seed, arguments)
+        chosen = [
+            cell(label, agent, options, seed, arguments)
+            for seed in arguments.seeds
+            for label, (agent, options) in cells(arguments.study).items()
+            if not arguments.only or label.startswith(tuple(arguments.only))
+        ]
+        with evaluation.Runner(arguments.workers, Console(stderr=True)) as runner:
+            failed = evaluation.Grid(arguments.out).run(chosen, runner)
+        for name, error in failed.items():
+            print(f"{name}: {error}")
     (print_headline if arguments.study == "headline" else print_grid)(arguments)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,40 +11,45 @@ import numpy as np
 import torch
 
 from wm_agents.checkpoint import versions
-from wm_agents.evaluation import Outcomes, mcnemar, wilson_interval
+from wm_agents.evaluation import Manifest, Outcomes, mcnemar, wilson_interval
+from wm_agents.evaluation.report.cells import Floors
+from wm_agents.evaluation.report.comparison import Source, Trial
+from wm_agents.evaluation.report.published import published_for
+from wm_agents.evaluation.report.subsets import RULES, must_move
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.cells import Tasks, read_cell
-from wm_agents.reporting.grid import Cell, Source
-from wm_agents.reporting.published import published_for
-from wm_agents.reporting.subsets import RULES, must_move
 
 MODES = ("moderate", "strict")
 REFERENCE = "gc-idm"
 """The agent that the others are compared with, task by task."""
 
 Content = dict[str, Any]
+Tasks = tuple[Manifest, Floors]
 
 
 def summarise_cells(
-    cells: Sequence[Cell], known: Mapping[str, Tasks], out: Path, settings: Content, latency: Mapping[str, Content],
+    trials: Sequence[Trial],
+    known: Mapping[str, Tasks],
+    results: Mapping[str, Content],
+    settings: Content,
+    latency: Mapping[str, Content],
     left_out: Sequence[str],
-) -> Content:  # fmt: skip
+) -> Content:
     """Return the content of ``report.json``.
 
     Args:
-        cells: The grid; those without a result are passed over.
-        known: Tasks and floors by name.
-        out: Directory of the results.
+        trials: What was asked for; those without a result are passed over.
+        known: Tasks and floors by the tasks' name.
+        results: By the trial's name.
         settings: Of the run.
         latency: By task.
         left_out: What was not measured, and why.
     """
     by_task: dict[str, Content] = {}
-    for task in dict.fromkeys(cell.source.task for cell in cells):
-        mine = [cell for cell in cells if cell.source.task == task]
+    for task in dict.fromkeys(trial.source.task for trial in trials):
+        mine = [trial for trial in trials if trial.source.task == task]
         found = {
-            name: _protocol([cell for cell in mine if cell.protocol.name == name], known, out)
-            for name in dict.fromkeys(cell.protocol.name for cell in mine)
+            name: _protocol([trial for trial in mine if trial.protocol.name == name], known, results)
+            for name in dict.fromkeys(trial.protocol.name for trial in mine)
         }
         protocols = {name: protocol for name, protocol in found.items() if protocol["rows"]}
         env: Any = gym.make(RECIPES[task].env_id, obs_type="state")
@@ -54,7 +58,7 @@ def summarise_cells(
         by_task[task] = {
             "env_id": RECIPES[task].env_id,
             "success_tests": tests,
-            "checkpoints": [_checkpoint(source) for source in dict.fromkeys(cell.source for cell in mine)],
+            "checkpoints": [_checkpoint(source) for source in dict.fromkeys(trial.source for trial in mine)],
             "protocols": protocols,
             "latency": latency.get(task),
             "published": published_for(task),
@@ -70,18 +74,18 @@ def summarise_cells(
     }
 
 
-def _protocol(cells: Sequence[Cell], known: Mapping[str, Tasks], out: Path) -> Content:
+def _protocol(trials: Sequence[Trial], known: Mapping[str, Tasks], found: Mapping[str, Content]) -> Content:
     """The rows of one task and protocol."""
-    manifest, floors = known[cells[0].tasks_name]
+    manifest, floors = known[trials[0].tasks_name]
     moves = must_move(manifest)
     chosen: dict[str, np.ndarray] = {"all": np.ones(len(manifest), bool)}
     if moves is not None and moves.any():
         chosen["subset"] = moves
     rows: dict[tuple[str, int, bool], dict[int, Content]] = {}
-    for cell in cells:
-        result = read_cell(cell, out, manifest)
-        if result is not None:
-            rows.setdefault((cell.agent, cell.replan_steps, cell.as_shipped), {})[cell.source.seed] = result
+    for trial in trials:
+        if trial.name in found:
+            which = (trial.agent, trial.replan_steps, trial.as_shipped)
+            rows.setdefault(which, {})[trial.source.seed] = found[trial.name]
     reference = rows.get((REFERENCE, 1, True), {})
     rule = RULES.get(manifest.env_id)
     return {
@@ -112,9 +116,13 @@ def _solved(result: Content) -> dict[str, np.ndarray]:
 
 
 def _row(
-    agent: str, steps: int, as_shipped: bool, results: Mapping[int, Content], chosen: Mapping[str, np.ndarray],
+    agent: str,
+    steps: int,
+    as_shipped: bool,
+    results: Mapping[int, Content],
+    chosen: Mapping[str, np.ndarray],
     reference: Mapping[int, Content],
-) -> Content:  # fmt: skip
+) -> Content:
     """One agent, over its training seeds."""
     solved = {seed: _solved(result) for seed, result in results.items()}
     some = next(iter(results.values()))
@@ -122,7 +130,7 @@ def _row(
         "agent": agent,
         "replan_steps": steps,
         "as_shipped": as_shipped,
-        "options": some["provenance"]["cell"]["options"],
+        "options": some["key"]["options"],
         **{which: _scores(solved, rows) for which, rows in chosen.items()},
         "ms_per_decision": _middle(result["ms_per_step"]["mean"] for result in results.values()),
         "ms_per_plan": _middle(result["ms_per_plan"]["median"] for result in results.values()),
@@ -130,15 +138,19 @@ def _row(
         "jerk": _middle(result["jerk"] for result in results.values()),
         "num_envs": some["num_envs"],
         "threads": some["threads"],
-        "device": some["provenance"]["device"],
+        "device": some["device"],
         "cells": [
-            {"training_seed": seed, "checkpoint_sha256": result["provenance"]["cell"]["checkpoint_sha256"],
-             "command": result["command"], "version": result["version"],
-             "cpu_seconds": result["provenance"]["cpu_seconds"]}
+            {
+                "training_seed": seed,
+                "checkpoint_sha256": result["key"]["checkpoint_sha256"],
+                "command": result["command"],
+                "version": result["version"],
+                "cpu_seconds": result["cpu_seconds"],
+            }
             for seed, result in results.items()
         ],
         "against_reference": None if agent == REFERENCE else _against(solved, reference),
-    }  # fmt: skip
+    }
 
 
 def _scores(solved: Mapping[int, Mapping[str, np.ndarray]], rows: np.ndarray) -> Content:

@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from wm_agents.bench.rates import in_turns, spread, timed
+from wm_agents.evaluation.bench.rates import in_turns, spread, timed
+from wm_agents.evaluation.report.comparison import Source
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.grid import Source
 
 PAPER = {"samples": 300, "elites": 30, "iterations": 30, "horizon": 5, "receding_horizon": 1, "objective": "summed"}
 """CEM of LeWorldModel (arXiv 2603.19312) and GC-IDM (2605.08732): 9,000 sequences of 5 blocks a plan."""

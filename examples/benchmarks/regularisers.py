@@ -4,14 +4,14 @@ Trains the task's recipe with prediction alone, with SIGReg and with VICReg (bes
 fits the same GC-IDM on each, and evaluates all on the same held-out tasks. Expect about 6 minutes a world model on two
 cores. Finished runs and results are kept, so the command can be repeated.
 
-    python examples/benchmark_regularisers.py --task reacher --seeds 0 1 2
+    python examples/benchmarks/regularisers.py --task reacher --seeds 0 1 2
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import functools
 import warnings
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 import wm_agents
 from wm_agents import evaluation, pipeline
+from wm_agents.evaluation.files import file_sha256
 from wm_agents.recipes import recipe
 from wm_agents.training.world_model import CollapseWarning
 
@@ -42,25 +43,42 @@ def main(task: str, seeds: list[int], tasks: int, offset: int, out: Path) -> Non
         weights = chosen.training.loss_weights.items()
         kept = {term: weight for term, weight in weights if term not in ("sigreg", "vicreg")}
         variant = dataclasses.replace(
-            chosen, training=dataclasses.replace(chosen.training, loss_weights={**kept, **terms}),
-            predictor_training=None, temporal_distance_training=None, denoiser_training=None, graph=None,
-        )  # fmt: skip
+            chosen,
+            training=dataclasses.replace(chosen.training, loss_weights={**kept, **terms}),
+            predictor_training=None,
+            temporal_distance_training=None,
+            denoiser_training=None,
+            graph=None,
+        )
         for seed in seeds:
             folder = out / f"{chosen.task}-{name}-{seed}"
-            result = folder / f"gc-idm-{offset}-{tasks}.json"
-            if not result.exists():
-                pipeline.reproduce(variant, folder, seed=seed)
-                agent = wm_agents.load(folder / pipeline.AGENT_FILE)
-                evaluation.evaluate(agent, manifest, name=f"gc-idm on {name}").save(result)
-            found = json.loads(result.read_text(encoding="utf-8"))
+            pipeline.reproduce(variant, folder, seed=seed)  # finished: loads
+            file = folder / pipeline.AGENT_FILE
+            cell = evaluation.evaluation_cell(
+                f"gc-idm-{offset}-{tasks}",
+                functools.partial(wm_agents.load, file),
+                manifest,
+                {"checkpoint_sha256": file_sha256(file)},
+                seed=None,
+                name=f"gc-idm on {name}",
+            )
+            grid = evaluation.Grid(folder)
+            failed = grid.run([cell], evaluation.Runner())
+            found = grid.read(cell)
+            if found is None:
+                raise RuntimeError(failed[cell.name])
             measured = found["provenance"]["measured"]
             seen = [r2 for key, r2 in measured.items() if key.startswith("probe/") and not key.startswith("probe/v_")]
             interval = "-".join(f"{100 * bound:.0f}" for bound in found["ci95"])
             table.add_row(
-                name, str(seed), f"{100 * found['success_rate']:.1f}", interval,
-                f"{100 * found['strict']['success_rate']:.1f}", f"{measured['latent/std']:.3f}",
+                name,
+                str(seed),
+                f"{100 * found['success_rate']:.1f}",
+                interval,
+                f"{100 * found['strict']['success_rate']:.1f}",
+                f"{measured['latent/std']:.3f}",
                 f"{min(seen):.2f}",
-            )  # fmt: skip
+            )
     table.caption = f"floors: random {100 * found['floors']['random']:.1f}, no-op {100 * found['floors']['noop']:.1f}"
     Console().print(table)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from wm_agents.agents.loading import AGENTS as KINDS
 from wm_agents.agents.loading import load, shipped
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
+from wm_agents.evaluation.files import file_sha256
 from wm_agents.recipes import RECIPES
 from wm_agents.registry import did_you_mean
 
@@ -40,6 +40,9 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient-sgd": ("gradient", {"optimizer": "sgd"}),
 }
 """The compared agents: the shipped agent and the options over its own. Other shipped agents can be named too."""
+
+ALIASES = {"cem": "cem-mpc"}
+"""Other names under which compared agents can be asked for."""
 
 DIFFERENTIATED = ("gradient", "sgld", "diffusion-guidance")
 """Agents that need gradients of rollouts, for which bf16 is slower with few environments or narrow predictors."""
@@ -107,7 +110,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One agent on one set of tasks.
 
     Attributes:
@@ -148,15 +151,15 @@ class Cell:
         """Load the agent."""
         return self.source.open(kind_of(self.agent)[0], device, **json.loads(self.overrides))
 
-    def key(self, manifest_sha256: str) -> dict[str, Any]:
-        """What its result depends on: a stored result with the same key is not measured again."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its result depends on, besides the tasks."""
         return {
             "agent": self.agent,
             "replan_steps": self.replan_steps,
             "options": json.loads(self.options),
             "training_seed": self.source.seed,
             "checkpoint_sha256": self.source.sha256,
-            "manifest_sha256": manifest_sha256,
         }
 
 
@@ -168,7 +171,7 @@ def kind_of(agent: str) -> tuple[str, dict[str, Any]]:
     """
     if agent in AGENTS:
         return AGENTS[agent]
-    known = [*AGENTS, *(name for name in KINDS if name not in ("mpc", *AGENTS))]
+    known = [*AGENTS, *(name for name in KINDS if name not in ("mpc", *AGENTS, *ALIASES))]
     if agent not in known:
         raise ValueError(did_you_mean("agent", agent, known))
     return agent, {}
@@ -193,7 +196,7 @@ def sources(tasks: Sequence[str], checkpoints: Sequence[str]) -> list[Source]:
             if task is None:
                 raise ValueError(f"{path} is of {checkpoint.env_id}, which has no recipe; {', '.join(RECIPES)} have.")
             number = seed if seed is not None else int(checkpoint.provenance.get("seed", 0))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = file_sha256(path)
             before = found.get((task, number))
             if before is None:
                 found[task, number] = Source(task, number, digest, str(path))
@@ -227,20 +230,25 @@ def _files(pattern: str) -> Iterator[tuple[Path, int | None]]:
 
 
 def build(
-    chosen: Sequence[Source], protocols: Sequence[Protocol], agents: Sequence[str], tasks: int,
-    precision: Precision = "auto", committed: bool = True,
-) -> tuple[list[Cell], list[str]]:  # fmt: skip
-    """Return the cells, and why others are left out, in words.
+    chosen: Sequence[Source],
+    protocols: Sequence[Protocol],
+    agents: Sequence[str],
+    tasks: int,
+    precision: Precision = "auto",
+    committed: bool = True,
+) -> tuple[list[Trial], list[str]]:
+    """Return the trials, and why others are left out, in words.
 
-    A planner has up to two cells: as shipped, and, if ``committed``, with :data:`COMMITTED` steps of a plan executed
+    A planner has up to two trials: as shipped, and, if ``committed``, with :data:`COMMITTED` steps of a plan executed
     before the next.
 
     Raises:
         ValueError: Unknown agent.
     """
+    agents = list(dict.fromkeys(ALIASES.get(agent, agent) for agent in agents))
     for agent in agents:
         kind_of(agent)
-    cells: list[Cell] = []
+    trials: list[Trial] = []
     left_out: dict[str, None] = {}
     for source in chosen:
         limit = gym.spec(RECIPES[source.task].env_id).max_episode_steps or 0
@@ -258,8 +266,8 @@ def build(
                 for steps, as_shipped, overrides, options in variants:
                     told = _told(protocol, options)
                     texts = [json.dumps({**some, **told}, sort_keys=True) for some in (overrides, options)]
-                    cells.append(Cell(source, protocol, tasks, agent, steps, as_shipped, *texts))
-    return cells, list(left_out)
+                    trials.append(Trial(source, protocol, tasks, agent, steps, as_shipped, *texts))
+    return trials, list(left_out)
 
 
 def _variants(

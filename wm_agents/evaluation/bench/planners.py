@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +12,19 @@ import gymnasium as gym
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from wm_agents import evaluation, planning
 from wm_agents.agents.loading import load, shipped
 from wm_agents.agents.mpc import MPC
-from wm_agents.bench.rates import batch_ratio, in_turns, plan_rate, spread
-from wm_agents.bench.report import bench_figure, print_bench
-from wm_agents.bench.scaling import scaling
 from wm_agents.checkpoint import versions
 from wm_agents.evaluation import Manifest
-from wm_agents.evaluation.tasks import Offset, atomic_path
+from wm_agents.evaluation.bench.rates import batch_ratio, in_turns, plan_rate, spread
+from wm_agents.evaluation.bench.scaling import scaling
+from wm_agents.evaluation.bench.tables import bench_figure, print_bench
+from wm_agents.evaluation.environments import whole_number
+from wm_agents.evaluation.files import check_output, file_sha256, write_json
+from wm_agents.evaluation.grid import Cell, Grid, Runner
+from wm_agents.evaluation.tasks import Offset
 from wm_agents.recipes import RECIPES
 from wm_agents.registry import did_you_mean
 
@@ -56,14 +57,14 @@ def bench_planners(
 ) -> Content:
     """Run every planner on one world model; write ``planners.json`` and ``planners.png``.
 
-    Four parts, each written when it is done, so that an interrupted run goes on where it stopped:
+    Four parts, whose cells are written when they are done, so that an interrupted run goes on where it stopped:
 
     - ``success``: each planner tries the same held-out tasks;
     - ``timing``: milliseconds of a plan, for an environment, when 1, 4, ... are planned for in one call. Planners take
       turns, and each plan follows an earlier one, as it does in an episode;
     - ``scaling``: cost reached and time, over samples and over the horizon, for CEM, iCEM and MPPI, on a fixed batch
       of starts and goals and with the shipped options otherwise;
-    - ``rates``: :func:`wm_agents.bench.plan_rate` and :func:`wm_agents.bench.batch_ratio`.
+    - ``rates``: :func:`wm_agents.evaluation.bench.plan_rate` and :func:`wm_agents.evaluation.bench.batch_ratio`.
 
     Args:
         agent: A shipped task ("pointmaze-umaze"), or the path of a checkpoint.
@@ -91,48 +92,99 @@ def bench_planners(
             other settings.
         CheckpointError: The checkpoint is missing or damaged.
     """
+    sizes: Content = {
+        "tasks": whole_number("tasks", tasks),
+        "envs": _sizes("envs", envs),
+        "samples": _sizes("samples", samples),
+        "horizons": _sizes("horizons", horizons),
+        "num_envs": whole_number("num_envs", num_envs, 1),
+        "rounds": whole_number("rounds", rounds, 1),
+    }
+    if quick:
+        sizes |= {"tasks": min(sizes["tasks"], 2), "rounds": 1}
+        sizes |= {name: sizes[name][:2] for name in ("envs", "samples", "horizons")}
+    agents = {name: _agent(agent, name, options or {}, device) for name in _names(planners)}
+    manifest = _manifest(next(iter(agents.values())).env_id, sizes["tasks"], offset, budget, seed)
+    check_output(out, folder=True)
+    settings: Content = {
+        "agent": str(agent),
+        "checkpoint_sha256": _digest(agent),
+        "env_id": manifest.env_id,
+        **sizes,
+        "offset": manifest.offset,
+        "budget": manifest.budget,
+        "manifest_sha256": manifest.sha256,
+        "planners": list(agents),
+        "options": {name: player.options() for name, player in agents.items()},
+        "seed": manifest.seed,
+        "quick": quick,
+    }
+    settings = json.loads(json.dumps(settings))
+    content = _run(_cells(agents, manifest, settings), Grid(Path(out) / "cells"), console)
+    write_json(Path(out) / FILE, content)
+    evaluation.save_figure(bench_figure(content), Path(out) / FIGURE)
+    if console is not None:
+        print_bench(content, console)
+    return content
+
+
+def _names(planners: Sequence[str] | None) -> list[str]:
+    """Return the names of the planners, all by default."""
     names = sorted(planning.PLANNERS) if planners is None else list(dict.fromkeys(planners))
     if not names:
         raise ValueError("a benchmark needs at least one planner; leave planners out for all of them.")
     for name in names:
         planning.PLANNERS.get(name)
-    if quick:
-        tasks, envs, samples, horizons, rounds = min(tasks, 2), envs[:2], samples[:2], horizons[:2], 1
-    for name, values in (("envs", envs), ("samples", samples), ("horizons", horizons), ("rounds", [rounds])):
-        if min(values, default=0) < 1:
-            raise ValueError(f"{name} must be one number or more, each at least 1, not {list(values)}.")
-    agents = {name: _agent(agent, name, options or {}, device) for name in names}
-    env_id = next(iter(agents.values())).env_id
-    manifest = _manifest(env_id, tasks, offset, budget, seed)
-    settings: Content = {
-        "agent": str(agent), "checkpoint_sha256": _digest(agent), "env_id": env_id, "tasks": tasks, "offset": offset,
-        "budget": manifest.budget, "manifest_sha256": manifest.sha256, "planners": names,
-        "options": {name: player.options() for name, player in agents.items()}, "envs": list(envs),
-        "samples": list(samples), "horizons": list(horizons), "num_envs": num_envs, "rounds": rounds, "seed": seed,
-        "quick": quick,
-    }  # fmt: skip
-    target = Path(out) / FILE
-    content = _begin(target, settings)
-    parts: dict[tuple[str, str | None], Callable[[], Content]] = {
-        ("success", name): functools.partial(_success, player, name, manifest, num_envs, seed)
+    return names
+
+
+def _sizes(name: str, values: Sequence[int]) -> list[int]:
+    """Return sizes as Python numbers."""
+    try:
+        found = [whole_number(name, value, 1) for value in values]
+    except ValueError:
+        found = []
+    if not found:
+        raise ValueError(f"{name} must be one number or more, each at least 1, not {list(values)}.")
+    return found
+
+
+def _cells(agents: Mapping[str, MPC], manifest: Manifest, settings: Content) -> dict[tuple[str, ...], Cell]:
+    """Return the cells by their place in the result: the success of each planner, then the other parts."""
+    measures: dict[tuple[str, ...], Callable[[], Content]] = {
+        ("success", name): functools.partial(_success, player, name, manifest, settings["num_envs"], settings["seed"])
         for name, player in agents.items()
     }
-    parts["timing", None] = functools.partial(_timing, agents, manifest, envs, rounds)
-    parts["scaling", None] = functools.partial(_scaling, agents, manifest, samples, horizons, rounds)
-    parts["rates", None] = functools.partial(_rates, next(iter(agents.values())).device, rounds, quick)
-    with Progress(console=console, disable=console is None, transient=True) as bar:
-        shown = bar.add_task("bench", total=len(parts))
-        for (part, planner), measure in parts.items():
-            bar.update(shown, description=f"{part} {planner or ''}")
-            place = content if planner is None else content.setdefault(part, {})
-            key = planner or part
-            if key not in place:
-                place[key] = measure()
-                _write(content, target)
-            bar.advance(shown)
-    evaluation.save_figure(bench_figure(content), Path(out) / FIGURE)
-    if console is not None:
-        print_bench(content, console)
+    rounds = settings["rounds"]
+    sizes = settings["samples"], settings["horizons"]
+    measures["timing",] = functools.partial(_timing, agents, manifest, settings["envs"], rounds)
+    measures["scaling",] = functools.partial(_scaling, agents, manifest, *sizes, rounds)
+    measures["rates",] = functools.partial(_rates, next(iter(agents.values())).device, rounds, settings["quick"])
+    return {
+        place: Cell("_".join(place), settings, functools.partial(_measured, measure))
+        for place, measure in measures.items()
+    }
+
+
+def _measured(measure: Callable[[], Content]) -> Content:
+    return {"result": measure(), "threads": torch.get_num_threads(), "versions": versions()}
+
+
+def _run(cells: Mapping[tuple[str, ...], Cell], grid: Grid, console: Console | None) -> Content:
+    """Measure what is missing and return everything."""
+    if grid.replaced(cells.values()):
+        raise ValueError(f"{grid.folder.parent} holds a benchmark with other settings: give another out, or remove it.")
+    failed = grid.run(list(cells.values()), Runner(console=console), "bench")
+    if failed:
+        raise RuntimeError(f"{len(failed)} parts failed: {next(iter(failed.items()))}")
+    found = {place: grid.read(cell) or {} for place, cell in cells.items()}
+    timing = found["timing",]
+    content: Content = {"settings": timing["key"], "threads": timing["threads"], "versions": timing["versions"]}
+    for (part, *name), one in found.items():
+        if name:
+            content.setdefault(part, {})[name[0]] = one["result"]
+        else:
+            content[part] = one["result"]
     return content
 
 
@@ -151,33 +203,17 @@ def _file(agent: str | Path) -> Path | None:
 
 def _digest(agent: str | Path) -> str:
     file = _file(agent)
-    return shipped()[str(agent)] if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    return shipped()[str(agent)] if file is None else file_sha256(file)
 
 
 def _manifest(env_id: str, tasks: int, offset: Offset, budget: int | None, seed: int) -> Manifest:
-    evaluation.check_env_id(env_id)
+    name = evaluation.check_env_id(env_id)
     if budget is None:
-        budget = (gym.spec(env_id).max_episode_steps or 300) if offset == "random" else 2 * offset
+        budget = (gym.spec(name).max_episode_steps or 300) if offset == "random" else 2 * offset
     policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
     return evaluation.make_manifest(
-        env_id, tasks=tasks, offset=offset, budget=budget, seed=seed, policy=policies.get(env_id, "waypoint")
+        env_id, tasks=tasks, offset=offset, budget=budget, seed=seed, policy=policies.get(name)
     )
-
-
-def _begin(target: Path, settings: Content) -> Content:
-    """Return what an earlier run with the same settings left, or a blank."""
-    settings = json.loads(json.dumps(settings))
-    if not target.exists():
-        return {"settings": settings, "threads": torch.get_num_threads(), "versions": versions()}
-    content = json.loads(target.read_text(encoding="utf-8"))
-    if content.get("settings") != settings:
-        raise ValueError(f"{target} holds a benchmark with other settings: give another out, or remove the file.")
-    return content
-
-
-def _write(content: Content, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class _Recorder:
@@ -206,8 +242,17 @@ class _Recorder:
 def _success(agent: MPC, name: str, manifest: Manifest, num_envs: int, seed: int) -> Content:
     recorder = _Recorder(agent)
     result = evaluation.evaluate(recorder, manifest, num_envs=num_envs, seed=seed, progress=False, name=name).to_dict()
-    kept = ("success_rate", "ci95", "floors", "steps_to_success", "strict", "ms_per_plan", "evaluations_per_plan",
-            "plans", "outcomes")  # fmt: skip
+    kept = (
+        "success_rate",
+        "ci95",
+        "floors",
+        "steps_to_success",
+        "strict",
+        "ms_per_plan",
+        "evaluations_per_plan",
+        "plans",
+        "outcomes",
+    )
     return {**{key: result[key] for key in kept}, "action_change": float(np.concatenate(recorder.changes).mean())}
 
 

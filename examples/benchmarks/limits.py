@@ -4,22 +4,24 @@ The same CEM plans to arrive (a shrinking horizon of 5 blocks) with the learned 
 measures the end of a plan in latents or in the units of the success test. An upper bound, not an agent: every
 plan takes thousands of steps of the simulator.
 
-    python examples/benchmark_limits.py --task pusht --tasks 30
+    python examples/benchmarks/limits.py --task pusht --tasks 30
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from rich.console import Console
 
 import wm_agents
 from wm_agents import evaluation, planning
+from wm_agents.agents.loading import shipped
 from wm_agents.recipes import recipe
 
 HORIZON = 5
@@ -87,6 +89,12 @@ def solve(task: str, agent: Any, start: np.ndarray, goal: np.ndarray, budget: in
     return False
 
 
+def measure(task: str, agent: Any, tasks: evaluation.Manifest, arm: str, size: Any) -> dict[str, list[bool]]:
+    """Try all tasks with one arm."""
+    pairs = zip(tasks.starts, tasks.goals, strict=True)
+    return {"solved": [solve(task, agent, start, goal, tasks.budget, arm, size) for start, goal in pairs]}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="pusht", choices=SCALES)
@@ -94,7 +102,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1000, help="of the tasks: not those of the reported tables")
-    parser.add_argument("--out", type=Path, default=Path("runs/limits.json"))
+    parser.add_argument("--out", type=Path, default=Path("runs/limits"))
     given = parser.parse_args()
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
@@ -104,11 +112,22 @@ if __name__ == "__main__":
     )
     agent = wm_agents.load(f"{given.task}/gc-idm", device="cpu")
     size = {"samples": given.samples, "elites": max(2, given.samples // 8), "iterations": given.iterations}
-    found: dict[str, list[bool]] = {}
-    for arm in ("learned dynamics, latents", "true dynamics, latents", "true dynamics, states"):
-        pairs = zip(tasks.starts, tasks.goals, strict=True)
-        found[arm] = [solve(given.task, agent, start, goal, 50, arm, size) for start, goal in pairs]
-        low, high = evaluation.wilson_interval(sum(found[arm]), given.tasks)
-        print(f"{arm}: {np.mean(found[arm]):.0%} [{low:.0%}, {high:.0%}] of {given.tasks}", flush=True)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps({"options": {**vars(given), "out": str(given.out)}, "solved": found}))
+    key = {"manifest_sha256": tasks.sha256, "checkpoint_sha256": shipped()[given.task], "planner": size}
+    arms = ("learned dynamics, latents", "true dynamics, latents", "true dynamics, states")
+    cells = {
+        arm: evaluation.Cell(
+            f"{given.task}_{arm.replace(', ', '_').replace(' ', '-')}",
+            {**key, "arm": arm},
+            functools.partial(measure, given.task, agent, tasks, arm, size),
+        )
+        for arm in arms
+    }
+    grid = evaluation.Grid(given.out)
+    failed = grid.run(list(cells.values()), evaluation.Runner(console=Console(stderr=True)))
+    for arm, cell in cells.items():
+        found = grid.read(cell)
+        if found is None:
+            print(f"{arm}: {failed[cell.name]}")
+        else:
+            low, high = evaluation.wilson_interval(sum(found["solved"]), given.tasks)
+            print(f"{arm}: {np.mean(found['solved']):.0%} [{low:.0%}, {high:.0%}] of {given.tasks}")

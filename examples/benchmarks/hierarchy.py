@@ -1,17 +1,19 @@
 """Success against goal distance, flat against hierarchical, with true and random subgoals as the limits.
 
 Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph; macro-actions and waypoints are
-fitted where a row needs them and the recipe leaves them out), writes one JSON file a cell and skips cells that exist,
-so it can be interrupted; then draws docs/figures/hierarchy.png and prints the table of docs/agents/hierarchical.md.
+fitted where a row needs them and the recipe leaves them out) and writes one JSON file a cell. Cells of the same
+checkpoint and tasks are not measured again, so it can be interrupted. Then draws docs/figures/hierarchy.png and prints
+the table of docs/agents/hierarchical.md.
 
-    python examples/benchmark_hierarchy.py --seeds 0 1 2
-    python examples/benchmark_hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
-    python examples/benchmark_hierarchy.py --table
+    python examples/benchmarks/hierarchy.py --seeds 0 1 2
+    python examples/benchmarks/hierarchy.py --task pusht --agents "gc-idm" "graph + gc-idm" --offsets 25 50 75
+    python examples/benchmarks/hierarchy.py --table
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from pathlib import Path
@@ -22,14 +24,16 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from rich.console import Console
 
 import wm_agents
 from wm_agents import datasets, evaluation
 from wm_agents.agents.subgoals import GraphSubgoals, Subgoals
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.evaluation import Manifest
+from wm_agents.evaluation.files import file_sha256
+from wm_agents.evaluation.report.comparison import faster_precision
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting.grid import faster_precision
 from wm_agents.training import (
     MacroActionsTrainingConfig,
     TemporalDistanceTrainingConfig,
@@ -49,7 +53,11 @@ OFFSETS: dict[str, list[Any]] = {
 }
 FAST = {"precision": faster_precision("cem-mpc")}
 SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance", **FAST}
-PUSHT = {**RECIPES["pusht"].options["cem-mpc"], "proposals": "gc-idm", **FAST}
+PUSHT = {
+    **RECIPES["pusht"].options.get("cem", RECIPES["pusht"].options.get("cem-mpc", {})),
+    "proposals": "gc-idm",
+    **FAST,
+}
 MACROS = {"high": "cem", "high_options": {"samples": 64, "elites": 8, "iterations": 5}, "replan_every": 15}
 GRAPH = {"high": "graph"}
 WAYPOINTS = {"high": "waypoints", "replan_every": 30}
@@ -168,9 +176,12 @@ def with_head(file: Path, task: str, label: str, seed: int) -> Path:
             )
             if agent.temporal_distance is None:
                 agent.temporal_distance, _ = train_temporal_distance(
-                    world_model, data, recipe.temporal_distance, TemporalDistanceTrainingConfig(seed=seed),
+                    world_model,
+                    data,
+                    recipe.temporal_distance,
+                    TemporalDistanceTrainingConfig(seed=seed),
                     progress=False,
-                )  # fmt: skip
+                )
         agent.save(target)
     return target
 
@@ -184,18 +195,33 @@ def far_tasks(manifest: Manifest) -> np.ndarray | None:
     return np.array([len(way) for way in ways]) >= FAR
 
 
-def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> None:
-    """Evaluate one cell and write its numbers."""
-    target = cell(task, offset, label, seed, arguments)
-    if target.exists() or (offset == "random" and label.startswith(("true", "waypoints"))):  # they know when to arrive
-        return
+def measured(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> evaluation.Cell | None:
+    """Return the cell of one agent on one set of tasks; None for agents that know when to arrive at random goals."""
+    if offset == "random" and label.startswith(("true", "waypoints")):
+        return None
     recipe = RECIPES[task]
     budget = arguments.budget or (recipe.budget if offset == "random" else 2 * offset)
     manifest = evaluation.make_manifest(
-        recipe.env_id, tasks=arguments.tasks, offset=offset, budget=budget, seed=arguments.task_seed,
+        recipe.env_id,
+        tasks=arguments.tasks,
+        offset=offset,
+        budget=budget,
+        seed=arguments.task_seed,
         policy=recipe.policy,
-    )  # fmt: skip
+    )
     file = arguments.runs / f"{task}-{seed}" / "agent.safetensors"
+    key = {
+        "label": label,
+        "options": AGENTS[label],
+        "checkpoint_sha256": file_sha256(file),
+        "manifest_sha256": manifest.sha256,
+    }
+    call = functools.partial(evaluate, task, label, seed, file, manifest)
+    return evaluation.Cell(cell(task, offset, label, seed, arguments).stem, key, call)
+
+
+def evaluate(task: str, label: str, seed: int, file: Path, manifest: Manifest) -> dict[str, Any]:
+    """Evaluate one agent."""
     agent = load(label, with_head(file, task, label, seed), manifest)
     result = evaluation.evaluate(agent, manifest, name=label, progress=False)
     row: dict[str, Any] = {"training_seed": seed, "label": label, **result.to_dict()}
@@ -203,9 +229,7 @@ def evaluate(task: str, offset: Any, label: str, seed: int, arguments: argparse.
     far = far_tasks(manifest)
     if far is not None and far.any():
         row["far"] = {"tasks": int(far.sum()), "success_rate": float((result.outcomes.moderate[far] > 0).mean())}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(row) + "\n")
-    print(f"{task}, {offset}: {label}, seed {seed}: {100 * row['success_rate']:.1f}%", flush=True)
+    return row
 
 
 def cell(task: str, offset: Any, label: str, seed: int, arguments: argparse.Namespace) -> Path:
@@ -255,7 +279,7 @@ def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
                 means = [statistics.mean(rates) for rates in shown.values()]
                 (line,) = axes.plot(
                     list(shown), means, marker="o", markersize=4, color=colormaps["tab20"](index), **style
-                )  # fmt: skip
+                )
                 handles[label], lowest = line, min(lowest, *means)
         axes.set_xticks(range(len(offsets)), [str(offset) for offset in offsets])
         axes.set(title=task, xlabel="environment steps to the goal", ylabel="success in %")
@@ -277,7 +301,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--task-seed", type=int, default=0, help="of the task set; 0 is the reported one")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/hierarchy"))
+    parser.add_argument("--out", type=Path, default=Path("examples/benchmarks/results/hierarchy"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/hierarchy.png"))
     parser.add_argument("--table", action="store_true", help="only print and draw what is there")
     arguments = parser.parse_args()
@@ -286,11 +310,17 @@ def main() -> None:
     if not tasks:
         parser.error(f"{arguments.runs} holds no runs: make them with `wm-agents reproduce TASK --seed SEED`.")
     if not arguments.table:
-        for task in tasks:
-            for offset in arguments.offsets or OFFSETS[task]:
-                for label in arguments.agents:
-                    for seed in arguments.seeds:
-                        evaluate(task, offset, label, seed, arguments)
+        cells = [
+            measured(task, offset, label, seed, arguments)
+            for task in tasks
+            for offset in arguments.offsets or OFFSETS[task]
+            for label in arguments.agents
+            for seed in arguments.seeds
+        ]
+        with evaluation.Runner(console=Console(stderr=True)) as runner:
+            failed = evaluation.Grid(arguments.out).run([one for one in cells if one is not None], runner)
+        for name, error in failed.items():
+            print(f"{name}: {error}")
     print_table(tasks, arguments)
     draw(tasks, arguments)
 

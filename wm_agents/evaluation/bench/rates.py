@@ -66,9 +66,13 @@ def spread(times: list[float]) -> dict[str, float]:
 
 
 def batch_ratio(
-    predictor: PredictorName = "mlp", *, envs: int = 16, iterations: int = 10, rounds: int = 10,
+    predictor: PredictorName = "mlp",
+    *,
+    envs: int = 16,
+    iterations: int = 10,
+    rounds: int = 10,
     device: torch.device | str = "cpu",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Time CEM plans (300 samples, 5 blocks) for many environments in one call against as many single calls.
 
     Single calls are made in a row, so that best and median are of whole rows, as long as the one call.
@@ -97,14 +101,25 @@ def batch_ratio(
         for name, taken in in_turns({k: timed(call, device) for k, call in calls.items()}, rounds).items()
     }
     ratio = times["one_call_ms"]["best"] / times["single_calls_ms"]["best"]
-    return {"predictor": predictor, "envs": envs, "iterations": iterations, **times, "ratio": ratio,
-            "threads": torch.get_num_threads()}  # fmt: skip
+    return {
+        "predictor": predictor,
+        "envs": envs,
+        "iterations": iterations,
+        **times,
+        "ratio": ratio,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def plan_rate(
-    predictor: PredictorName = "transformer", *, samples: int = 300, iterations: int = 30, horizon: int = 5,
-    rounds: int = 3, device: torch.device | str = "cpu",
-) -> dict[str, Any]:  # fmt: skip
+    predictor: PredictorName = "transformer",
+    *,
+    samples: int = 300,
+    iterations: int = 30,
+    horizon: int = 5,
+    rounds: int = 3,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
     """Compare the arithmetic rate of a CEM plan with that of plain matrix products, measured in turns with it.
 
     Only multiplications and additions inside matrix products that are executed count as work done.
@@ -136,9 +151,19 @@ def plan_rate(
     product = max(2 * size**3 / min(taken) / 1e6 for (_, size, _), taken in times.items())
     rate = 1000 * gflop / ms["best"]
     shares = time_shares(_planning(predictor, 1, min(3, iterations), device, samples=samples, horizon=horizon), device)
-    return {"predictor": predictor, "samples": samples, "iterations": iterations, "horizon": horizon, "gflop": gflop,
-            "ms": ms, "gflops": rate, "product_gflops": product, "share": rate / product, "time_shares": shares,
-            "threads": torch.get_num_threads()}  # fmt: skip
+    return {
+        "predictor": predictor,
+        "samples": samples,
+        "iterations": iterations,
+        "horizon": horizon,
+        "gflop": gflop,
+        "ms": ms,
+        "gflops": rate,
+        "product_gflops": product,
+        "share": rate / product,
+        "time_shares": shares,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def time_shares(plan: Callable[[slice], object], device: torch.device) -> dict[str, float]:

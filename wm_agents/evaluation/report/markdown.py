@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wm_agents.reporting.grid import COMMITTED
-from wm_agents.reporting.published import SOURCES, TASK_DIFFERENCES
+from wm_agents.evaluation.report.comparison import COMMITTED
+from wm_agents.evaluation.report.published import SOURCES, TASK_DIFFERENCES
 
 Content = Mapping[str, Any]
 
 
 def to_markdown(content: Content) -> str:
-    """Return the text of ``report.md`` for what :func:`~wm_agents.reporting.summary.summarise_cells` returned."""
+    """Return the text of ``report.md`` for the content that ``summarise_cells`` returned."""
     lines = [
         "# Report",
         "",
-        f"Regenerate it: `{content['command'] or 'wm_agents.reporting.run_report(...)'}`. "
+        f"Regenerate it: `{content['command'] or 'wm_agents.evaluation.report.run_report(...)'}`. "
         f"{content['tasks_per_cell']} held-out tasks a cell (task set seed {content['seed']}), "
         f"{_seeds(content)}. {_versions(content['versions'])}.",
         "",
@@ -76,13 +76,18 @@ def _task(task: str, part: Content) -> Iterator[str]:
         ("training seed", "checkpoint", "sha256", "images", "world model", "GC-IDM", "data", "made by"),
         (
             (
-                one["seed"], one["file"], f"`{one['sha256'][:12]}`", f"{one['image_size']} px",
-                _count(one["parameters"]), _count(one["heads"].get("inverse_dynamics")),
-                "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]), f"`{one['command']}`",
+                one["seed"],
+                one["file"],
+                f"`{one['sha256'][:12]}`",
+                f"{one['image_size']} px",
+                _count(one["parameters"]),
+                _count(one["heads"].get("inverse_dynamics")),
+                "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]),
+                f"`{one['command']}`",
             )
             for one in part["checkpoints"]
         ),
-    )  # fmt: skip
+    )
     for name, protocol in part["protocols"].items():
         yield from ("", f"### {task}, {name}", "", *_protocol(protocol))
     if part["latency"]:

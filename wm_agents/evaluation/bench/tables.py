@@ -12,11 +12,13 @@ from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.table import Table
 
+from wm_agents.evaluation.tables import print_table
+
 COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#c0392b", "#7d5ba6", "#3b4252", "#0f8b8d", "#a2678a", "#8a8d00")
 
 
 def print_bench(content: Mapping[str, Any], console: Console) -> None:
-    """Print what :func:`wm_agents.bench.bench_planners` returned: a row for each planner, then the rates."""
+    """Print what :func:`wm_agents.evaluation.bench.bench_planners` returned: a row for each planner, then the rates."""
     settings, success, timing = content["settings"], content["success"], content["timing"]
     offset = "random start and goal" if settings["offset"] == "random" else f"offset {settings['offset']}"
     table = Table(
@@ -27,9 +29,9 @@ def print_bench(content: Mapping[str, Any], console: Console) -> None:
             "change: mean |a(t) - a(t-1)| of executed actions"
         ),
     )
-    table.add_column("planner", no_wrap=True)
+    table.add_column("planner", overflow="fold")
     for column in ("success", *(f"ms, {count}" for count in settings["envs"]), "evals", "change"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", overflow="fold")
     for name in sorted(success, key=lambda name: -success[name]["success_rate"]):
         row = success[name]
         low, high = row["ci95"]
@@ -40,7 +42,7 @@ def print_bench(content: Mapping[str, Any], console: Console) -> None:
             "-" if row["evaluations_per_plan"] is None else f"{row['evaluations_per_plan']:,.0f}",
             f"{row['action_change']:.3f}",
         )
-    console.print(table)
+    print_table(table, console)
     plan, batch = content["rates"]["plan"], content["rates"]["batch"]
     spent = ", ".join(f"{kind} {100 * share:.0f}%" for kind, share in plan["time_shares"].items())
     for line in (
@@ -51,7 +53,7 @@ def print_bench(content: Mapping[str, Any], console: Console) -> None:
         f"{batch['envs']} environments in one call: {100 * batch['ratio']:.0f}% of {batch['envs']} single calls "
         f"({batch['predictor']} predictor)",
     ):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def bench_figure(content: Mapping[str, Any]) -> Figure:

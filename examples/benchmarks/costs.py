@@ -15,16 +15,20 @@ minutes on two cores for 100 tasks, which differ from those of the reported tabl
 from __future__ import annotations
 
 import argparse
+import functools
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from rich.console import Console
+from rich.table import Table
 
 import wm_agents
 from wm_agents import datasets, evaluation, planning
+from wm_agents.evaluation.files import file_sha256
 from wm_agents.recipes import recipe
 from wm_agents.training import encode_frames
 
@@ -74,6 +78,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--horizon", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("runs/costs"))
     arguments = parser.parse_args()
     made = recipe(arguments.task)
     run_dir = arguments.runs / f"{arguments.task}-{arguments.seed}"
@@ -109,13 +114,34 @@ def main() -> None:
         "position": by_position,
         "path": by_path,
     }
-    results = []
-    for trained_on, predictor in predictors.items():
-        agent.world_model.predictor = predictor.eval()
-        for name, objective in objectives.items():
-            agent.policy.objective = objective
-            results.append(evaluation.evaluate(agent, manifest, name=f"{trained_on}, {name}"))
-    evaluation.print_report(results, Console())
+
+    def measure(trained_on: str, name: str) -> dict[str, Any]:
+        agent.world_model.predictor = predictors[trained_on].eval()
+        agent.policy.objective = objectives[name]
+        return evaluation.evaluate(agent, manifest, name=f"{trained_on}, {name}", progress=False).to_dict()
+
+    key = {"manifest_sha256": manifest.sha256, "checkpoint_sha256": file_sha256(run_dir / "agent.safetensors")}
+    cells = [
+        evaluation.Cell(
+            f"{arguments.task}_{trained_on}_{name}".replace(" ", "-"),
+            {**key, "predictor": trained_on, "objective": name, "horizon": arguments.horizon},
+            functools.partial(measure, trained_on, name),
+        )
+        for trained_on in predictors
+        for name in objectives
+    ]
+    grid = evaluation.Grid(arguments.out)
+    failed = grid.run(cells, evaluation.Runner(console=Console(stderr=True)))
+    table = Table("predictor, cost", "success", "95%", "strict", title=f"{arguments.task}, CEM-MPC")
+    for cell in cells:
+        found = grid.read(cell)
+        if found is None:
+            print(f"{cell.name}: {failed[cell.name]}")
+            continue
+        low, high = found["ci95"]
+        strict = f"{100 * found['strict']['success_rate']:.1f}"
+        table.add_row(found["agent"], f"{100 * found['success_rate']:.1f}", f"{100 * low:.0f}-{100 * high:.0f}", strict)
+    evaluation.print_table(table, Console())
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ def success_figure(content: Content) -> Figure:
                 _bars(axes, part["protocols"][name], colours)
             else:
                 axes.set_axis_off()
-    handles = [Line2D([], [], color="black", linestyle="--", label="random"),
-               Line2D([], [], color="black", linestyle=":", label="no-op")]  # fmt: skip
+    handles = [
+        Line2D([], [], color="black", linestyle="--", label="random"),
+        Line2D([], [], color="black", linestyle=":", label="no-op"),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle("success (moderate), 95% intervals\nhatched: plans followed for longer", fontsize="medium")
     return figure
@@ -79,9 +81,17 @@ def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
         for place, row in enumerate(rows):
             score, longer = row["all"]["moderate"], not row["as_shipped"]
             error = [[max(0.0, score["rate"] - score["ci95"][0])], [max(0.0, score["ci95"][1] - score["rate"])]]
-            axes.bar(tick + (place - (len(rows) - 1) / 2) * width, score["rate"], width, yerr=error, capsize=2,
-                     color=colours[agent], alpha=0.55 if longer else 1.0, hatch="//" if longer else None,
-                     edgecolor="white")  # fmt: skip
+            axes.bar(
+                tick + (place - (len(rows) - 1) / 2) * width,
+                score["rate"],
+                width,
+                yerr=error,
+                capsize=2,
+                color=colours[agent],
+                alpha=0.55 if longer else 1.0,
+                hatch="//" if longer else None,
+                edgecolor="white",
+            )
     for name, style in (("random", "--"), ("noop", ":")):
         axes.axhline(protocol["floors"][name]["all"]["moderate"]["rate"], color="black", linestyle=style, linewidth=1)
     axes.set_xticks(list(measured), list(measured.values()), rotation=40, ha="right", fontsize=8)

@@ -1,8 +1,7 @@
-"""What an evaluation found: the record, its JSON form, and the table that people read."""
+"""What an evaluation found: the record and its JSON form."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from wm_agents.datasets import task_name
-from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
-from wm_agents.evaluation.tasks import Manifest, atomic_path
+from wm_agents.evaluation.files import write_json
+from wm_agents.evaluation.statistics import summarise, wilson_interval
+from wm_agents.evaluation.tasks import Manifest
 from wm_agents.evaluation.video import Recording
 from wm_agents.version import __version__
 
@@ -98,6 +96,7 @@ class EvaluationResult:
         threads: Torch's threads.
         command: The command line of the process.
         provenance: What the agent says about its training.
+        notes: What was done to the agent's observations, in words; empty if nothing.
         paths: For each task, float64 ``[L+1, S]`` simulator states from the start on.
         actions: For each task, float64 ``[L, A]`` executed actions.
         recordings: The recorded tasks, for :func:`wm_agents.evaluation.write_video`.
@@ -113,6 +112,7 @@ class EvaluationResult:
     threads: int
     command: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     paths: Sequence[np.ndarray] = ()
     actions: Sequence[np.ndarray] = ()
     recordings: Sequence[Recording] = ()
@@ -158,21 +158,25 @@ class EvaluationResult:
             "threads": self.threads,
             "command": self.command,
             "provenance": dict(self.provenance),
+            "notes": list(self.notes),
             "version": __version__,
         }
         return _json_ready(content)
 
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_dict` as JSON, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path, self.to_dict(), indent=2)
 
     def _subgoals(self) -> dict[str, int] | None:
         found = self.timings
         if not found.subgoals:
             return None
-        return {"proposed": found.subgoals, "reached": found.subgoals_reached, "overdue": found.subgoals_overdue,
-                "detours": found.detours}  # fmt: skip
+        return {
+            "proposed": found.subgoals,
+            "reached": found.subgoals_reached,
+            "overdue": found.subgoals_overdue,
+            "detours": found.detours,
+        }
 
     def _mode(self, mode: Mode) -> dict[str, Any]:
         steps = self.outcomes.steps(mode)
@@ -195,71 +199,6 @@ def action_jerk(actions: Sequence[np.ndarray]) -> float | None:
     """
     found = [float(np.square(np.diff(task, n=3, axis=0)).mean()) for task in actions if len(task) > 3]
     return float(np.mean(found)) if found else None
-
-
-def print_report(results: Sequence[EvaluationResult], console: Console) -> None:
-    """Print one table for each set of tasks among ``results``, floors first, then paired comparisons with the best.
-
-    Args:
-        results: At least one.
-        console: Where to print.
-
-    Raises:
-        ValueError: There are no results.
-    """
-    if not results:
-        raise ValueError("there are no results to report.")
-    for manifest in dict.fromkeys(result.manifest for result in results):
-        group = [result for result in results if result.manifest == manifest]
-        console.print(results_table(group))
-        best = max(group, key=lambda result: result.success_rate)
-        for other in (result for result in group if result is not best):
-            ahead, behind, p = mcnemar(best.outcomes.moderate > 0, other.outcomes.moderate > 0)
-            console.print(
-                f"{best.agent} against {other.agent}, same tasks: only the former solved {ahead}, only the latter "
-                f"{behind} (exact McNemar p = {p:.2g})",
-                highlight=False,
-            )
-
-
-def results_table(results: Sequence[EvaluationResult]) -> Table:
-    """Return the table of results on one manifest (the first one's), its floors as the first rows."""
-    manifest = results[0].manifest
-    offset = "random start and goal" if manifest.offset == "random" else f"offset {manifest.offset}"
-    table = Table(
-        title=f"{task_name(manifest.env_id)}: {len(manifest)} tasks, {offset}, budget {manifest.budget}",
-        caption=(
-            "success [95% Wilson interval] and steps to it (median): moderate test; ms: median; "
-            f"evals: a plan's world-model evaluations; tasks {manifest.sha256[:12]}"
-        ),
-    )
-    table.add_column("agent", no_wrap=True)
-    for column in ("success", "strict", "steps", "ms/step", "ms/plan", "evals"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, floor in results[0].floors.items():
-        table.add_row(name, *_rates(floor), "-", "-", "-", style="dim")
-    table.add_section()
-    for result in results:
-        timings = result.timings
-        table.add_row(
-            result.agent,
-            *_rates(result.outcomes),
-            _number(summarise(timings.ms_per_step)["median"], 2),
-            _number(summarise(timings.ms_per_plan)["median"], 2),
-            _number(timings.evaluations / timings.plans if timings.plans else None, 0),
-        )
-    return table
-
-
-def _rates(outcomes: Outcomes) -> tuple[str, str, str]:
-    low, high = outcomes.interval()
-    success = f"{100 * outcomes.success_rate():.1f}% [{100 * low:.0f}, {100 * high:.0f}]"
-    steps = outcomes.moderate[outcomes.moderate > 0]
-    return success, f"{100 * outcomes.success_rate('strict'):.1f}%", _number(summarise(steps)["median"], 0)
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:,.{decimals}f}"
 
 
 def _json_ready(value: Any) -> Any:
