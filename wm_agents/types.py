@@ -104,7 +104,7 @@ class Plan:
         actions: ``[B, H, K*A]``, inside the bounds.
         cost: ``[B]``, the cost of ``actions``.
         elites: ``[B, E, H, K*A]``, sequences to start the next search from, ``actions`` first; E is the planner's
-            ``carried``.
+            ``num_elites``.
         evaluations: int64 ``[B]``, candidate sequences scored; a gradient step counts as one for each sequence.
     """
 

@@ -159,7 +159,7 @@ class MeanAction:
 
     horizon: int
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def plan(self, cost: CostFn, *, low: torch.Tensor, batch: int = 1, **unused: Any) -> Plan:
         """See :meth:`wm_agents.planning.base.Planner.plan`; no sequence is compared with another."""
@@ -195,7 +195,7 @@ class LatentMPC(WorldModelPolicy):
         """See :meth:`WorldModelPolicy.blank`."""
         config = self.world_model.config
         return (
-            np.zeros((n, self.planner.carried, self.planner.horizon, self.space.size), np.float32),
+            np.zeros((n, self.planner.num_elites, self.planner.horizon, self.space.size), np.float32),
             np.zeros(n, np.int64),
             np.zeros((n, 2, config.latent_size), np.float32),
             np.zeros((n, 2, config.block_size), np.float32),

@@ -13,6 +13,7 @@ from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
 from wm_agents.registry import did_you_mean
 
+RESIDUAL = 0.1  # in standard deviations of macro-actions, as in arXiv 2607.12547
 MacroEncoderName = Literal["transformer", "mlp"]
 
 
@@ -65,12 +66,14 @@ class MacroActions(Head):
 
     Attributes:
         bank: float32 ``[bank_size, M]``, macro-actions of the training data.
+        bank_blocks: float32 ``[bank_size, K*A]``, the first block of each, normalised.
 
     Args:
         config: The shape.
     """
 
     bank: torch.Tensor
+    bank_blocks: torch.Tensor
 
     name = "macro-actions"
     Config = MacroActionsConfig
@@ -91,6 +94,7 @@ class MacroActions(Head):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.predictor = nn.Sequential(*layers, nn.Linear(config.width, config.latent_size))
         self.register_buffer("bank", torch.zeros(config.bank_size, config.macro_size))
+        self.register_buffer("bank_blocks", torch.zeros(config.bank_size, config.block_size))
 
     def encode(self, blocks: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Macro-actions ``[B, M]`` of stretches of blocks.
@@ -124,6 +128,15 @@ class MacroActions(Head):
             latent = self.predict(latent, macro)
             waypoints.append(latent)
         return torch.stack(waypoints, dim=2)
+
+    def nearest(self, macros: torch.Tensor) -> torch.Tensor:
+        """Index ``[...]`` in the bank of the recorded macro-action nearest to each of ``macros [..., M]``."""
+        return torch.cdist(macros.flatten(0, -2), self.bank).argmin(dim=1).view(macros.shape[:-1])
+
+    def near_bank(self, macros: torch.Tensor) -> torch.Tensor:
+        """Pull macro-actions ``[..., M]`` to within ``RESIDUAL`` of their nearest in the bank (arXiv 2607.12547)."""
+        centre = self.bank[self.nearest(macros)]
+        return centre + (macros - centre).clamp(-RESIDUAL, RESIDUAL)
 
     def bounds(self, percent: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Percentiles ``percent`` and ``100 - percent`` of the bank, ``[M]`` each (HWM has 2 and 98)."""
