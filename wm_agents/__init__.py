@@ -7,10 +7,22 @@ that worker processes which only step environments do not import torch.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_agents import envs
 from wm_agents.version import __version__
+
+# A checkout keeps envs/ and datasets/ beside this folder; only an installation puts them inside the package.
+_FOLDER = Path(__file__).resolve().parent
+_ENVS = importlib.util.find_spec("wm_agents.envs")
+if _ENVS is None or _FOLDER.parent not in Path(str(_ENVS.origin)).resolve().parents:
+    raise ImportError(
+        f"{_FOLDER} belongs to a checkout of wm-agents that is not installed. Run `pip install -e .` in "
+        f"{_FOLDER.parent}, or start Python in another folder to use the version that is installed."
+    )
+
+from wm_agents import envs  # noqa: E402
 
 if TYPE_CHECKING:
     from wm_agents import agents, checkpoint, datasets, evaluation, losses, models, planning, recipes, training
@@ -41,6 +53,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"wm_agents.{_PUBLIC[name]}"), name)
     if name in _MODULES or name == "registry":
         return importlib.import_module(f"wm_agents.{name}")
+    if name.startswith("_"):
+        raise AttributeError(f"module 'wm_agents' has no attribute {name!r}")
     # Every other public class and function, by its own name: CEMMPC, LeWMConfig, TrainingConfig, train_denoiser, ...
     for module in ("agents", "models", "training"):
         found = importlib.import_module(f"wm_agents.{module}")

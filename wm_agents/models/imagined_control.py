@@ -25,14 +25,14 @@ def imagine_control(
     Args:
         world_model: Imagines.
         inverse_dynamics: Acts.
-        state: The world model's, of B environments.
-        goal: ``[B, F]``, features.
+        state: Of B environments, after the frames seen.
+        goal: ``[B, F]``.
         steps: ``[B]``, whole environment steps to the goal, counted down to 1 on the way; 0 where that is not known.
         blocks: H.
 
     Returns:
-        The features after each block ``[B, H, F]``, and the actions ``[B, H, K, A]``, in environment units, before they
-        are clipped.
+        The features after each block ``[B, H, F]``, and the actions ``[B, H, K, A]``, in environment units, before
+        they are clipped.
     """
     k = world_model.spec.action_block
     lag = inverse_dynamics.config.lag / k  # in blocks
@@ -66,7 +66,7 @@ def imagine_control(
         raw = torch.cat([first, act(fractions[1:], now, ahead, velocity)], dim=1)
         state = world_model.advance(state, block_of(raw))
         following = world_model.features(world_model.latent(state))
-        velocity, now = following - now, following
+        now, velocity = following, following - now
         latents.append(following)
         actions.append(raw)
     return torch.stack(latents, dim=1), torch.stack(actions, dim=1)

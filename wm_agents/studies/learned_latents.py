@@ -7,7 +7,7 @@ plan counts only once it has been decoded to real actions and executed. Equation
 
 from __future__ import annotations
 
-import json
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,14 +17,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.progress import track
+from rich.console import Console
 
 from wm_agents import planning
 from wm_agents.agents import load
+from wm_agents.agents.loading import shipped
 from wm_agents.datasets import TrajectoryDataset
 from wm_agents.datasets import load as load_dataset
 from wm_agents.evaluation import evaluate, make_manifest, save_figure
-from wm_agents.evaluation.tasks import Manifest, atomic_path
+from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.evaluation.grid import Cell, Grid, Runner
+from wm_agents.evaluation.tasks import Manifest
 from wm_agents.models.latent_actions import LatentActionConfig
 from wm_agents.models.world_model import WorldModel
 from wm_agents.planning import Planner
@@ -92,6 +95,8 @@ def run(
     Returns:
         What the JSON file holds.
     """
+    out = Path(out)
+    check_output(out, folder=True)
     started, worked = time.perf_counter(), time.process_time()
     made = recipe(task)
     world_model = load(f"{made.task}/cem-mpc").world_model
@@ -113,45 +118,72 @@ def run(
     starts = draw_windows(
         world_model, held_out, latents, HORIZON + 1, 4 if quick else 48, np.random.default_rng(seed + 1)
     )
-    cells = []
-    jobs = [(space, name) for space in spaces for name in planners]
-    for space, name in track(jobs, "planning", disable=not progress, transient=True):
-        planner = planning.make(name, horizon=HORIZON, **PLANNERS[name])
-        cells.append(
-            {
-                "space": space.name,
-                "planner": name,
-                **open_loop(space, planner, world_model, dataset, starts, seed),
-                **closed_loop(space, planner, world_model, manifest, seed),
-            }
+    settings = {
+        "task": made.task,
+        "tasks": len(manifest),
+        "offset": manifest.offset,
+        "budget": manifest.budget,
+        "seed": manifest.seed,
+        "manifest_sha256": manifest.sha256,
+        "horizon": HORIZON,
+        "planners": PLANNERS,
+        "training": asdict(training),
+        "open_loop_starts": len(starts.frame),
+        "quick": quick,
+        "threads": torch.get_num_threads(),
+    }
+    sources = {"checkpoint_sha256": shipped()[made.task], "dataset": dataset.provenance}
+    grid = Grid(out / "cells")
+    cells = [
+        Cell(
+            f"{space.name}_{name}",
+            {**settings, **sources, "planners": PLANNERS[name], "space": space.name},
+            functools.partial(_cell, space, name, world_model, dataset, starts, manifest),
         )
-    results: dict[str, Any] = {
-        "settings": {
-            "task": made.task, "tasks": len(manifest), "offset": manifest.offset, "budget": manifest.budget,
-            "seed": seed, "manifest_sha256": manifest.sha256, "horizon": HORIZON, "planners": PLANNERS,
-            "training": asdict(training), "open_loop_starts": len(starts.frame), "quick": quick,
-            "threads": torch.get_num_threads(),
-        },
-        "spaces": descriptions,
-        "cells": cells,
-    }  # fmt: skip
+        for space in spaces
+        for name in planners
+    ]
+    failed = grid.run(cells, Runner(console=Console(stderr=True) if progress else None), "planning")
+    if failed:
+        raise RuntimeError(f"{len(failed)} cells failed: {next(iter(failed.items()))}")
+    found = [{name: value for name, value in (grid.read(cell) or {}).items() if name != "key"} for cell in cells]
+    results: dict[str, Any] = {"settings": settings, "spaces": descriptions, "cells": found}
     results["settings"]["seconds"] = round(time.perf_counter() - started, 1)
     results["settings"]["core_seconds"] = round(time.process_time() - worked, 1)
-    out = Path(out)
     kinds = {space.name.split("-")[0]: space for space in reversed(spaces) if not isinstance(space, DecodedActions)}
     planes = {space.name: report.plane(space, windows) for space in reversed(kinds.values())}
     save_figure(report.figure(results, planes), out / "learned.png")
-    with atomic_path(out / "learned-latent-actions.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    with atomic_path(out / "learned-latent-actions.md") as temporary:
-        temporary.write_text(report.markdown(results), encoding="utf-8")
+    write_json(out / "learned-latent-actions.json", results)
+    write_text(out / "learned-latent-actions.md", report.markdown(results))
     return results
 
 
+def _cell(
+    space: ActionSpace,
+    name: str,
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    starts: LatentWindows,
+    manifest: Manifest,
+) -> dict[str, Any]:
+    """Measure one planner in one space."""
+    planner = planning.make(name, horizon=HORIZON, **PLANNERS[name])
+    return {
+        "space": space.name,
+        "planner": name,
+        **open_loop(space, planner, world_model, dataset, starts, manifest.seed),
+        **closed_loop(space, planner, world_model, manifest, manifest.seed),
+    }
+
+
 def learn_spaces(
-    world_model: WorldModel, dataset: TrajectoryDataset, latents: torch.Tensor, shapes: Sequence[tuple[str, int]],
-    training: LatentActionTrainingConfig, progress: bool = True,
-) -> list[ActionSpace]:  # fmt: skip
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    latents: torch.Tensor,
+    shapes: Sequence[tuple[str, int]],
+    training: LatentActionTrainingConfig,
+    progress: bool = True,
+) -> list[ActionSpace]:
     """Train a latent action space of every shape; real blocks come first, the first space decoded third."""
     spaces: list[ActionSpace] = [RealActions(world_model)]
     for regulariser, size in shapes:
@@ -200,9 +232,13 @@ def describe(space: ActionSpace, world_model: WorldModel, windows: LatentWindows
 
 @torch.no_grad()
 def open_loop(
-    space: ActionSpace, planner: Planner, world_model: WorldModel, dataset: TrajectoryDataset, starts: LatentWindows,
+    space: ActionSpace,
+    planner: Planner,
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    starts: LatentWindows,
     seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Plan once from every start to the latent H blocks later, execute the whole plan, compare with what was imagined.
 
     Args:
@@ -224,9 +260,12 @@ def open_loop(
     low, high = space.bounds()
     began = time.process_time()
     plan = planner.plan(
-        summed_cost(space, z, past, goal), low=low, high=high, batch=len(z),
+        summed_cost(space, z, past, goal),
+        low=low,
+        high=high,
+        batch=len(z),
         generator=torch.Generator(device=z.device).manual_seed(seed),
-    )  # fmt: skip
+    )
     core_ms = 1000 * (time.process_time() - began) / len(z)
     imagined = space.imagine(z, past, plan.actions.unsqueeze(1)).squeeze(1)
     seen = torch.cat([z, imagined], dim=1)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch.utils import deterministic as memory
 
 
 def find_device(device: torch.device | str = "auto") -> torch.device:
@@ -33,10 +34,10 @@ def own_modes(device: torch.device) -> Iterator[None]:
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, dtype = torch.utils.deterministic.fill_uninitialized_memory, torch.get_default_dtype()
+    fill, dtype = memory.fill_uninitialized_memory, torch.get_default_dtype()
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
@@ -44,4 +45,4 @@ def own_modes(device: torch.device) -> Iterator[None]:
     finally:
         torch.set_default_dtype(dtype)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
