@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.utils import deterministic as memory
+from torch.utils import deterministic
 
 
 def find_device(device: torch.device | str = "auto") -> torch.device:
@@ -32,7 +33,8 @@ def own_modes(device: torch.device) -> Iterator[None]:
 
     Without the latter, gradients of indexed tensors are added up in whatever order the threads arrive.
     """
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    memory: Any = deterministic
+    strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill, dtype = memory.fill_uninitialized_memory, torch.get_default_dtype()
     if device.type == "cpu":
@@ -44,5 +46,5 @@ def own_modes(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
         memory.fill_uninitialized_memory = fill
