@@ -1,7 +1,8 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, the threads of the test processes, and which tests are slow."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,44 @@ from wm_agents.models.world_model import ActionStatistics
 
 # Assertions in helpers say what they compared, too; some helpers are both imported and plugins.
 pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py")))
-torch.set_num_threads(min(2, torch.get_num_threads()))
+
+# The test processes share the cores; two that each use all of them are several times slower. One process takes two at
+# most: the networks here are tiny. What the tests start inherits the number.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = max(1, min(2, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), torch.get_num_threads()))
+torch.set_num_threads(THREADS)
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+
+SLOW = Path(__file__).parent / "slow.txt"
+
+
+def slow_tests() -> set[tuple[str, str]]:
+    """The rows of slow.txt as (file, test); the test is empty where the whole file is slow."""
+    rows = set()
+    for line in SLOW.read_text(encoding="utf-8").splitlines():
+        row = line.partition("#")[0].strip()
+        if not row:
+            continue
+        file, _, test = row.partition("::")
+        path = SLOW.parent / file
+        if not path.is_file() or f"def {test}" not in path.read_text(encoding="utf-8"):
+            raise pytest.UsageError(f"tests/slow.txt lists {row}, which does not exist: correct or remove that line.")
+        rows.add((file, test))
+    return rows
+
+
+def pytest_configure() -> None:
+    """Refuse a list that is out of date."""
+    slow_tests()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow.txt."""
+    slow = slow_tests()
+    for item in items:
+        file, test = os.path.relpath(item.path, SLOW.parent), item.name.partition("[")[0]
+        if (file, "") in slow or (file, test) in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def shake(network: torch.nn.Module, seed: int) -> None:
