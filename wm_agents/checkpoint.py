@@ -130,7 +130,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False):
-            return _build(*(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header)))
+            return _build(
+                *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
+            )
     except MissingPartError as error:
         raise CheckpointError(f"{path} {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -194,7 +196,9 @@ def load_stored(model: WorldModel, tensors: Mapping[str, torch.Tensor], identity
     own = getattr(model.encoder, "identity", None)
     if own != identity:
         raise ValueError(f"its encoder had the weights {identity!r}, the one that is installed has {own!r}")
-    rest = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.") and own is not None}
+    rest = {
+        name: value for name, value in model.state_dict().items() if name.startswith("encoder.") and own is not None
+    }
     model.load_state_dict({**rest, **tensors})
 
 
