@@ -31,9 +31,7 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         except TypeError:
             pass
     of = "" if least is None else f" of at least {least}"
-    raise ValueError(
-        f"{name} must be a whole number{of}, such as {4 if least is None else max(4, least)}, not {value!r}."
-    )
+    raise ValueError(f"{name} must be a whole number{of}, such as {max(4, least or 0)}, not {value!r}.")
 
 
 def checked_image_size(value: Any) -> int:
@@ -61,7 +59,7 @@ def check_counts(config: Any, names: Iterable[str], least: int = 1) -> None:
 def check_numbers(
     config: Any, names: Iterable[str], low: float = 0.0, high: float = math.inf, *, above: bool = False
 ) -> None:
-    """Raise ``ValueError`` unless the named fields are finite numbers in ``[low, high]``; ``above`` excludes ``low``."""
+    """Raise ``ValueError`` unless the named fields are finite, from ``low`` to ``high``; ``above`` excludes ``low``."""
     for name in names:
         value = getattr(config, name)
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
