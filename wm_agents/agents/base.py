@@ -100,7 +100,7 @@ class WorldModelAgent(BaseAlgorithm):
 
     def _make_logger(self) -> None:
         self._logger = configure_logger(
-            self.verbose if self.tensorboard_log else 0, self.tensorboard_log or "", self.name
+            self.verbose if self.tensorboard_log else 0, self.tensorboard_log, self.name
         )
 
     @classmethod
