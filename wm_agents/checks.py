@@ -1,4 +1,4 @@
-"""Checks of arguments that environments and datasets share."""
+"""Checks of arguments that every part of the library may use."""
 
 from __future__ import annotations
 
@@ -24,15 +24,3 @@ def whole_number(name: str, value: Any) -> int:
         except TypeError:
             pass
     raise ValueError(f"{name} must be a whole number, such as 4, not {value!r}.")
-
-
-def checked_image_size(value: Any) -> int:
-    """Return the height and width of an environment's images in pixels.
-
-    Raises:
-        ValueError: It is no whole number from 16 to 2048.
-    """
-    size = whole_number("image_size", value)
-    if not 16 <= size <= 2048:
-        raise ValueError(f"image_size is 16 to 2048 pixels, not {size}.")
-    return size
