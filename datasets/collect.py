@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wm_agents.checks import whole_number
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
@@ -85,7 +85,7 @@ def collect(
     policy = policy or default_policy(env_id)
     POLICIES.get(policy)
     episodes, steps, workers = _checked_sizes(episodes, steps, workers)
-    seed, image_size = whole_number("seed", seed), whole_number("image_size", image_size)
+    seed, image_size = whole_number("seed", seed), checked_image_size(image_size)
     episode_seed("collect", seed, 0)
     name = name or default_name(env_id, policy)
     root = dataset_root(name)

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from wm_agents.checks import whole_number
+from wm_agents.configs import whole_number
 from wm_agents.datasets.collect import check_same, episode_bar, locked, task_name, versions
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import open_env

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from wm_agents.checks import whole_number
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.registry import did_you_mean
 
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
@@ -81,9 +81,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}.")
         self.obs_type = obs_type
-        self.image_size = whole_number("image_size", image_size)
-        if not 16 <= self.image_size <= 2048:
-            raise ValueError(f"image_size must be 16 to 2048 pixels, not {image_size}.")
+        self.image_size = checked_image_size(image_size)
         self.success_mode = success
         self.render_mode = render_mode
         self.action_space = action_space

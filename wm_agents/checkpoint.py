@@ -1,66 +1,47 @@
 """One safetensors file holds everything that an agent is: weights, shapes, action statistics and provenance.
 
-A file is read as tensors and JSON, never as code: nothing in it is unpickled, imported or instantiated by name. The
-networks are built by this package from the stored shapes, whose fields are checked, and a SHA-256 over the contents
-is verified on every load.
+A file is read as tensors and JSON, never as code: nothing in it is unpickled, imported or instantiated by a path. It
+names parts, and the registries say what they are; shapes are checked, and a SHA-256 over the contents is verified on
+every load. A file with a part of another package says which package that is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium
 import mujoco
-import numpy as np
 import stable_baselines3
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from wm_agents.models import (
-    Denoiser,
-    DenoiserConfig,
-    InverseDynamics,
-    InverseDynamicsConfig,
-    LatentGraph,
-    LatentGraphConfig,
-    MacroActions,
-    MacroActionsConfig,
-    TemporalDistance,
-    TemporalDistanceConfig,
-    Waypoints,
-    WaypointsConfig,
-    WorldModel,
-    WorldModelConfig,
-)
-from wm_agents.models.world_model import ActionStatistics
+from wm_agents.configs import build_config
+from wm_agents.models import ActionStatistics, Head, WorldModel
+from wm_agents.registry import ENCODERS, HEADS, PREDICTORS, WORLD_MODELS, Registry, origin
+from wm_agents.tensorfile import CheckpointError, read_tensors, write_atomically, write_tensors
 from wm_agents.version import __version__
 
-FORMAT = "wm-agents/1"
-HEADS: dict[str, tuple[Any, Any]] = {
-    "inverse_dynamics": (InverseDynamicsConfig, InverseDynamics),
-    "temporal_distance": (TemporalDistanceConfig, TemporalDistance),
-    "denoiser": (DenoiserConfig, Denoiser),
-    "graph": (LatentGraphConfig, LatentGraph),
-    "macro_actions": (MacroActionsConfig, MacroActions),
-    "waypoints": (WaypointsConfig, Waypoints),
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "load_checkpoint",
+    "read_tensors",
+    "save_checkpoint",
+    "versions",
+    "write_atomically",
+    "write_tensors",
+]
+
+REGISTRIES: dict[str, Registry] = {
+    "encoder": ENCODERS,
+    "head": HEADS,
+    "predictor": PREDICTORS,
+    "world model": WORLD_MODELS,
 }
-"""Networks on a world model's latents: name in the file -> classes of its configuration and of the network."""
-
-T = TypeVar("T")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint file is missing, damaged, or not one of ours."""
 
 
 @dataclass
@@ -69,16 +50,11 @@ class Checkpoint:
 
     Attributes:
         world_model: The world model.
-        agent: Registry name of the agent that was saved ("cem-mpc"); empty for a bare world model.
+        agent: Name of the agent that was saved ("cem"); empty for a bare world model.
         options: Constructor options by agent name, as JSON types: the file of one task serves several agents.
         env_id: Gymnasium id of the environment that it was trained on.
         provenance: Data, seeds, commands, versions, measured numbers; JSON types.
-        inverse_dynamics: The goal-conditioned inverse dynamics model on its latents, if one was fitted.
-        temporal_distance: The temporal distance of its latents, if one was fitted.
-        denoiser: The denoiser of action sequences, if one was fitted.
-        graph: The graph of recorded latents, if one was built.
-        macro_actions: Macro-actions and the high-level predictor, if they were trained.
-        waypoints: The waypoint model, if one was trained.
+        heads: The networks on the world model's latents, by their names in ``wm_agents.registry.HEADS``.
     """
 
     world_model: WorldModel
@@ -86,16 +62,7 @@ class Checkpoint:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     env_id: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
-    inverse_dynamics: InverseDynamics | None = None
-    temporal_distance: TemporalDistance | None = None
-    denoiser: Denoiser | None = None
-    graph: LatentGraph | None = None
-    macro_actions: MacroActions | None = None
-    waypoints: Waypoints | None = None
-
-    def heads(self) -> dict[str, Any]:
-        """The fitted networks on the world model's latents, by name."""
-        return {name: head for name in HEADS if (head := getattr(self, name)) is not None}
+    heads: dict[str, Head] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -114,24 +81,125 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
     """Write a checkpoint atomically and return its content hash.
 
     Matrices whose numbers are all exact in half precision are kept in it, which loses nothing and halves the file;
-    :func:`wm_agents.pipeline.reproduce` rounds its weights to that end.
+    :func:`wm_agents.pipeline.reproduce` rounds its weights to that end. Weights that an encoder takes from elsewhere
+    are left out, and its ``identity`` is kept in their place.
 
     Args:
         checkpoint: What to write.
         path: The file; its directory is made if need be.
+
+    Raises:
+        ValueError: The world model or a head is of a class that is not registered.
     """
-    tensors = {f"world_model.{name}": value for name, value in checkpoint.world_model.state_dict().items()}
+    model = checkpoint.world_model
+    kind = WORLD_MODELS.name_of(type(model))
+    tensors = {f"world_model.{name}": value for name, value in stored_state(model).items()}
     header: dict[str, Any] = {
         "agent": checkpoint.agent,
         "options": checkpoint.options,
         "env_id": checkpoint.env_id,
         "provenance": checkpoint.provenance,
-        "world_model": dataclasses.asdict(checkpoint.world_model.config),
+        "world_model": {"kind": kind, "config": dataclasses.asdict(model.config)},
+        "identity": getattr(model.encoder, "identity", None),
+        "heads": {name: dataclasses.asdict(head.config) for name, head in checkpoint.heads.items()},
+        "needs": needs(checkpoint),
     }
-    for head, network in checkpoint.heads().items():
-        header[head] = dataclasses.asdict(network.config)
-        tensors |= {f"{head}.{name}": value for name, value in network.state_dict().items()}
+    for name, head in checkpoint.heads.items():
+        HEADS.name_of(type(head))
+        tensors |= {f"heads.{name}.{key}": value for key, value in head.state_dict().items()}
     return write_tensors({name: _smallest(value) for name, value in tensors.items()}, header, path)
+
+
+def needs(checkpoint: Checkpoint) -> list[list[str]]:
+    """Parts of the checkpoint that other packages registered: ``[kind, name, package]`` each."""
+    parts = [("world model", WORLD_MODELS.name_of(type(checkpoint.world_model)))]
+    parts += [*checkpoint.world_model.parts().items(), *(("head", name) for name in checkpoint.heads)]
+    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in parts if kind in REGISTRIES]
+    return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint, verify its hash, and build its networks on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: No such file, truncated, tampered with, of another format, tensors that do not fit, or a part
+            of a package that is not installed.
+    """
+    tensors, header = read_tensors(path)
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False):
+            return _build(
+                *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
+            )
+    except MissingPartError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} does not hold a world model that this version can build ({error}): "
+            "give a file that an agent's save() wrote, or upgrade wm-agents."
+        ) from error
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+class MissingPartError(ValueError):
+    """A checkpoint has a part of a package that is not installed."""
+
+
+def _build(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Checkpoint:
+    for kind, name, package in header.get("needs", []):
+        if name not in REGISTRIES[kind]:
+            raise MissingPartError(
+                f"needs the {kind} {name!r} of the package {package}: install that package, or import the module that "
+                "registers it (on the command line: --import MODULE)."
+            )
+    kind = WORLD_MODELS.get(header["world_model"]["kind"])
+    actions = ActionStatistics(
+        **{name: tensors[f"world_model.action_{name}"].numpy() for name in ("low", "high", "mean", "std")}
+    )
+    world_model = kind(build_config(kind.Config, header["world_model"]["config"]), actions)
+    load_stored(world_model, _part(tensors, "world_model."), header.get("identity"))
+    world_model.eval().requires_grad_(False)
+    heads: dict[str, Head] = {}
+    for name, config in header["heads"].items():
+        head_kind = HEADS.get(name)
+        head = heads[name] = head_kind(build_config(head_kind.Config, config)).eval().requires_grad_(False)
+        state = _part(tensors, f"heads.{name}.")
+        stamped = "fingerprint" in state
+        head.load_state_dict(state if stamped else {**state, "fingerprint": head.fingerprint})
+        if not stamped:
+            head.stamp(world_model)
+    return Checkpoint(
+        world_model=world_model,
+        agent=header.get("agent", ""),
+        options=header.get("options", {}),
+        env_id=header.get("env_id", ""),
+        provenance=header.get("provenance", {}),
+        heads=heads,
+    )
+
+
+def stored_state(model: WorldModel) -> dict[str, torch.Tensor]:
+    """The world model's tensors, without those of an encoder that takes its weights from elsewhere."""
+    outside = getattr(model.encoder, "identity", None) is not None
+    return {name: v for name, v in model.state_dict().items() if not (outside and name.startswith("encoder."))}
+
+
+def load_stored(model: WorldModel, tensors: Mapping[str, torch.Tensor], identity: str | None) -> None:
+    """Load what :func:`stored_state` gave.
+
+    Raises:
+        ValueError: The encoder's weights are others than those that the world model was trained with.
+    """
+    own = getattr(model.encoder, "identity", None)
+    if own != identity:
+        raise ValueError(f"its encoder had the weights {identity!r}, the one that is installed has {own!r}")
+    rest = {
+        name: value for name, value in model.state_dict().items() if name.startswith("encoder.") and own is not None
+    }
+    model.load_state_dict({**rest, **tensors})
 
 
 def _smallest(value: torch.Tensor) -> torch.Tensor:
@@ -141,129 +209,35 @@ def _smallest(value: torch.Tensor) -> torch.Tensor:
     return half if torch.equal(half.float(), value) else value
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint, verify its hash, and build its networks on the CPU, in evaluation mode.
-
-    Raises:
-        CheckpointError: No such file, truncated, tampered with, of another format, or tensors that do not fit.
-    """
-    tensors, header = read_tensors(path)
-    try:
-        config = build_config(WorldModelConfig, header["world_model"])
-        actions = ActionStatistics(
-            **{name: tensors[f"world_model.action_{name}"].numpy() for name in ("low", "high", "mean", "std")}
-        )
-        world_model = WorldModel(config, actions)
-        world_model.load_state_dict(_part(tensors, "world_model."))
-        heads = {}
-        for name, (config_kind, kind) in HEADS.items():
-            if name in header:
-                heads[name] = kind(build_config(config_kind, header[name])).eval().requires_grad_(False)
-                heads[name].load_state_dict(_part(tensors, f"{name}."))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} does not hold a world model that this version can build ({error}): "
-            "give a file that an agent's save() wrote, or upgrade wm-agents."
-        ) from error
-    return Checkpoint(
-        world_model=world_model.eval(),
-        agent=header.get("agent", ""),
-        options=header.get("options", {}),
-        env_id=header.get("env_id", ""),
-        provenance=header.get("provenance", {}),
-        **heads,
-    )
-
-
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def build_config(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Build a config dataclass from JSON values, refusing fields that it does not have."""
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := set(values) - known:
-        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)}")
-    return kind(**values)
+OLD_HEADS = {
+    "inverse_dynamics": "gc-idm",
+    "temporal_distance": "temporal-distance",
+    "denoiser": "denoiser",
+    "graph": "graph",
+    "macro_actions": "macro-actions",
+    "waypoints": "waypoints",
+}
+"""Names of heads in files of format 1."""
 
 
-def content_hash(tensors: Mapping[str, torch.Tensor], header: str) -> str:
-    """SHA-256 over the header and every tensor's name, type, shape and bytes, in order of name."""
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def write_tensors(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
-    """Write tensors and a JSON header to one safetensors file, atomically; return the content hash."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    text = json.dumps(header, sort_keys=True, default=_jsonable)
-    digest = content_hash(plain, text)
-    write_atomically(_in_order(save(plain, metadata={"format": FORMAT, "header": text, "sha256": digest})), path)
-    return digest
-
-
-def _in_order(data: bytes) -> bytes:
-    """The same file with its metadata in order: safetensors writes it in any, and equal contents make equal files."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
-
-
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`write_tensors` wrote and verify the hash.
-
-    Raises:
-        CheckpointError: No such file, truncated, tampered with, or of another format.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(
-            f"there is no checkpoint file at {path}: give the path of a file that an agent's save() wrote, "
-            "or load a shipped one by its name (wm_agents.list_checkpoints())."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or is no safetensors file ({error}): get it again.") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} was not written by this version of wm-agents: its format is not {FORMAT!r}. "
-            "Give a file that an agent's save() wrote."
-        )
-    if content_hash(tensors, metadata.get("header", "")) != metadata.get("sha256"):
-        raise CheckpointError(f"{path} does not match its own SHA-256: it was damaged or changed. Get it again.")
-    try:
-        return tensors, json.loads(metadata["header"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} has no readable JSON header ({error}): get it again.") from error
-
-
-def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Write ``data`` beside ``path`` and rename it into place: a kill or a full disk leaves the old file intact."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint's header.")
+def _from_format_1(
+    tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """A file of format 1 as format 2 has it: LeWM was the only kind, and each head had a place of its own."""
+    renamed = {}
+    for name, value in tensors.items():
+        prefix, _, rest = name.partition(".")
+        renamed[f"heads.{OLD_HEADS[prefix]}.{rest}" if prefix in OLD_HEADS else name] = value
+    options = {"cem" if name == "cem-mpc" else name: values for name, values in header.get("options", {}).items()}
+    agent = header.get("agent", "")
+    return renamed, {
+        **header,
+        "agent": "cem" if agent == "cem-mpc" else agent,
+        "options": options,
+        "world_model": {"kind": "lewm", "config": header["world_model"]},
+        "heads": {new: header[old] for old, new in OLD_HEADS.items() if old in header},
+    }

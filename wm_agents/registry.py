@@ -1,11 +1,47 @@
-"""One lazy registry: a public name maps to ``"module:attribute"``, imported on first use."""
+"""Names of parts: what users choose by name stands in one of these tables, and other packages add theirs.
+
+A table maps a name to an object, or to ``"module:attribute"``, which is imported on first use. A package of your own
+adds a part in one of three ways::
+
+    HEADS.register("mine", Mine)                # an object
+    HEADS.register("mine", "my_package:Mine")   # imported when it is asked for
+    @HEADS.register("mine")                     # a decorator
+    class Mine(Head): ...
+
+Code that calls these must run before the name is used. An installed package gets there by itself with an entry point in
+the group ``wm_agents.plugins``: its value is a module to import, or a function to call.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from typing import Any
+
+GROUP = "wm_agents.plugins"
+_loaded: set[str] = set()
+
+
+class PluginWarning(UserWarning):
+    """An installed plug-in could not be loaded."""
+
+
+def load_plugins() -> None:
+    """Load every entry point of the group ``wm_agents.plugins``, once; one that fails is a warning."""
+    for entry in metadata.entry_points(group=GROUP):
+        if entry.value in _loaded:
+            continue
+        _loaded.add(entry.value)
+        try:
+            found = entry.load()
+            if callable(found):
+                found()
+        except Exception as error:  # whatever is wrong with one plug-in must not stop the others
+            package = entry.dist.name if entry.dist else entry.value
+            warnings.warn(f"the plug-in {entry.name!r} of {package} failed: {error}", PluginWarning, stacklevel=2)
 
 
 def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
@@ -23,41 +59,179 @@ def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
     return f"Unknown {kind} {name!r}.{hint} Known: {listing}."
 
 
+def origin(part: Any) -> str:
+    """Return the package that a class or function comes from, with its version where it is installed: "mine 1.0"."""
+    package = getattr(part, "__module__", "").partition(".")[0]
+    for distribution in metadata.packages_distributions().get(package, []):
+        return f"{distribution} {metadata.version(distribution)}"
+    return package
+
+
 class Registry:
-    """Names of one kind of thing, each bound to an object that is imported only when it is asked for.
+    """Names of one kind of part.
 
     Args:
         kind: What is registered, in words; it appears in error messages.
-        entries: ``name -> "package.module:attribute"``.
+        entries: Name -> object, or ``"package.module:attribute"``.
     """
 
-    def __init__(self, kind: str, entries: dict[str, str] | None = None) -> None:
+    def __init__(self, kind: str, entries: dict[str, Any] | None = None) -> None:
         self.kind = kind
         self._entries = dict(entries or {})
 
-    def register(self, name: str, target: str) -> None:
-        """Add ``name``, bound to ``"package.module:attribute"``.
+    def register(self, name: str, target: Any = None) -> Callable[[Any], Any] | None:
+        """Add ``name``, bound to an object or to ``"package.module:attribute"``; without a target, a decorator.
 
         Raises:
-            ValueError: The name is taken by another target.
+            ValueError: The name is no text, or is taken by another target.
         """
-        if self._entries.get(name, target) != target:
-            raise ValueError(f"{self.kind} {name!r} is already registered as {self._entries[name]}.")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"the name of a {self.kind} must be text, not {name!r}.")
+        if target is None:
+
+            def decorate(decorated: Any) -> Any:
+                self.register(name, decorated)
+                return decorated
+
+            return decorate
+        if name in self._entries and not _same(self._entries[name], target):
+            raise ValueError(
+                f"{self.kind} {name!r} is already registered as {self._entries[name]}: choose another name."
+            )
         self._entries[name] = target
+        return None
 
     def get(self, name: str) -> Any:
-        """Import and return what ``name`` is bound to.
+        """Return what ``name`` is bound to; installed plug-ins are loaded before a name counts as unknown.
 
         Raises:
             ValueError: The name is unknown; the message lists the known ones and the nearest match.
         """
-        if name not in self._entries:
-            raise ValueError(did_you_mean(self.kind, name, self._entries))
-        module, _, attribute = self._entries[name].partition(":")
+        if name not in self:
+            raise ValueError(did_you_mean(self.kind, str(name), self._entries))
+        target = self._entries[name]
+        if not isinstance(target, str):
+            return target
+        module, _, attribute = target.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def name_of(self, part: Any) -> str:
+        """Return the name that an object is registered by.
+
+        Raises:
+            ValueError: It is not registered.
+        """
+        for name, target in self._entries.items():
+            if _same(target, part):
+                return name
+        raise ValueError(f"{part} is not registered as a {self.kind}: register it under a name first.")
+
     def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            load_plugins()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
+        load_plugins()
         return iter(sorted(self._entries))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other or _path(one) == _path(other)
+
+
+def _path(target: Any) -> str:
+    if isinstance(target, str):
+        return target
+    return f"{getattr(target, '__module__', '')}:{getattr(target, '__qualname__', id(target))}"
+
+
+WORLD_MODELS = Registry(
+    "world model",
+    {
+        "lewm": "wm_agents.models.lewm:LeWM",
+        "patch": "wm_agents.models.patch:PatchWorldModel",
+        "rssm": "wm_agents.models.rssm:RSSM",
+    },
+)
+ENCODERS = Registry(
+    "encoder",
+    {"conv": "wm_agents.models.encoders:ConvEncoder", "vit": "wm_agents.models.encoders:ViTEncoder"},
+)
+PREDICTORS = Registry(
+    "predictor",
+    {
+        "mlp": "wm_agents.models.predictors:MLPPredictor",
+        "transformer": "wm_agents.models.predictors:TransformerPredictor",
+    },
+)
+HEADS = Registry(
+    "head",
+    {
+        "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
+        "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
+        "graph": "wm_agents.models.heads.graph:LatentGraph",
+        "latent-actions": "wm_agents.models.heads.latent_actions:LatentActions",
+        "macro-actions": "wm_agents.models.heads.macro_actions:MacroActions",
+        "temporal-distance": "wm_agents.models.heads.temporal_distance:TemporalDistance",
+        "waypoints": "wm_agents.models.heads.waypoints:Waypoints",
+    },
+)
+LOSSES = Registry(
+    "loss term",
+    {
+        "inverse_dynamics": "wm_agents.losses.inverse_dynamics:InverseDynamicsLoss",
+        "prediction": "wm_agents.losses.prediction:Prediction",
+        "reconstruction": "wm_agents.losses.reconstruction:Reconstruction",
+        "sigreg": "wm_agents.losses.sigreg:SIGReg",
+        "vicreg": "wm_agents.losses.vicreg:VICReg",
+    },
+)
+PLANNERS = Registry(
+    "planner",
+    {
+        "cem": "wm_agents.planning.cem:CEM",
+        "diffusion": "wm_agents.planning.diffusion:Diffusion",
+        "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",
+        "gradient": "wm_agents.planning.gradient:Gradient",
+        "icem": "wm_agents.planning.icem:ICEM",
+        "mppi": "wm_agents.planning.mppi:MPPI",
+        "predictive-sampling": "wm_agents.planning.shooting:PredictiveSampling",
+        "random-shooting": "wm_agents.planning.shooting:RandomShooting",
+        "sgld": "wm_agents.planning.sgld:SGLD",
+    },
+)
+OBJECTIVES = Registry(
+    "objective",
+    {
+        name: f"wm_agents.planning.objectives:{name}"
+        for name in ("terminal", "summed", "discounted", "doubling", "cosine", "control", "smoothness")
+    },
+)
+LEARNERS = Registry(
+    "stage of training",
+    {
+        "imagination": "wm_agents.training.imagination:ImaginationLearner",
+        "predictor": "wm_agents.training.predictor:PredictorLearner",
+        "world-model": "wm_agents.training.world_model:WorldModelLearner",
+    },
+)
+"""What is trained and is no head of its own; the learner of a head is named by the head's class."""
+ACTION_SPACES = Registry(
+    "action space",
+    {
+        "blocks": "wm_agents.agents.action_spaces:Blocks",
+        "latent": "wm_agents.agents.action_spaces:LatentActionSpace",
+        "latent-decoded": "wm_agents.agents.action_spaces:DecodedActionSpace",
+        "macro": "wm_agents.agents.action_spaces:MacroActionSpace",
+    },
+)
+AGENTS = Registry(
+    "agent",
+    {
+        "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
+        "hierarchical": "wm_agents.agents.hierarchical:HierarchicalMPC",
+        "mpc": "wm_agents.agents.mpc:MPC",
+    },
+)
+"""Classes of agents. Each planner's name is an agent too: :class:`wm_agents.MPC` with that planner."""

@@ -1,13 +1,15 @@
 """The small records that the layers hand to each other.
 
 Letters: N environments, B batch, S sampled candidates, H planning horizon in blocks, T frames, D latent size,
+F feature size, P tokens of a frame,
 A primitive action size, K primitive actions per block. A block is K *different* consecutive actions, concatenated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +19,49 @@ CostFn = Callable[[torch.Tensor], torch.Tensor]
 
 OnIteration = Callable[[int, torch.Tensor], None]
 """Called with the number of the iteration and its candidates' costs ``[B, S]``, before anything is selected."""
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Shape of a latent, ``(D,)`` or ``(P, D)``; image size in pixels; A, and K primitive actions per block."""
+
+    shape: tuple[int, ...]
+    image_size: int
+    action_size: int
+    action_block: int
+
+    @property
+    def feature_size(self) -> int:
+        """F, numbers in one latent."""
+        return math.prod(self.shape)
+
+    @property
+    def block_size(self) -> int:
+        """K*A, numbers in one action block."""
+        return self.action_block * self.action_size
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One training window in latent space.
+
+    Attributes:
+        z: ``[B, T, F]``, features of the encoded frames, with gradients.
+        predicted: ``[B, T-1, F]``; row ``t`` predicts ``z[:, t+1]``.
+        actions: ``[B, T-1, K*A]``, normalised blocks between the frames.
+        pixels: uint8 ``[B, T, H, W, C]``, the frames themselves.
+        generator: Source of randomness for terms that sample.
+        shape: Of one latent; F numbers.
+        own: Losses that the kind of world model computes itself, by name, scalars.
+    """
+
+    z: torch.Tensor
+    predicted: torch.Tensor
+    actions: torch.Tensor
+    pixels: torch.Tensor
+    generator: torch.Generator
+    shape: tuple[int, ...] = ()
+    own: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +104,7 @@ class Plan:
         actions: ``[B, H, K*A]``, inside the bounds.
         cost: ``[B]``, the cost of ``actions``.
         elites: ``[B, E, H, K*A]``, sequences to start the next search from, ``actions`` first; E is the planner's
-            ``carried``.
+            ``num_elites``.
         evaluations: int64 ``[B]``, candidate sequences scored; a gradient step counts as one for each sequence.
     """
 

@@ -26,9 +26,22 @@ UMAZE = "wm/PointMaze-UMaze-v0"
 SMALL = "wm/small/waypoint-v0"
 TINY = ("--latent-size", "8", "--predictor-width", "32", "--batch-size", "8", "--frames", "3", "--evaluate-every", "4")
 ISSUE_KEYS = {
-    "agent", "task", "tasks", "offset", "budget", "seed", "manifest_sha256", "success_rate", "ci95", "floors",
-    "steps_to_success", "ms_per_step", "ms_per_plan", "evaluations_per_plan", "version",
-}  # fmt: skip
+    "agent",
+    "task",
+    "tasks",
+    "offset",
+    "budget",
+    "seed",
+    "manifest_sha256",
+    "success_rate",
+    "ci95",
+    "floors",
+    "steps_to_success",
+    "ms_per_step",
+    "ms_per_plan",
+    "evaluations_per_plan",
+    "version",
+}
 
 
 class Outcome:
@@ -124,9 +137,13 @@ def test_doctor_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_doctor_without_a_renderer_tells_the_cure(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "wm_agents.cli", "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "wm_agents.cli", "doctor"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "MUJOCO_GL": "disable"},
-    )  # fmt: skip
+    )
     assert ran.returncode == 1
     assert "apt-get install" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
@@ -238,8 +255,24 @@ def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monk
 
 def test_evaluate_writes_json_video_and_manifest(call: Any, trained: Any, no_data: Path, tmp_path: Path) -> None:
     report, video, manifest = (tmp_path / name for name in ("report.json", "video.gif", "tasks.json"))
-    command = ("evaluate", trained.file, "--tasks", 3, "--offset", 60, "--budget", 20, "--seed", 5,
-               "--num-envs", 2, "--device", "cpu", "--manifest", manifest)  # fmt: skip
+    command = (
+        "evaluate",
+        trained.file,
+        "--tasks",
+        3,
+        "--offset",
+        60,
+        "--budget",
+        20,
+        "--seed",
+        5,
+        "--num-envs",
+        2,
+        "--device",
+        "cpu",
+        "--manifest",
+        manifest,
+    )
     outcome = call(*command, "--json", report, "--video", video)
     assert outcome.code == 0, outcome.err
     numbers = json.loads(report.read_text())
@@ -265,8 +298,20 @@ def test_evaluate_writes_json_video_and_manifest(call: Any, trained: Any, no_dat
 
 def test_evaluate_builds_another_agent_of_the_same_file(call: Any, trained: Any, tmp_path: Path) -> None:
     report = tmp_path / "cem.json"
-    outcome = call("evaluate", f"{trained.file}:cem-mpc", "--tasks", 1, "--offset", "random", "--budget", 6,
-                   "--device", "cpu", "--json", report)  # fmt: skip
+    outcome = call(
+        "evaluate",
+        f"{trained.file}:cem-mpc",
+        "--tasks",
+        1,
+        "--offset",
+        "random",
+        "--budget",
+        6,
+        "--device",
+        "cpu",
+        "--json",
+        report,
+    )
     assert outcome.code == 0, outcome.err
     numbers = json.loads(report.read_text())
     assert numbers["offset"] == "random"
@@ -333,8 +378,16 @@ def test_quickstart_makes_everything_and_goes_on_from_what_is_there(
     command = ("quickstart", "--fast", "--tasks", 4, "--out", out)
     first = call(*command)
     assert first.code == 0, first.err
-    files = {"agent.safetensors", "tasks.json", "cem-mpc.json", "gc-idm.json", "gc-idm.mp4", "training.png",
-             "paths.png", "progress.csv"}  # fmt: skip
+    files = {
+        "agent.safetensors",
+        "tasks.json",
+        "cem-mpc.json",
+        "gc-idm.json",
+        "gc-idm.mp4",
+        "training.png",
+        "paths.png",
+        "progress.csv",
+    }
     assert files <= {path.name for path in out.iterdir()}
     assert all((out / name).stat().st_size > 100 for name in files)
     for name in ("cem-mpc", "gc-idm", "random", "Next:"):

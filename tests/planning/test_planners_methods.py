@@ -110,7 +110,7 @@ def test_icem_shrinks_its_population_to_twice_the_elites_and_evaluates_kept_elit
     plan = planner.plan(cost, batch=2, **box(2), generator=seeded())
     assert [call.shape[1] for call in calls] == [50, 40, 32, 25, 20, 20]
     assert plan.evaluations.tolist() == [187, 187]
-    assert planner.carried == 4
+    assert planner.num_elites == 4
 
 
 def test_icem_adds_the_mean_last_and_hands_on_the_best_it_has_seen():
@@ -120,7 +120,7 @@ def test_icem_adds_the_mean_last_and_hands_on_the_best_it_has_seen():
     plan = planner.plan(cost, batch=2, **box(2), generator=seeded())
     pool = torch.cat([cheapest(calls[0], bowl(centre), 4), calls[1]], dim=1)
     torch.testing.assert_close(calls[2][:, 0], cheapest(pool, bowl(centre), 8).mean(dim=1))
-    assert torch.equal(plan.elites, cheapest(torch.cat(calls, dim=1), bowl(centre), planner.carried))
+    assert torch.equal(plan.elites, cheapest(torch.cat(calls, dim=1), bowl(centre), planner.num_elites))
 
 
 def test_icem_carries_elites_from_one_plan_to_the_next():

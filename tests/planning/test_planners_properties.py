@@ -73,7 +73,7 @@ def test_no_candidate_and_no_plan_ever_leaves_the_bounds_and_every_one_is_counte
     planner = make(name, horizon=horizon, **options)
     plan = planner.plan(cost, batch=batch, low=low, high=high, init=init, generator=seeded(seed))
     assert plan.actions.shape == (batch, horizon, size)
-    assert plan.elites.shape == (batch, planner.carried, horizon, size)
+    assert plan.elites.shape == (batch, planner.num_elites, horizon, size)
     assert torch.equal(plan.elites[:, 0], plan.actions)
     assert ((plan.elites >= low) & (plan.elites <= high)).all()
     assert plan.cost.shape == (batch,)

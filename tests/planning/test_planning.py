@@ -19,7 +19,7 @@ def total(actions: torch.Tensor) -> torch.Tensor:
 def test_planners_say_their_horizon_and_how_many_sequences_they_hand_on(name):
     planner = make(name, horizon=4)
     assert planner.horizon == 4
-    assert planner.carried >= 1
+    assert planner.num_elites >= 1
     assert planner == make(name, horizon=4)  # frozen dataclasses: options compare, and cannot change
     with pytest.raises(AttributeError):
         planner.horizon = 5

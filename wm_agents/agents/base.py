@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import io
-import tempfile
-import zipfile
-import zlib
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,22 +16,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from wm_agents.agents.policy import KEYS, Memory, WorldModelPolicy
-from wm_agents.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
-from wm_agents.models import (
-    Denoiser,
-    InverseDynamics,
-    LatentGraph,
-    MacroActions,
-    TemporalDistance,
-    Waypoints,
-    WorldModel,
-)
-from wm_agents.models.fingerprint import check_fingerprint
+from wm_agents.agents.controller import Controller
+from wm_agents.agents.files import open_checkpoint, write_agent
+from wm_agents.agents.fitting import check_env_fits, collect_heads, head_named, warn_of_another_task
+from wm_agents.agents.memory import Memory
+from wm_agents.agents.policy import KEYS, WorldModelPolicy
+from wm_agents.checkpoint import Checkpoint
+from wm_agents.models import Head, WorldModel
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
-
-_MEMBER = "agent.safetensors"
 
 
 class WorldModelAgent(BaseAlgorithm):
@@ -46,84 +36,125 @@ class WorldModelAgent(BaseAlgorithm):
     Args:
         world_model: Encodes and predicts; its action bounds are the agent's.
         env: Environment, its id, or a VecEnv; checked against the world model. None is fine for ``predict``.
-        seed: Of everything random in the agent.
+        heads: Networks on the world model's latents, as a list or by name; all are saved with the agent, used or not.
+        seed: Of everything random in the agent; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for
+            the agent alone.
         device: "auto", "cpu", "cuda".
         verbose: 0 silent, 1 informative.
         tensorboard_log: Directory of the TensorBoard log.
-        _init_setup_model: Build the policy at once; SB3 passes it.
+        **options: Fields of the class ``Options``. A head may also be given by its name: ``gc_idm=network``.
 
     Raises:
-        ValueError: The environment's observations or actions are not those that the world model was trained on.
+        ValueError: An option is unknown or out of range, a head is missing or was made on another world model, or the
+            environment's observations or actions are not those that the world model was trained on.
     """
 
-    name: ClassVar[str]
+    name: str
+    Options: ClassVar[type[Any]]
     policy: WorldModelPolicy
-    # Every head of a checkpoint travels with every agent and is saved with it, used or not.
-    inverse_dynamics: InverseDynamics | None = None
-    temporal_distance: TemporalDistance | None = None
-    denoiser: Denoiser | None = None
-    graph: LatentGraph | None = None
-    macro_actions: MacroActions | None = None
-    waypoints: Waypoints | None = None
 
     def __init__(
-        self, world_model: WorldModel, env: Any, seed: int | None, device: torch.device | str, verbose: int,
-        tensorboard_log: str | None, _init_setup_model: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        world_model: WorldModel,
+        env: Any = None,
+        *,
+        heads: Mapping[str, Head] | Iterable[Head] | None = None,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        **options: Any,
+    ) -> None:
         if not isinstance(world_model, WorldModel):
             raise ValueError(
                 f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
                 "wm_agents.train_world_model(dataset), or load a finished agent with wm_agents.load(name)."
             )
         self.world_model = world_model
+        self.heads, options = collect_heads(heads, options)
+        self.settings = self.read_options(options)
         self.provenance: dict[str, Any] = {}
+        self.history: dict[str, list[tuple[int, float]]] = {}  # curves of the last fit
         self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
         super().__init__(
-            policy=WorldModelPolicy, env=env, learning_rate=0.0, seed=seed, device=device, verbose=verbose,
-            tensorboard_log=tensorboard_log, support_multi_env=True,
-        )  # fmt: skip
+            policy=WorldModelPolicy,
+            env=env,
+            learning_rate=0.0,
+            seed=seed,
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+            support_multi_env=True,
+        )
         if self.env is not None:
             check_env_fits(self.env, world_model)
-        config = world_model.config
-        image = spaces.Box(0, 255, (config.image_size, config.image_size, 3), np.uint8)
+        size = world_model.spec.image_size
+        image = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = spaces.Dict({key: image for key in KEYS})
         self.action_space = spaces.Box(
             world_model.action_low.cpu().numpy(), world_model.action_high.cpu().numpy(), dtype=np.float32
         )
-        self._logger = configure_logger(verbose if tensorboard_log else 0, tensorboard_log, self.name)
-        if _init_setup_model:
-            self._setup_model()
+        self._make_logger()
+        self._setup_model()
+
+    def _make_logger(self) -> None:
+        self._logger = configure_logger(
+            self.verbose if self.tensorboard_log else 0, self.tensorboard_log or "", self.name
+        )
+
+    @classmethod
+    def read_options(cls, options: dict[str, Any]) -> Any:
+        """Check the options of the constructor and return them as ``cls.Options``.
+
+        Raises:
+            ValueError: An option that the agent does not have, or one that is out of range.
+        """
+        known = cls.option_names(options)
+        for name in options:
+            if name not in known:
+                raise ValueError(did_you_mean(f"option of {cls.__name__}", name, known))
+        return cls.Options(**options)
+
+    @classmethod
+    def option_names(cls, options: Mapping[str, Any]) -> set[str]:
+        """Names of the options that the agent has, given the ``options`` chosen so far."""
+        return {field.name for field in dataclasses.fields(cls.Options)}
+
+    def options(self) -> dict[str, Any]:
+        """Constructor options that a checkpoint stores, as JSON types."""
+        return {**dataclasses.asdict(self.settings), "seed": self.seed}
+
+    @abstractmethod
+    def make_controller(self) -> Controller:
+        """Build what acts from the agent's parts."""
 
     def head(self, name: str, option: str) -> Any:
-        """Return a head, frozen and on the agent's device.
+        """Return a head, on the agent's device.
 
         Args:
-            name: Attribute of the agent, "temporal_distance".
+            name: Of the head.
             option: What needs it, as the user wrote it; for the error message.
 
         Raises:
             ValueError: The agent has none, or it was made on another world model.
         """
-        network = getattr(self, name)
-        if network is None:
-            maker = "fit_graph" if name == "graph" else f"train_{name}"
-            raise ValueError(f"{option} needs {name}=: make one (wm_agents.{maker}), or load an agent that has one.")
-        if hasattr(network, "fingerprint"):
-            check_fingerprint(self.world_model, network, name.replace("_", "-"))
-        return network.to(self.device).eval().requires_grad_(False)
+        return head_named(self.heads, name, option, self.world_model).to(self.device)
 
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Constructor options that a checkpoint stores, as JSON types."""
-
-    @abstractmethod
-    def make_policy(self) -> WorldModelPolicy:
-        """Build the policy from the agent's parts."""
+    def use(self, head: Head) -> None:
+        """Act with this head from now on, in place of another of its kind."""
+        self.heads[head.name] = head
+        self._make_policy()
 
     def _setup_model(self) -> None:
         self.set_random_seed(self.seed)
-        self.policy = self.make_policy().to(self.device)
+        self._make_policy()
+
+    def _make_policy(self) -> None:
+        self.world_model.to(self.device)
+        self.policy = WorldModelPolicy(
+            self.observation_space, self.action_space, self.world_model, self.make_controller(), self.seed or 0
+        ).to(self.device)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -138,7 +169,7 @@ class WorldModelAgent(BaseAlgorithm):
     def predict(  # type: ignore[override]
         self,
         observation: np.ndarray | dict[str, np.ndarray],
-        state: Memory | None = None,
+        state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Memory]:
@@ -168,23 +199,25 @@ class WorldModelAgent(BaseAlgorithm):
         """Give the agent another environment of the same kind."""
         wrapped = self._wrap_env(env)
         check_env_fits(wrapped, self.world_model)
+        warn_of_another_task(wrapped, self.env_id)
         self.env, self.n_envs = wrapped, wrapped.num_envs
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that the agent is, ready to be written."""
         options = {**self.stored_options, self.name: self.options()}
-        heads = {name: getattr(self, name) for name in HEADS}
-        return Checkpoint(self.world_model, self.name, options, self.env_id, dict(self.provenance), **heads)
+        return Checkpoint(self.world_model, self.name, options, self.env_id, dict(self.provenance), dict(self.heads))
 
     def save(  # type: ignore[override]
-        self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None,
+        self,
+        path: str | Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
-    ) -> None:  # fmt: skip
-        """Write the agent to one safetensors file: weights, shapes, statistics, provenance; nothing is pickled.
+    ) -> None:
+        """Write the agent to one file: weights, shapes, statistics, provenance; nothing is pickled.
 
         Args:
-            path: A path. Without a suffix ``.safetensors`` is added; with ``.zip``, as SB3's callbacks name files, the
-                same safetensors file is stored in a zip archive.
+            path: With ``.safetensors``, one safetensors file. With ``.zip``, which is added to a path without either
+                as in SB3, the same safetensors file inside a zip archive.
             exclude: SB3's; must be empty.
             include: SB3's; must be empty.
         """
@@ -192,15 +225,7 @@ class WorldModelAgent(BaseAlgorithm):
             raise ValueError("exclude and include have no meaning here: a checkpoint holds the whole agent.")
         if isinstance(path, io.IOBase):
             raise ValueError("give a path: checkpoints are written atomically, which a stream cannot be.")
-        target = Path(str(path))
-        if target.suffix == ".zip":
-            archive = io.BytesIO()
-            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
-                save_checkpoint(self.checkpoint(), Path(folder) / _MEMBER)
-                members.write(Path(folder) / _MEMBER, _MEMBER)
-            write_atomically(archive.getvalue(), target)
-        else:
-            save_checkpoint(self.checkpoint(), with_suffix(target))
+        write_agent(self.checkpoint(), str(path))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -222,84 +247,30 @@ class WorldModelAgent(BaseAlgorithm):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
-        options = {**checkpoint.options.get(cls.name, {}), **kwargs}
-        known = cls.option_names(options)
-        for name in kwargs:
-            if name not in known:
-                raise ValueError(did_you_mean(f"option of {cls.__name__}", name, known))
-        agent = cls(checkpoint.world_model, env, **cls.parts(checkpoint), **options)
-        for name, head in checkpoint.heads().items():
-            if getattr(agent, name) is None:
-                setattr(agent, name, head)
+        heads, kwargs = collect_heads(kwargs.pop("heads", None), kwargs)
+        options = {**cls.options_in(checkpoint, kwargs), **kwargs}
+        agent = cls(checkpoint.world_model, env, heads={**checkpoint.heads, **heads}, **options)
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
+        if agent.env is not None:
+            warn_of_another_task(agent.env, agent.env_id)
         return agent
 
     @classmethod
-    def parts(cls, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Networks beyond the world model that the constructor takes."""
-        return {}
-
-    @classmethod
-    def option_names(cls, options: dict[str, Any]) -> set[str]:
-        """Names of the options that the constructor takes, given the ``options`` chosen so far."""
-        return {"env", *inspect.signature(cls).parameters} - {"world_model", "policy", "_init_setup_model"}
+    def options_in(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that a checkpoint stores for this agent; ``given`` are those that the user chose."""
+        return checkpoint.options.get(cls.name, {})
 
     def get_parameters(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the policy's weights by name."""
         return {"policy": self.policy.state_dict()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the logger's open files and the policy, which is built again from the parts."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "_logger")}
 
-def with_suffix(path: Path) -> Path:
-    """Add ``.safetensors`` to a path that has no suffix."""
-    return path if path.suffix in (".safetensors", ".zip") else path.with_name(path.name + ".safetensors")
-
-
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint from a safetensors file, or from the zip archive that ``save("x.zip")`` writes."""
-    target = with_suffix(Path(path))
-    if target.suffix != ".zip":
-        return load_checkpoint(target)
-    if not target.is_file():
-        raise CheckpointError(f"there is no checkpoint file at {target}.")
-    if not zipfile.is_zipfile(target):
-        raise CheckpointError(f"{target} is damaged or is no zip archive: get it again.")
-    with zipfile.ZipFile(target) as archive, tempfile.TemporaryDirectory() as folder:
-        if _MEMBER not in archive.namelist():
-            raise CheckpointError(
-                f"{target} is a zip archive without {_MEMBER}: an agent of Stable-Baselines3 itself? Load it there."
-            )
-        try:
-            member = archive.extract(_MEMBER, folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise CheckpointError(f"{target} is damaged ({error}): get it again.") from error
-        return load_checkpoint(member)
-
-
-def check_env_fits(env: VecEnv, world_model: WorldModel) -> None:
-    """Raise ``ValueError`` unless the environment has the images and actions that the world model was trained on."""
-    low, high = world_model.action_low.cpu().numpy(), world_model.action_high.cpu().numpy()
-    action_space, observation_space = env.action_space, env.observation_space
-    if not isinstance(action_space, spaces.Box) or action_space.shape != low.shape:
-        raise ValueError(
-            f"the environment's action space is {action_space}, the checkpoint was trained with actions of shape "
-            f"{low.shape}: pass the environment that it was trained on."
-        )
-    if not (np.allclose(action_space.low, low) and np.allclose(action_space.high, high)):
-        raise ValueError(
-            f"the environment's action bounds are {action_space.low}..{action_space.high}, the checkpoint was trained "
-            f"with {low}..{high}: pass the environment that it was trained on."
-        )
-    keys = list(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else []
-    if any(key not in keys for key in KEYS):
-        raise ValueError(
-            f"the environment's observations are {keys or observation_space}, the agent needs {list(KEYS)}: "
-            'make it with obs_type="pixels" or "pixels_state".'
-        )
-    size = world_model.config.image_size
-    assert isinstance(observation_space, spaces.Dict)
-    shape = observation_space["pixels"].shape
-    if shape not in ((size, size, 3), (3, size, size)):
-        raise ValueError(f"the environment's images are {shape}, the agent was trained on size {size}: "
-                         f"make it with image_size={size}.")  # fmt: skip
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_logger()
+        self._make_policy()

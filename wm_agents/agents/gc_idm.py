@@ -2,72 +2,106 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.type_aliases import MaybeCallback
+from torch import nn
 
 from wm_agents.agents.base import WorldModelAgent
-from wm_agents.agents.policy import Memory, WorldModelPolicy
+from wm_agents.agents.controller import Controller, Decision, Frames
+from wm_agents.agents.memory import Fields
 from wm_agents.checkpoint import Checkpoint, CheckpointError, versions
-from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
+from wm_agents.configs import check_counts
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig
 from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dynamics
-from wm_agents.types import DecisionRecord
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
 
-class GCIDMPolicy(WorldModelPolicy):
+class GCIDMController(Controller):
     """Encodes every step and asks the inverse dynamics model for the next action.
 
-    Memory: steps since the goal was given ``[N]``, and the latents of the last ``lag`` steps ``[N, lag + 1, D]``,
-    oldest first, NaN before the start.
+    Memory: ``recent [N, lag + 1, F]``, features of the last frames, oldest first, and ``seen [N]``, how many of them
+    are real.
+
+    Args:
+        network: Acts.
+        horizon: Environment steps to a goal whose distance nobody says; None: unknown.
+        countdown: Let the horizon shrink by one each step since the goal was given.
     """
 
-    def __init__(
-        self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel,
-        inverse_dynamics: InverseDynamics | None, horizon: int | None, countdown: bool,
-    ) -> None:  # fmt: skip
-        super().__init__(observation_space, action_space, world_model)
-        self.inverse_dynamics = inverse_dynamics
+    def __init__(self, network: InverseDynamics, horizon: int | None = None, countdown: bool = False) -> None:
+        self.network = network
         self.horizon = horizon
         self.countdown = countdown
 
-    def blank(self, n: int) -> Memory:
-        lag = self._network().config.lag
-        return np.zeros(n, np.int64), np.full((n, lag + 1, self.world_model.config.latent_size), np.nan, np.float32)
+    def modules(self) -> Iterable[nn.Module]:
+        return (self.network,)
 
-    def goal_changed(self, memory: Memory, rows: np.ndarray) -> None:
-        memory[0][rows] = 0
+    def initial_memory(self, n: int) -> Fields:
+        config = self.network.config
+        return {
+            "recent": np.zeros((n, config.lag + 1, config.latent_size), np.float32),
+            "seen": np.zeros(n, np.int64),
+        }
 
-    def decide(
-        self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
-    ) -> tuple[np.ndarray, Memory, DecisionRecord]:
-        network = self._network()
-        elapsed, latents = memory
-        remaining = np.full_like(elapsed, self.horizon or 0)
-        if self.countdown:
-            remaining = np.maximum(1, remaining - elapsed)
-        started = time.perf_counter()
-        z = self.encode(pixels)
-        encoded = time.perf_counter()
-        latents = np.concatenate([latents[:, 1:], z.cpu().numpy()[:, None]], axis=1)
-        latents = np.where(np.isnan(latents), latents[:, -1:], latents)  # no past yet: as if standing still
-        before = torch.from_numpy(latents[:, 0]).to(z.device)
-        actions = network(z, before, goal, torch.from_numpy(remaining).to(z.device)).cpu().numpy()
-        done = time.perf_counter()
-        cost = DecisionRecord(1000 * (encoded - started), 1000 * (done - encoded), len(pixels), 0)
-        return actions, (elapsed + 1, latents), cost
+    def act(self, frames: Frames, memory: Fields) -> Decision:
+        recent, seen = memory["recent"], memory["seen"]
+        z = frames.world_model.features(frames.latents())
+        recent[:, :-1] = recent[:, 1:]
+        recent[:, -1] = z.cpu().numpy()
+        first = seen == 0
+        if first.any():
+            recent[first] = recent[first, -1:]  # no past yet: as if standing still
+        seen += 1
+        before = torch.from_numpy(recent[:, 0]).to(z.device)
+        steps = torch.from_numpy(self._steps(frames)).to(z.device)
+        actions = self.network(z, before, frames.world_model.features(frames.goal), steps)
+        return Decision(actions.cpu().numpy(), len(frames), 0)
 
-    def _network(self) -> InverseDynamics:
-        if self.inverse_dynamics is None:
-            raise ValueError("this GCIDM has no inverse dynamics model yet: call agent.fit(dataset) first.")
-        return self.inverse_dynamics
+    def _steps(self, frames: Frames) -> np.ndarray:
+        """Environment steps to the goal that the network is told, int64 ``[N]``; 0 where the distance is unknown."""
+        if frames.steps is not None:
+            return np.rint(frames.steps).astype(np.int64)
+        steps = np.full(len(frames), self.horizon or 0, np.int64)
+        return np.maximum(1, steps - frames.elapsed) if self.countdown else steps
+
+
+class UnfittedController(Controller):
+    """Stands where GC-IDM has no network yet."""
+
+    def initial_memory(self, n: int) -> Fields:
+        raise ValueError("this GCIDM has no inverse dynamics model yet: call agent.fit(dataset) first.")
+
+    def act(self, frames: Frames, memory: Fields) -> Decision:
+        raise ValueError("this GCIDM has no inverse dynamics model yet: call agent.fit(dataset) first.")
+
+
+@dataclass(frozen=True)
+class GCIDMOptions:
+    """Options of :class:`GCIDM`.
+
+    Attributes:
+        horizon: Environment steps to the goal that the model is told; None: it is told that the distance is unknown,
+            which is right for free goals.
+        countdown: Let the horizon shrink by one each step of the episode (the paper's protocol), for a goal that is a
+            known number of steps away.
+    """
+
+    horizon: int | None = None
+    countdown: bool = False
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None:
+            check_counts(self, ("horizon",))
+        elif self.countdown:
+            raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
 
 
 class GCIDM(WorldModelAgent):
@@ -78,50 +112,35 @@ class GCIDM(WorldModelAgent):
     Args:
         world_model: Its encoder is used, frozen.
         env: The environment (or its id, or a VecEnv) to control; optional for ``predict``.
-        inverse_dynamics: A trained model; None to train one with :meth:`fit`.
-        horizon: Environment steps to the goal that the model is told; None: it is told that the distance is unknown,
-            which is right for free goals.
-        countdown: Let the horizon shrink by one each step of the episode (the paper's protocol), for a goal that is a
-            known number of steps away.
-        policy: Ignored; SB3 passes it.
-        seed: Of fitting; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for the agent alone.
-        device: "auto", "cpu", "cuda".
+        heads: "gc-idm"; without it, train one with :meth:`fit`.
+        seed: See :class:`WorldModelAgent`.
+        device: See :class:`WorldModelAgent`.
         verbose: 0 silent, 1 progress bars and log tables.
-        tensorboard_log: Directory of the TensorBoard log.
+        tensorboard_log: See :class:`WorldModelAgent`.
+        **options: Fields of :class:`GCIDMOptions`.
     """
 
     name = "gc-idm"
+    Options = GCIDMOptions
+    settings: GCIDMOptions
 
-    def __init__(
-        self, world_model: WorldModel, env: Any = None, *, inverse_dynamics: InverseDynamics | None = None,
-        horizon: int | None = None, countdown: bool = False, policy: Any = None, seed: int | None = None,
-        device: torch.device | str = "auto", verbose: int = 0, tensorboard_log: str | None = None,
-        _init_setup_model: bool = True,
-    ) -> None:  # fmt: skip
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon must be at least 1 step, not {horizon}.")
-        if countdown and horizon is None:
-            raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
-        self.inverse_dynamics = inverse_dynamics
-        self.horizon = horizon
-        self.countdown = countdown
-        self.history: dict[str, list[tuple[int, float]]] = {}
-        super().__init__(world_model, env, seed, device, verbose, tensorboard_log, _init_setup_model)
+    @property
+    def inverse_dynamics(self) -> InverseDynamics | None:
+        """The network that acts, ``heads["gc-idm"]``."""
+        return self.heads.get("gc-idm")  # type: ignore[return-value]
 
     @classmethod
-    def parts(cls, checkpoint: Checkpoint) -> dict[str, Any]:
-        if checkpoint.inverse_dynamics is None:
+    def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
+        agent = super().from_checkpoint(checkpoint, env, **kwargs)
+        if agent.inverse_dynamics is None:
             raise CheckpointError("this checkpoint holds a world model but no inverse dynamics model: fit one first.")
-        return {"inverse_dynamics": checkpoint.inverse_dynamics}
+        return agent
 
-    def options(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "countdown": self.countdown, "seed": self.seed}
-
-    def make_policy(self) -> WorldModelPolicy:
-        return GCIDMPolicy(
-            self.observation_space, self.action_space, self.world_model, self.inverse_dynamics,  # type: ignore[arg-type]
-            self.horizon, self.countdown,
-        )  # fmt: skip
+    def make_controller(self) -> Controller:
+        if self.inverse_dynamics is None:
+            return UnfittedController()
+        network = self.head("gc-idm", "GCIDM")
+        return GCIDMController(network, self.settings.horizon, self.settings.countdown)
 
     def fit(
         self,
@@ -148,30 +167,30 @@ class GCIDM(WorldModelAgent):
         training = training or InverseDynamicsTrainingConfig(seed=self.seed or 0)
         hooks = None if callback is None else self._init_callback(callback)
 
-        def on_step(network: InverseDynamics, step: int) -> bool:
+        def on_step(learner: Any, step: int) -> bool:
             self.num_timesteps = step
             if hooks is None:
                 return True
-            self.use(network.eval())
-            keep = hooks.on_step()
-            network.train()
-            return keep
+            if self.heads.get("gc-idm") is not learner.module:
+                self.use(learner.module)
+            return hooks.on_step()
 
         self.num_timesteps = 0
         if hooks is not None:
             hooks.on_training_start({"self": self, "total_timesteps": training.steps}, {})
         network, self.history = train_inverse_dynamics(
-            self.world_model, dataset, model, training, run_dir=run_dir, logger=self.logger, on_step=on_step,
+            self.world_model,
+            dataset,
+            model,
+            training,
+            run_dir=run_dir,
+            logger=self.logger,
+            callback=on_step,
             progress=self.verbose > 0,
-        )  # fmt: skip
+        )
         self.use(network)
-        self.env_id = self.env_id or dataset.env_id
-        self.provenance = self.provenance or {"dataset": dataset.provenance, "versions": versions()}
+        self.env_id = dataset.env_id or self.env_id
+        self.provenance |= {"dataset": dataset.provenance, "versions": versions()}
         if hooks is not None:
             hooks.on_training_end()
         return self
-
-    def use(self, network: InverseDynamics) -> None:
-        """Act with this network from now on."""
-        assert isinstance(self.policy, GCIDMPolicy)
-        self.inverse_dynamics = self.policy.inverse_dynamics = network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,46 +11,51 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from wm_agents.agents.base import WorldModelAgent, open_checkpoint
-from wm_agents.checkpoint import CheckpointError
-from wm_agents.registry import Registry, did_you_mean
+from wm_agents.agents.base import WorldModelAgent
+from wm_agents.agents.files import SUFFIXES, find_file, open_checkpoint
+from wm_agents.agents.mpc import MPC
+from wm_agents.checkpoint import Checkpoint, CheckpointError
+from wm_agents.registry import AGENTS, PLANNERS, did_you_mean
 
-AGENTS = Registry(
-    "agent",
-    {
-        "cem-mpc": "wm_agents.agents.mpc:CEMMPC",
-        "diffusion": "wm_agents.agents.mpc:DiffusionMPC",
-        "diffusion-guidance": "wm_agents.agents.mpc:DiffusionGuidanceMPC",
-        "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
-        "gradient": "wm_agents.agents.mpc:GradientMPC",
-        "hierarchical": "wm_agents.agents.hierarchical:HierarchicalMPC",
-        "icem": "wm_agents.agents.mpc:ICEMMPC",
-        "mpc": "wm_agents.agents.mpc:MPC",
-        "mppi": "wm_agents.agents.mpc:MPPIMPC",
-        "predictive-sampling": "wm_agents.agents.mpc:PredictiveSamplingMPC",
-        "random-shooting": "wm_agents.agents.mpc:RandomShootingMPC",
-        "sgld": "wm_agents.agents.mpc:SGLDMPC",
-    },
-)
-ALIASES = {"cem": "cem-mpc"}
-"""Other names of agents: the planner's."""
+ALIASES = {"cem-mpc": "cem"}
+"""Names of agents in version 0.1 -> now."""
+
+
+def agent_names() -> list[str]:
+    """Every name of an agent: those with a class of their own, and every planner."""
+    return sorted({*AGENTS, *PLANNERS} - {"mpc"})  # plain "mpc" is the class that the planners' agents share
+
+
+def agent_class(name: str) -> type[WorldModelAgent]:
+    """Return the class that a name of an agent stands for.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    name = ALIASES.get(name, name)
+    if name in AGENTS:
+        return AGENTS.get(name)
+    if name in PLANNERS:
+        return MPC.using(name)
+    raise ValueError(did_you_mean("agent", name, agent_names()))
 
 
 def list_checkpoints() -> list[str]:
     """Names that :func:`load` finds inside the package, ``task/agent``."""
-    # Plain "mpc" is the class that the planners' agents share; with nothing chosen it is no agent of its own.
-    agents = {
-        task: [a for a in AGENTS if a != "mpc" and (a != "hierarchical" or _has_graph(task))] for task in shipped()
-    }
-    return sorted(f"{task}/{agent}" for task, names in agents.items() for agent in names)
+    return sorted(f"{task}/{agent}" for task in shipped() for agent in _agents_of(task))
+
+
+def _agents_of(task: str) -> list[str]:
+    """Agents that a task's shipped checkpoint can be loaded as: a hierarchical one needs a graph."""
+    return [name for name in agent_names() if name != "hierarchical" or _has_graph(task)]
 
 
 def _has_graph(task: str) -> bool:
-    """Tell whether a shipped checkpoint holds what a hierarchical agent needs."""
     try:
         source = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
         with resources.as_file(source) as path, safe_open(path, framework="pt") as file:
-            return "graph.latents" in file.keys()  # noqa: SIM118
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            return "graph" in header or "graph" in header.get("heads", {})
     except (OSError, SafetensorError):
         return False
 
@@ -66,39 +72,52 @@ def load(
 ) -> WorldModelAgent:
     """Load an agent: ``"pointmaze-umaze/gc-idm"`` ships inside the package; a path is a file that ``save`` wrote.
 
-    One file a task holds the world model and the inverse dynamics model, so every agent of that task reads the same
-    file. No dataset and no network is needed, and nothing in the file is executed.
+    One file per task holds the world model and its heads, so every agent of that task reads the same file. No dataset
+    and no network is needed, and nothing in the file is executed.
 
     Args:
-        name: ``task/agent``, or a path to a ``.safetensors`` or ``.zip`` file.
+        name: ``task/agent``, or a path to a ``.safetensors`` or ``.zip`` file; the suffix may be left out where the
+            path is not the name of a shipped agent.
         env: Environment to control; checked against the checkpoint. None is fine for ``predict``.
         agent: With a path: which agent to build; by default the one that was saved.
         device: "auto", "cpu", "cuda".
-        **options: Constructor options of the agent ("horizon", "seed", ...) that override the stored ones.
+        **options: Constructor options of the agent ("horizon", "seed", "heads", ...) that override the stored ones.
 
     Raises:
         ValueError: Unknown name (the message lists the known ones), or an env that does not fit.
         CheckpointError: The file is missing, damaged or tampered with.
     """
     text = str(name)
-    if text.endswith((".safetensors", ".zip")) or Path(f"{text}.safetensors").is_file():
-        checkpoint = open_checkpoint(text)
-        chosen = agent or checkpoint.agent or "cem-mpc"
-        kind: type[WorldModelAgent] = AGENTS.get(ALIASES.get(chosen, chosen))
-        return kind.from_checkpoint(checkpoint, env=env, device=device, **options)
     task, _, given = text.partition("/")
-    kind_name = ALIASES.get(given, given)
     known = shipped()
-    if task not in known or kind_name not in AGENTS:
+    if isinstance(name, Path) or text.endswith(SUFFIXES) or task not in known:
+        if not (isinstance(name, Path) or text.endswith(SUFFIXES) or find_file(text).is_file()):
+            raise ValueError(
+                did_you_mean("agent", text, list_checkpoints())
+                + " To load your own, give the path of a .safetensors or .zip file."
+            )
+        checkpoint = open_checkpoint(text)
+        kind = agent_class(agent or checkpoint.agent or "cem")
+        return kind.from_checkpoint(checkpoint, env=env, device=device, **options)
+    if not given and agent is None:
         raise ValueError(
-            did_you_mean("agent", text, list_checkpoints())
-            + " To load your own, give the path of a .safetensors or .zip file."
+            f"{text!r} names a task: say which agent, for example wm_agents.load({task + '/gc-idm'!r}). "
+            f"It has {', '.join(_agents_of(task))}."
         )
+    kind_name = ALIASES.get(given or str(agent), given or str(agent))
+    if kind_name not in [*_agents_of(task), "mpc"]:
+        message = did_you_mean("agent", text, list_checkpoints())
+        raise ValueError(f"{message} To load your own, give the path of a .safetensors or .zip file.")
     if agent not in (None, given, kind_name):
         raise ValueError(f"{text!r} already names the agent {kind_name!r}: leave out agent={agent!r}.")
+    return agent_class(kind_name).from_checkpoint(
+        _shipped_checkpoint(task, known[task]), env=env, device=device, **options
+    )
+
+
+def _shipped_checkpoint(task: str, digest: str) -> Checkpoint:
     path = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
     with resources.as_file(path) as file:
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != known[task]:
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             raise CheckpointError(f"the shipped checkpoint {file} is missing or damaged: install wm-agents again.")
-        checkpoint = open_checkpoint(file)
-    return AGENTS.get(kind_name).from_checkpoint(checkpoint, env=env, device=device, **options)
+        return open_checkpoint(file)

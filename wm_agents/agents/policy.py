@@ -1,73 +1,66 @@
-"""What every world-model policy does around its decision: checks, memory, goals, bounds."""
+"""What every world-model policy does around its controller's decision: checks, memory, goals, bounds."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
-from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from torch import nn
 
+from wm_agents.agents.controller import Controller, Frames
+from wm_agents.agents.memory import Fields, Memory, part, prefixed
 from wm_agents.models import WorldModel
+from wm_agents.models.heads import evaluating
 from wm_agents.types import DecisionRecord
 
-Memory = tuple[np.ndarray, ...]
 KEYS = ("pixels", "goal_pixels")
 
 
 class WorldModelPolicy(BasePolicy):
-    """Base of the policies: turns observations into latents and keeps the agent's memory in ``state``.
+    """Turns observations into latents, keeps the agent's memory in ``state``, and lets a controller decide.
 
-    The memory is a tuple of arrays with leading dimension N and nothing episodic lives on the policy, so ``predict``
-    is a function of its arguments. The first two arrays are the goal image's checksum and the goal's latent: a goal
-    is encoded once, and again only when its image changes.
+    Nothing episodic lives on the policy, so ``predict`` is a function of its arguments. The memory holds the checksum
+    ``goal_checksum`` of the goal image and its latent ``goal``, so that a goal is encoded again only when its image
+    changes; ``elapsed``, steps since then; and the controller's own fields.
 
     Args:
         observation_space: ``Dict(pixels, goal_pixels)``, uint8 HWC.
         action_space: Box.
         world_model: Encodes, and predicts.
-        seed: Of whatever the policy samples.
+        controller: Decides.
+        seed: Of whatever is sampled.
     """
 
     last_decision: DecisionRecord | None = None
 
     def __init__(
-        self, observation_space: spaces.Dict, action_space: spaces.Box, world_model: WorldModel, seed: int = 0
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        world_model: WorldModel,
+        controller: Controller,
+        seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space)
         self.seed = seed
-        self.world_model = world_model.eval().requires_grad_(False)
+        self.world_model = world_model
+        self.controller = controller
+        self.networks = nn.ModuleList(controller.modules())
 
-    @abstractmethod
-    def blank(self, n: int) -> Memory:
-        """Memory of ``n`` environments at the start of an episode, without the two arrays about the goal."""
-
-    def goal_changed(self, memory: Memory, rows: np.ndarray) -> None:
-        """Forget in place, in ``rows`` of the memory, what was meant for the goal before; called before ``decide``."""
-
-    @abstractmethod
-    def decide(
-        self, pixels: np.ndarray, goal: torch.Tensor, memory: Memory
-    ) -> tuple[np.ndarray, Memory, DecisionRecord]:
-        """Choose actions.
-
-        Args:
-            pixels: uint8 ``[N, H, W, C]``.
-            goal: ``[N, D]``, the goal's latents.
-            memory: As :meth:`blank` makes it; may be changed in place.
-
-        Returns:
-            Actions ``[N, A]`` in environment units, the new memory, what it cost.
-        """
+    def set_training_mode(self, mode: bool) -> None:
+        """Nothing to do: the networks belong to the user, and :meth:`predict` puts them back as it found them."""
 
     def predict(  # type: ignore[override]
         self,
         observation: np.ndarray | dict[str, np.ndarray],
-        state: Memory | None = None,
+        state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Memory]:
@@ -86,26 +79,29 @@ class WorldModelPolicy(BasePolicy):
         Raises:
             ValueError: Missing keys, wrong shapes or types, or a state of another number of environments.
         """
-        if any(part.training for part in (self, *self.children())):  # walking all modules takes a tenth of a decision
-            self.set_training_mode(False)
         pixels, goal_pixels, vectorized = self._images(observation)
-        n = len(pixels)
-        memory = self._memory(n, state, episode_start)
-        with torch.no_grad():
-            started = time.perf_counter()
-            goal = self._goals(goal_pixels, memory)
+        started = time.perf_counter()
+        with _own_modes(self.device), evaluating(self.world_model, *self.networks):
+            memory = self._memory(len(pixels), state, episode_start)
+            own = part("own", memory)
+            frames = Frames(
+                self.world_model, pixels, self._goals(goal_pixels, memory, own), memory["elapsed"], self.seed
+            )
             goal_ms = 1000 * (time.perf_counter() - started)
-            actions, rest, cost = self.decide(pixels, goal, memory[2:])
-        self.last_decision = DecisionRecord(cost.encode_ms + goal_ms, cost.plan_ms, cost.plans, cost.evaluations)
+            decision = self.controller.act(frames, own)
+        total_ms = 1000 * (time.perf_counter() - started)
+        encode_ms = goal_ms + frames.encode_ms
+        self.last_decision = DecisionRecord(encode_ms, total_ms - encode_ms, decision.plans, decision.evaluations)
+        memory["elapsed"] += 1
+        memory.update(prefixed("own", own))
+        actions = self._bounded(decision.actions)
+        return actions if vectorized else actions[0], Memory(memory)
+
+    def _bounded(self, actions: np.ndarray) -> np.ndarray:
         assert isinstance(self.action_space, spaces.Box)
         if not np.isfinite(actions).all():
             raise ValueError("the policy's action is NaN or infinite: the world model has collapsed or diverged.")
-        actions = np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
-        return actions if vectorized else actions[0], (*memory[:2], *rest)
-
-    def encode(self, pixels: np.ndarray) -> torch.Tensor:
-        """Latents ``[N, D]`` of uint8 images ``[N, H, W, C]``."""
-        return self.world_model.encode(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        return np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
 
     def _images(self, observation: Any) -> tuple[np.ndarray, np.ndarray, bool]:
         if isinstance(observation, tuple):
@@ -119,7 +115,7 @@ class WorldModelPolicy(BasePolicy):
                 f"the observation must be a dict with {KEYS[0]!r} and {KEYS[1]!r}, not {given}: "
                 'make the environment with obs_type="pixels" or "pixels_state".'
             )
-        size = self.world_model.config.image_size
+        size = self.world_model.spec.image_size
         images = []
         for key in KEYS:
             value = np.asarray(observation[key])
@@ -139,33 +135,48 @@ class WorldModelPolicy(BasePolicy):
         pixels, goals = images if vectorized else (images[0][None], images[1][None])
         return pixels, goals, vectorized
 
-    def _memory(self, n: int, state: Memory | None, episode_start: np.ndarray | None) -> Memory:
-        latent = self.world_model.config.latent_size
-        fresh: Memory = (np.full(n, -1, np.int64), np.zeros((n, latent), np.float32), *self.blank(n))
+    def initial_memory(self, n: int) -> Fields:
+        """Memory of n environments at the start of an episode."""
+        return {
+            "goal_checksum": np.full(n, -1, np.int64),
+            "goal": np.zeros((n, *self.world_model.spec.shape), np.float32),
+            "elapsed": np.zeros(n, np.int64),
+            **prefixed("own", self.controller.initial_memory(n)),
+        }
+
+    def _memory(self, n: int, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> Fields:
+        fresh = self.initial_memory(n)
         if state is None:
             return fresh
-        if len(state) != len(fresh) or any(np.shape(old) != new.shape for old, new in zip(state, fresh, strict=False)):
+        pairs = zip(state, fresh.values(), strict=False)
+        if len(state) != len(fresh) or any(np.shape(old) != new.shape for old, new in pairs):
             raise ValueError(
                 f"the state does not belong to this agent with {n} environments: pass what the last predict() of the "
                 "same agent and the same environments returned, or None."
             )
-        memory = tuple(np.array(old, dtype=new.dtype) for old, new in zip(state, fresh, strict=True))
+        memory = {name: np.array(old, dtype=new.dtype) for old, (name, new) in zip(state, fresh.items(), strict=True)}
         if episode_start is not None:
             marked = np.asarray(episode_start, dtype=bool)
             if marked.shape not in ((), (n,)):
                 raise ValueError(f"episode_start has shape {marked.shape}; one boolean for each of {n} is needed.")
             rows = np.broadcast_to(marked, (n,))
-            for old, new in zip(memory, fresh, strict=True):
-                old[rows] = new[rows]
+            if rows.any():
+                for name, values in memory.items():
+                    values[rows] = fresh[name][rows]
         return memory
 
-    def _goals(self, goal_pixels: np.ndarray, memory: Memory) -> torch.Tensor:
-        checksums, latents = memory[:2]
+    def _goals(self, goal_pixels: np.ndarray, memory: Fields, own: Fields) -> torch.Tensor:
+        """Latents ``[N, *shape]`` of the goals; where a goal image has changed, what was meant for it is forgotten."""
+        checksums, latents = memory["goal_checksum"], memory["goal"]
         now = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
         changed = now != checksums
         if changed.any():
-            latents[changed] = self.encode(goal_pixels[changed]).cpu().numpy()
-            self.goal_changed(memory[2:], np.flatnonzero(changed & (checksums >= 0)))
+            images = torch.from_numpy(np.ascontiguousarray(goal_pixels[changed])).to(self.device)
+            latents[changed] = self.world_model.encode(images).cpu().numpy()
+            rows = np.flatnonzero(changed & (checksums >= 0))
+            if len(rows):
+                memory["elapsed"][rows] = 0
+                self.controller.goal_changed(own, rows)
             checksums[:] = now
         return torch.from_numpy(latents).to(self.device)
 
@@ -173,3 +184,17 @@ class WorldModelPolicy(BasePolicy):
         """SB3's hook for a decision without memory: plans afresh from a tensor observation."""
         arrays = {key: value.cpu().numpy() for key, value in observation.items()}
         return torch.from_numpy(self.predict(arrays)[0])
+
+
+@contextlib.contextmanager
+def _own_modes(device: torch.device) -> Iterator[None]:
+    """No gradients, and float32 whatever the caller has set: autocast, inference mode, another default dtype."""
+    dtype = torch.get_default_dtype()
+    if dtype is not torch.float32:
+        torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if dtype is not torch.float32:
+            torch.set_default_dtype(dtype)

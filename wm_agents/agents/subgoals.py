@@ -1,4 +1,4 @@
-"""The high level of hierarchical planning: where to go next, as latents that the low level heads for."""
+"""The high level of hierarchical planning: where to go next, as features that the low level heads for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
+from torch import nn
 
 from wm_agents.models import InverseDynamics, LatentGraph, MacroActions, TemporalDistance, Waypoints, WorldModel
 from wm_agents.models.imagined_control import imagine_control
@@ -15,7 +16,6 @@ from wm_agents.planning import Planner
 
 Support = Literal["bounds", "bank", "density", "none"]
 SUPPORTS = get_args(Support)
-RESIDUAL = 0.1  # in standard deviations of macro-actions, as in arXiv 2607.12547
 DENSITY_WEIGHT = 5.0  # environment steps for each squared standard deviation off the bank
 FAR = 2.0  # radii of the graph's nodes beyond which a goal is unlike the data
 
@@ -29,7 +29,7 @@ class Subgoals:
     """What the high level proposes for n environments.
 
     Attributes:
-        latents: float32 ``[n, D]``, what to head for.
+        latents: float32 ``[n, F]``, what to head for.
         steps: float32 ``[n]``, environment steps that the way there should take, at least 1.
         node: int64 ``[n]``, the node of the graph that it is; -1 where it is the goal itself, -2 where no node.
         detour: bool ``[n]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
@@ -44,10 +44,10 @@ class Subgoals:
 
 
 class HighLevel(Protocol):
-    """Proposes subgoals; holds nothing episodic."""
+    """Proposes subgoals; holds nothing episodic. ``modules``, if it has that attribute, lists networks that it uses."""
 
     def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
-        """Propose a subgoal on the way from ``z [n, D]`` to ``goal [n, D]``.
+        """Propose a subgoal on the way from ``z [n, F]`` to ``goal [n, F]``.
 
         Args:
             z: Now.
@@ -59,7 +59,7 @@ class HighLevel(Protocol):
         ...
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
-        """Environment steps ``[n]`` between near latents, to tell that a subgoal is reached."""
+        """Environment steps ``[n]`` between near features, to tell that a subgoal is reached."""
         ...
 
 
@@ -74,6 +74,7 @@ class GraphSubgoals:
     def __init__(self, graph: LatentGraph, lookahead: int) -> None:
         self.graph = graph
         self.lookahead = lookahead
+        self.modules: tuple[nn.Module, ...] = (graph,)
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         return (z - subgoal).norm(dim=1) * self.graph.steps_per_unit
@@ -120,8 +121,9 @@ class GraphSubgoals:
             warnings.warn(
                 f"a goal lies {far:.1f} times as far from the nearest recorded latent as the data's own frames do at "
                 "most: it is unlike all the data, and the way there is a guess.",
-                SupportWarning, stacklevel=2,
-            )  # fmt: skip
+                SupportWarning,
+                stacklevel=2,
+            )
 
 
 class MacroSubgoals:
@@ -132,7 +134,7 @@ class MacroSubgoals:
     reaches (arXiv 2607.12547); ``support`` keeps it near the macro-actions of the training data:
 
     - "bounds": inside the 2nd to 98th percentile of each coordinate (HWM);
-    - "bank": within ``RESIDUAL`` of a recorded macro-action, each candidate is pulled to its nearest (Hi-LeWM);
+    - "bank": within a residual of a recorded macro-action, each candidate is pulled to its nearest (Hi-LeWM);
     - "density": bounds, and a penalty on the squared distance to the nearest recorded macro-action;
     - "none": within the range of the recorded ones.
 
@@ -146,15 +148,21 @@ class MacroSubgoals:
     """
 
     def __init__(
-        self, macro_actions: MacroActions, temporal_distance: TemporalDistance, planner: Planner, lookahead: int,
-        support: Support, graph: LatentGraph | None,
-    ) -> None:  # fmt: skip
+        self,
+        macro_actions: MacroActions,
+        temporal_distance: TemporalDistance,
+        planner: Planner,
+        lookahead: int,
+        support: Support,
+        graph: LatentGraph | None,
+    ) -> None:
         self.macro_actions = macro_actions
         self.distance = temporal_distance
         self.planner = planner
         self.lookahead = lookahead
         self.support = support
         self.graph = graph
+        self.modules: tuple[nn.Module, ...] = (macro_actions, temporal_distance)
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         return self.distance(z, subgoal)
@@ -167,7 +175,7 @@ class MacroSubgoals:
             waypoints = model.rollout(z, self._on_support(macros))
             distance = self.distance(waypoints, goal[:, None, None]).mean(-1)
             if self.support == "density":
-                gap = (macros - self._recorded(macros)).square().sum(-1)
+                gap = (macros - model.bank[model.nearest(macros)]).square().sum(-1)
                 distance = distance + DENSITY_WEIGHT * gap.mean(-1)
             return distance
 
@@ -182,21 +190,15 @@ class MacroSubgoals:
         chosen = torch.where(final.unsqueeze(1), goal, waypoint)
         steps = self.distance(z, chosen).clamp(min=1).cpu().numpy()
         return Subgoals(
-            chosen, steps, np.where(final.cpu().numpy(), -1, node), np.zeros(len(z), bool),
+            chosen,
+            steps,
+            np.where(final.cpu().numpy(), -1, node),
+            np.zeros(len(z), bool),
             horizon * int(plan.evaluations.sum()),
-        )  # fmt: skip
+        )
 
     def _on_support(self, macros: torch.Tensor) -> torch.Tensor:
-        """Pull macro-actions ``[..., M]`` to within the residual of their nearest in the bank."""
-        if self.support != "bank":
-            return macros
-        centre = self._recorded(macros)
-        return centre + (macros - centre).clamp(-RESIDUAL, RESIDUAL)
-
-    def _recorded(self, macros: torch.Tensor) -> torch.Tensor:
-        """The nearest in the bank of macro-actions ``[..., M]``."""
-        bank = self.macro_actions.bank
-        return bank[torch.cdist(macros.flatten(0, -2), bank).argmin(dim=1)].view_as(macros)
+        return self.macro_actions.near_bank(macros) if self.support == "bank" else macros
 
 
 class WaypointSubgoals:
@@ -221,6 +223,7 @@ class WaypointSubgoals:
         self.world_model = world_model
         self.inverse_dynamics = inverse_dynamics
         self.chains = chains
+        self.modules: tuple[nn.Module, ...] = (waypoints, inverse_dynamics)
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         """Infinitely many: a waypoint is where to be after a stride, and is replaced by the clock."""
@@ -238,7 +241,7 @@ class WaypointSubgoals:
         return Subgoals(latents, expected, np.where(final, -1, -2), np.zeros(len(z), bool), evaluations)
 
     def _easiest(self, z: torch.Tensor, goal: torch.Tensor, left: float, seed: int) -> tuple[torch.Tensor, int]:
-        """The first waypoints ``[n, D]`` of the easiest chains, and the evaluations for each."""
+        """The first waypoints ``[n, F]`` of the easiest chains, and the evaluations for each."""
         config, generator = self.waypoints.config, torch.Generator(z.device).manual_seed(seed)
         start, goals = (latent.repeat_interleave(self.chains, dim=0) for latent in (z, goal))
         chain, errors, blocks = [start], torch.zeros(len(start), device=z.device), 0
@@ -248,7 +251,7 @@ class WaypointSubgoals:
                 # The same noise for every environment: what one does depends on no other.
                 noise = torch.randn(self.chains, z.shape[1], generator=generator, device=z.device).repeat(len(z), 1)
                 there = self.waypoints.sample(noise, chain[-1], goals, start.new_full((len(start),), steps))
-            leg = max(1, round(min(steps, config.stride) / self.world_model.config.action_block))
+            leg = max(1, round(min(steps, config.stride) / self.world_model.spec.action_block))
             errors += self._miss(chain[-1], there, leg)
             chain.append(there)
             blocks += leg
@@ -257,8 +260,9 @@ class WaypointSubgoals:
         return first[torch.arange(len(z), device=z.device), best], 2 * blocks * self.chains
 
     def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
-        """Squared distance ``[n]`` to ``there [n, D]`` after imagined GC-IDM from ``z [n, D]``, told so many blocks."""
-        none = z.new_zeros(len(z), 0, self.world_model.config.block_size)
-        steps = torch.full((len(z),), blocks * self.world_model.config.action_block, device=z.device)
-        way, _ = imagine_control(self.world_model, self.inverse_dynamics, z[:, None], none, there, steps, blocks)
+        """Squared distance ``[n]`` to ``there [n, F]`` after imagined GC-IDM from ``z [n, F]``, told so many blocks."""
+        model = self.world_model
+        state = model.remember(model.unflatten(z)[:, None], z.new_zeros(len(z), 0, model.spec.block_size))
+        steps = torch.full((len(z),), blocks * model.spec.action_block, device=z.device)
+        way, _ = imagine_control(model, self.inverse_dynamics, state, there, steps, blocks)
         return (way[:, -1] - there).square().sum(dim=1)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from wm_agents.registry import LOSSES, did_you_mean
+from wm_agents.types import LatentBatch, LatentSpec
 
-@dataclass(frozen=True)
-class LatentBatch:
-    """One training window in latent space.
-
-    Attributes:
-        z: ``[B, T, D]``, encoded frames, with gradients.
-        predicted: ``[B, T-1, D]``; row ``t`` predicts ``z[:, t+1]``.
-        actions: ``[B, T-1, K*A]``, normalised blocks between the frames.
-        pixels: uint8 ``[B, T, H, W, C]``, the frames themselves.
-        generator: Source of randomness for terms that sample.
-    """
-
-    z: torch.Tensor
-    predicted: torch.Tensor
-    actions: torch.Tensor
-    pixels: torch.Tensor
-    generator: torch.Generator
+LossWeights = Mapping[str, float | Mapping[str, Any]]
+"""Weights of loss terms by name, ``{"sigreg": 0.09}``, or weights and options,
+``{"sigreg": {"weight": 0.09, "directions": 1024}}``."""
 
 
 class LossTerm(Protocol):
-    """A differentiable scalar of a latent batch; lower is better."""
+    """A differentiable scalar of a latent batch; lower is better.
+
+    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch.
+    """
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:
         """Return the loss, a scalar."""
@@ -39,11 +34,58 @@ class LossTerm(Protocol):
 class LearnedLossTerm(Protocol):
     """A term with a network of its own, an ``nn.Module``: it is trained beside the world model and then dropped."""
 
-    def prepare(self, config: Any, frames: torch.Tensor) -> None:
+    def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network, before training.
 
         Args:
-            config: The world model's ``WorldModelConfig``.
+            spec: The world model's ``LatentSpec``.
             frames: uint8 ``[M, H, W, C]``, a sample of the training frames.
         """
         ...
+
+
+def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]]]:
+    """Return each term's weight and options.
+
+    Raises:
+        ValueError: There is no term, or a weight is negative or not finite.
+    """
+    if not (isinstance(weights, Mapping) and weights):
+        raise ValueError(f"loss terms are weights by name, at least one: {{'sigreg': 0.09}}, not {weights!r}.")
+    found = {}
+    for name, given in weights.items():
+        options = dict(given) if isinstance(given, Mapping) else {"weight": given}
+        weight: Any = options.pop("weight", None)
+        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not (number and 0 <= weight < math.inf):
+            raise ValueError(f"the weight of the loss term {name!r} must be a finite number from 0 on, not {weight!r}.")
+        found[name] = (float(weight), options)
+    return found
+
+
+def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, LossTerm]:
+    """Make the loss terms that are registered; the others must be computed by the kind of world model itself.
+
+    Args:
+        weights: See :data:`LossWeights`.
+        own: Names of the terms that the kind computes itself are among these, its default weights.
+
+    Raises:
+        ValueError: An unknown term, or an option that a term does not have.
+    """
+    terms: dict[str, LossTerm] = {}
+    for name, (_, options) in split_options(weights).items():
+        if name not in LOSSES:
+            if name in own and not options:
+                continue
+            raise ValueError(did_you_mean("loss term", name, [*LOSSES, *own]))
+        kind = LOSSES.get(name)
+        free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        known = [key for key, given in inspect.signature(kind).parameters.items() if given.kind not in free]
+        if not isinstance(kind, type):  # a function of the batch, its first parameter, and of options
+            known = known[1:]
+        for option in options:
+            if option not in known:
+                raise ValueError(did_you_mean(f"option of the loss term {name!r}", option, [*known, "weight"]))
+        terms[name] = kind(**options) if isinstance(kind, type) else functools.partial(kind, **options)
+    return terms

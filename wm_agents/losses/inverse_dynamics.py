@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from wm_agents.losses.base import LatentBatch
+from wm_agents.types import LatentBatch, LatentSpec
 
 
 class InverseDynamicsLoss(nn.Module):
@@ -17,13 +15,15 @@ class InverseDynamicsLoss(nn.Module):
     not move may be forgotten, though. The network is the paper's, 2D -> 256 -> 256 -> K*A with ReLU.
     """
 
-    def prepare(self, config: Any, frames: torch.Tensor) -> None:
+    def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network for latents and blocks of these sizes."""
         self.net = nn.Sequential(
-            nn.Linear(2 * config.latent_size, 256), nn.ReLU(),
-            nn.Linear(256, 256), nn.ReLU(),
-            nn.Linear(256, config.block_size),
-        )  # fmt: skip
+            nn.Linear(2 * spec.feature_size, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, spec.block_size),
+        )
 
     def forward(self, batch: LatentBatch) -> torch.Tensor:
         """Return the error, averaged over batch, time and the numbers of a block."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wm_agents.losses.base import LatentBatch
+from wm_agents.types import LatentBatch, LatentSpec
 
 SIZE = 32
 """Height and width of the drawn frames, in pixels."""
@@ -24,16 +22,19 @@ class Reconstruction(nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def prepare(self, config: Any, frames: torch.Tensor) -> None:
+    def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the decoder, and measure the mean frame and the variance around it."""
         target = shrink(frames)
         self.register_buffer("mean", target.mean(dim=0))
         self.register_buffer("scale", (target - self.mean).square().mean().sqrt().clamp(min=1e-3))
         self.net = nn.Sequential(
-            nn.Linear(config.latent_size, 64 * 8 * 8), nn.SiLU(), nn.Unflatten(1, (64, 8, 8)),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.SiLU(),
+            nn.Linear(spec.feature_size, 64 * 8 * 8),
+            nn.SiLU(),
+            nn.Unflatten(1, (64, 8, 8)),
+            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
+            nn.SiLU(),
             nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
-        )  # fmt: skip
+        )
 
     def forward(self, batch: LatentBatch) -> torch.Tensor:
         """Return the error of the window's first frames; 1 is that of the mean frame."""

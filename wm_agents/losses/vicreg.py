@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wm_agents.losses.base import LatentBatch
+from wm_agents.types import LatentBatch
 
 
 class VICReg:

@@ -1,22 +1,45 @@
-"""Networks: encoders, predictors, the world model that composes them, and the heads on its latents."""
+"""World models behind one contract (``base.py``), what they are built of, and the heads on their features."""
 
-from wm_agents.models.denoiser import Denoiser, DenoiserConfig
-from wm_agents.models.graph import LatentGraph, LatentGraphConfig
-from wm_agents.models.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
-from wm_agents.models.macro_actions import MacroActions, MacroActionsConfig
-from wm_agents.models.temporal_distance import TemporalDistance, TemporalDistanceConfig
-from wm_agents.models.waypoints import Waypoints, WaypointsConfig
-from wm_agents.models.world_model import WorldModel, WorldModelConfig
+from wm_agents.models.actions import ActionStatistics
+from wm_agents.models.base import LatentSpec, State, WorldModel
+from wm_agents.models.heads import (
+    Denoiser,
+    DenoiserConfig,
+    Head,
+    InverseDynamics,
+    InverseDynamicsConfig,
+    LatentActionConfig,
+    LatentActions,
+    LatentGraph,
+    LatentGraphConfig,
+    MacroActions,
+    MacroActionsConfig,
+    TemporalDistance,
+    TemporalDistanceConfig,
+    Waypoints,
+    WaypointsConfig,
+)
+from wm_agents.models.lewm import LeWM, LeWMConfig
+
+WorldModelConfig = LeWMConfig  # its name in version 0.1
 
 __all__ = [
+    "ActionStatistics",
     "Denoiser",
     "DenoiserConfig",
+    "Head",
     "InverseDynamics",
     "InverseDynamicsConfig",
+    "LatentActionConfig",
+    "LatentActions",
     "LatentGraph",
     "LatentGraphConfig",
+    "LatentSpec",
+    "LeWM",
+    "LeWMConfig",
     "MacroActions",
     "MacroActionsConfig",
+    "State",
     "TemporalDistance",
     "TemporalDistanceConfig",
     "Waypoints",

@@ -1,4 +1,9 @@
-"""Image encoders: uint8 pixels in, one feature vector a frame out."""
+"""Image encoders: uint8 frames ``[B, H, W, 3]`` in, one feature vector per frame out, ``[B, features]``.
+
+An encoder is a module made as ``Encoder(image_size)`` with an attribute ``features``. One whose weights come from
+elsewhere and stay fixed sets ``frozen = True``: it is not trained, and if it also sets ``identity`` to a text that
+names its weights exactly, checkpoints hold that text in place of the weights.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,17 @@ from torch import nn
 # Channel statistics of ImageNet, the pixel normalisation of LeWorldModel (arXiv 2603.19312).
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+
+
+def check_pixels(pixels: torch.Tensor, size: int) -> None:
+    """Raise ``ValueError`` unless ``pixels [..., H, W, 3]`` are uint8 images of this height and width."""
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"pixels must be uint8 in 0..255, not {pixels.dtype}: pass the environment's images as is.")
+    if tuple(pixels.shape[-3:]) != (size, size, 3):
+        raise ValueError(
+            f"images are {tuple(pixels.shape[-3:])}, the world model was trained on ({size}, {size}, 3): "
+            f"make the environment with image_size={size}."
+        )
 
 
 class PixelNormalizer(nn.Module):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from wm_agents.models.inverse_dynamics import InverseDynamics
-from wm_agents.models.world_model import WorldModel
+from wm_agents.models.base import State, WorldModel
+from wm_agents.models.heads.gc_idm import InverseDynamics
 
 
 def imagine_control(
-    world_model: WorldModel, inverse_dynamics: InverseDynamics, z: torch.Tensor, past: torch.Tensor,
-    goal: torch.Tensor, steps: torch.Tensor, blocks: int,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    world_model: WorldModel,
+    inverse_dynamics: InverseDynamics,
+    state: State,
+    goal: torch.Tensor,
+    steps: torch.Tensor,
+    blocks: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Roll GC-IDM through the world model: act, imagine the next latent, act from there.
 
     GC-IDM acts every step, the world model moves a block at a time, so each block is imagined twice: once with the
@@ -21,19 +25,18 @@ def imagine_control(
     Args:
         world_model: Imagines.
         inverse_dynamics: Acts.
-        z: ``[B, T, D]``, the latents seen, oldest first.
-        past: ``[B, T-1, K*A]``, the blocks executed between them.
-        goal: ``[B, D]``.
+        state: Of B environments, after the frames seen.
+        goal: ``[B, F]``.
         steps: ``[B]``, whole environment steps to the goal, counted down to 1 on the way; 0 where that is not known.
         blocks: H.
 
     Returns:
-        The latents after each block ``[B, H, D]``, and the actions ``[B, H, K, A]``, in environment units, before they
-        are clipped.
+        The features after each block ``[B, H, F]``, and the actions ``[B, H, K, A]``, in environment units, before
+        they are clipped.
     """
-    k = world_model.config.action_block
+    k = world_model.spec.action_block
     lag = inverse_dynamics.config.lag / k  # in blocks
-    fractions = torch.arange(k, device=z.device) / k
+    fractions = torch.arange(k, device=goal.device) / k
     latents: list[torch.Tensor] = []
     actions: list[torch.Tensor] = []
 
@@ -53,24 +56,17 @@ def imagine_control(
         clipped = raw.detach().clamp(world_model.action_low, world_model.action_high)
         return world_model.normalize((clipped + (raw - raw.detach())).flatten(1))
 
-    velocity = block_velocity(z)
+    now = world_model.features(world_model.latent(state))
+    velocity = now - world_model.features(world_model.previous(state))
     for _ in range(blocks):
-        now = z[:, -1]
         first = act(fractions[:1], now, torch.zeros_like(now), velocity)
         with torch.no_grad():
-            held = block_of(first.expand(-1, k, -1))
-            ahead = world_model.predict(z, torch.cat([past, held.unsqueeze(1)], dim=1)) - now
+            held = world_model.advance(state, block_of(first.expand(-1, k, -1)))
+            ahead = world_model.features(world_model.latent(held)) - now
         raw = torch.cat([first, act(fractions[1:], now, ahead, velocity)], dim=1)
-        past = torch.cat([past, block_of(raw).unsqueeze(1)], dim=1)
-        following = world_model.predict(z, past)
-        velocity = following - now
+        state = world_model.advance(state, block_of(raw))
+        following = world_model.features(world_model.latent(state))
+        now, velocity = following, following - now
         latents.append(following)
         actions.append(raw)
-        z = torch.cat([z, following.unsqueeze(1)], dim=1)[:, -world_model.config.history :]
-        past = past[:, past.shape[1] - (z.shape[1] - 1) :]
     return torch.stack(latents, dim=1), torch.stack(actions, dim=1)
-
-
-def block_velocity(z: torch.Tensor) -> torch.Tensor:
-    """Change of the latent over the last block, ``z [B, T, D] -> [B, D]``; 0 where a single frame is known."""
-    return z[:, -1] - z[:, -2] if z.shape[1] > 1 else torch.zeros_like(z[:, -1])

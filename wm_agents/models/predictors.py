@@ -7,18 +7,23 @@ Called with ``z [B, T, D]`` and ``actions [B, T, K*A]`` (normalised; ``actions[:
 ``imagine`` is the inner loop of planning. From at most ``history`` frames ``z [B, T, D]``, the blocks between them and
 H more, ``actions [B, T-1+H, K*A]``, it returns the H latents that follow, ``[B, H, D]``: the last row of ``forward``,
 fed back H times, but nothing is computed that no prediction needs.
+
+A predictor is made as ``Predictor(config)`` with a :class:`wm_agents.models.lewm.LeWMConfig`.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from wm_agents.models.encoders import Projector
+
+if TYPE_CHECKING:
+    from wm_agents.models.lewm import LeWMConfig
 
 
 class ActionEmbedding(nn.Sequential):
@@ -35,19 +40,16 @@ class MLPPredictor(nn.Module):
     ReLU layers: LayerNorm and SiLU took half of a plan's time on a CPU.
 
     Args:
-        latent: D.
-        block: K*A.
-        history: Frames of context, at least 1.
-        width: Hidden units of each layer.
-        depth: Hidden layers.
-        dropout: Probability, after each hidden layer.
+        config: Sizes: ``predictor_width`` hidden units in each of ``predictor_depth`` layers, ``dropout`` after each.
     """
 
     rows: ClassVar[int] = 600
     """Sequences that a CPU core imagines best at a time: 600 x 256 hidden units, 0.6 MB, stay in its cache."""
 
-    def __init__(self, latent: int, block: int, history: int, width: int = 256, depth: int = 2, dropout: float = 0.0):
+    def __init__(self, config: LeWMConfig) -> None:
         super().__init__()
+        latent, block, history = config.latent_size, config.block_size, config.history
+        width, depth, dropout = config.predictor_width, config.predictor_depth, config.dropout
         self.history = history
         self.embed = ActionEmbedding(block, latent)
         self.missing = nn.Parameter(torch.zeros(1, history - 1, 2 * latent))
@@ -87,23 +89,18 @@ class TransformerPredictor(nn.Module):
     """Causal transformer over latent tokens; the action enters each block by AdaLN-zero (arXiv 2603.19312).
 
     Args:
-        latent: D.
-        block: K*A.
-        history: Frames of context, at least 1.
-        width: Token width.
-        depth: Blocks.
-        heads: Attention heads.
-        dropout: Probability, in attention outputs and MLPs.
+        config: Sizes: ``predictor_depth`` blocks of ``predictor_heads`` heads over tokens of ``predictor_width``
+            numbers, ``dropout`` in attention outputs and MLPs.
     """
 
     rows: ClassVar[int] = 600
     """Sequences that a CPU core imagines best at a time: fewer read the weights more often, more leave its cache."""
 
-    def __init__(
-        self, latent: int, block: int, history: int, width: int = 192, depth: int = 6, heads: int = 16,
-        dropout: float = 0.1,
-    ) -> None:  # fmt: skip
+    def __init__(self, config: LeWMConfig) -> None:
         super().__init__()
+        latent, block, history = config.latent_size, config.block_size, config.history
+        width, depth, heads = config.predictor_width, config.predictor_depth, config.predictor_heads
+        dropout = config.dropout
         self.history = history
         self.embed = ActionEmbedding(block, width)
         self.enter = nn.Linear(latent, width)
@@ -203,9 +200,7 @@ class AdaLNBlock(nn.Module):
         y = self.out(torch.stack(attended).flatten(2))
         return self._add(x[start:], y, *(part[start:] for part in rest))
 
-    def _add(
-        self, x: torch.Tensor, attended: torch.Tensor, gate1: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor,
-        gate2: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+    def _add(self, x: torch.Tensor, attended: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        gate1, shift, scale, gate2 = rest
         x = x + gate1 * attended
         return x + gate2 * self.mlp(self.norms[1](x) * (1 + scale) + shift)

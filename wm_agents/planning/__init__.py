@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 from typing import Any
 
 from wm_agents.planning.base import Planner
-from wm_agents.planning.objectives import OBJECTIVES, Objective, ObjectiveSpec, learned_distance, make_objective
-from wm_agents.registry import Registry, did_you_mean
-
-PLANNERS = Registry(
-    "planner",
-    {
-        "cem": "wm_agents.planning.cem:CEM",
-        "diffusion": "wm_agents.planning.diffusion:Diffusion",
-        "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",
-        "gradient": "wm_agents.planning.gradient:Gradient",
-        "icem": "wm_agents.planning.icem:ICEM",
-        "mppi": "wm_agents.planning.mppi:MPPI",
-        "predictive-sampling": "wm_agents.planning.shooting:PredictiveSampling",
-        "random-shooting": "wm_agents.planning.shooting:RandomShooting",
-        "sgld": "wm_agents.planning.sgld:SGLD",
-    },
-)
+from wm_agents.planning.objectives import Objective, ObjectiveSpec, learned_distance, make_objective
+from wm_agents.registry import OBJECTIVES, PLANNERS, did_you_mean
 
 
 def make(name: str, *, horizon: int, **options: Any) -> Planner:
@@ -44,8 +29,8 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
 
 
 def option_names(kind: Any) -> set[str]:
-    """Names of the options that a planner class takes."""
-    return {field.name for field in dataclasses.fields(kind)}
+    """Names of the options that a planner takes, be it a dataclass, another class or a function."""
+    return set(inspect.signature(kind).parameters)
 
 
 __all__ = [

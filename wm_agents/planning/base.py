@@ -1,4 +1,9 @@
-"""The face of every planner, and what they share."""
+"""The planner's protocol, and what planners share.
+
+A planner of your own is a class with ``horizon`` and ``plan``; ``num_elites`` is 1 where it has none. It must keep to
+the bounds, count NaN and infinite costs as the worst, and draw random numbers from the given generator alone.
+:class:`Search` does all of that.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,13 @@ class Planner(Protocol):
 
     Attributes:
         horizon: H, blocks per plan.
-        carried: E, sequences that ``Plan.elites`` hands to the next search.
+        num_elites: E, sequences that ``Plan.elites`` hands to the next search.
     """
 
     @property
     def horizon(self) -> int: ...  # noqa: D102
     @property
-    def carried(self) -> int: ...  # noqa: D102
+    def num_elites(self) -> int: ...  # noqa: D102
 
     def plan(
         self,
@@ -123,8 +128,8 @@ class Search:
         Raises:
             ValueError: The cost has no gradient.
         """
-        with torch.enable_grad():
-            leaves = candidates.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = candidates.detach().clone().requires_grad_()
             costs = self.cost(leaves)
             if not costs.requires_grad:
                 raise ValueError(

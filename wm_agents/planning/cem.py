@@ -44,7 +44,7 @@ class CEM:
     returns: Literal["mean", "best"] = "mean"
     tolerance: float = 0.0
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "elites", "iterations")}

@@ -72,7 +72,7 @@ class Diffusion:
             )
 
     @property
-    def carried(self) -> int:
+    def num_elites(self) -> int:
         """Sequences that ``Plan.elites`` hands to the next search."""
         return self.elites
 
@@ -162,7 +162,7 @@ class DiffusionGuidance:
     guidance: float = 2.0
     residual: float = 0.3
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "steps")}

@@ -49,7 +49,7 @@ class Gradient:
     spread: float = 1.0
     tolerance: float = 0.0
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         least = {name: (getattr(self, name), 1) for name in ("horizon", "steps", "restarts")}

@@ -72,7 +72,7 @@ class ICEM:
         return int(self.keep * self.elites)
 
     @property
-    def carried(self) -> int:
+    def num_elites(self) -> int:
         """The best sequence and the elites kept after it."""
         return 1 + self.kept
 
@@ -95,8 +95,8 @@ class ICEM:
         search = Search(self.horizon, cost, low, high, batch, init, generator, on_iteration)
         mean = search.proposals[:, 0]
         std = torch.full_like(mean, self.initial_std)
-        elites = mean.unsqueeze(1).repeat(1, self.carried, 1, 1)
-        elite_costs = mean.new_full((batch, self.carried), torch.inf)
+        elites = mean.unsqueeze(1).repeat(1, self.num_elites, 1, 1)
+        elite_costs = mean.new_full((batch, self.num_elites), torch.inf)
         for iteration in range(self.iterations):
             candidates = mean.unsqueeze(1) + std.unsqueeze(1) * self._noise(search, self.population(iteration))
             if iteration == self.iterations - 1:
@@ -105,7 +105,7 @@ class ICEM:
             pool = torch.cat([elites[:, : self.kept], candidates], dim=1)
             costs = torch.cat([elite_costs[:, : self.kept], search.score(candidates)], dim=1)
             new_mean, new_std = refit(pool, costs, self.elites, mean, std)
-            ranked, order = costs.topk(self.carried, dim=1, largest=False)
+            ranked, order = costs.topk(self.num_elites, dim=1, largest=False)
             ranking = order[:, :, None, None].expand(-1, -1, *mean.shape[1:])
             elites, elite_costs = search.keep(pool.gather(1, ranking), elites), search.keep(ranked, elite_costs)
             mean = search.keep(search.clamp(self.momentum * mean + (1 - self.momentum) * new_mean), mean)

@@ -66,7 +66,7 @@ class MPPI:
     returns: Literal["mean", "best"] = "mean"
     tolerance: float = 0.0
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         counts = ("horizon", "samples", "iterations", "action_block")

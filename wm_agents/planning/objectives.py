@@ -1,26 +1,20 @@
-"""Objectives: what planners minimise, ``(predicted [B, S, H, D], goal [B, D], actions [B, S, H, K*A]) -> [B, S]``.
+"""Objectives, what planners minimise: ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> [B, S]``.
 
-``predicted[..., h, :]`` is the latent after block ``h``; actions are normalised blocks. Lower is better.
+``predicted[:, :, h]`` is the latent after action ``h``, of whatever shape latents have; actions are those of the action
+space that the planner searches, for example normalised blocks. Lower is better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 
-from wm_agents.registry import Registry, did_you_mean
+from wm_agents.registry import OBJECTIVES, did_you_mean
 
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 ObjectiveSpec = str | Objective | Mapping[str | Objective, float]
-
-OBJECTIVES = Registry(
-    "objective",
-    {
-        name: f"wm_agents.planning.objectives:{name}"
-        for name in ("terminal", "summed", "discounted", "doubling", "cosine", "control", "smoothness")
-    },
-)
 
 
 def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objective]] | None = None) -> Objective:
@@ -38,9 +32,10 @@ def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objec
     if isinstance(spec, Mapping):
         if not spec:
             raise ValueError('an objective needs at least one term, for example {"summed": 1.0}.')
+        for term, weight in spec.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise ValueError(f"the weight of the objective {term!r} must be a finite number, not {weight!r}.")
         terms = [(make_objective(term, learned), float(weight)) for term, weight in spec.items()]
-        if not all(abs(weight) < float("inf") for _, weight in terms):
-            raise ValueError(f"weights of an objective must be finite, not {[weight for _, weight in terms]}.")
 
         def weighted_sum(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
             return torch.stack([weight * term(predicted, goal, actions) for term, weight in terms]).sum(0)
@@ -57,7 +52,7 @@ def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objec
 
 def squared_distance(predicted: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
     """Squared L2 distance of every imagined latent to the goal, ``[B, S, H]``."""
-    return (predicted - goal[:, None, None]).square().sum(-1)
+    return (predicted - goal[:, None, None]).square().flatten(3).sum(-1)
 
 
 def terminal(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -85,7 +80,7 @@ def doubling(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor)
 
 def cosine(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     """One minus the cosine between latent and goal, averaged over the horizon; ignores the latents' lengths."""
-    return (1 - torch.cosine_similarity(predicted, goal[:, None, None], dim=-1)).mean(-1)
+    return (1 - torch.cosine_similarity(predicted.flatten(3), goal.flatten(1)[:, None, None], dim=-1)).mean(-1)
 
 
 def control(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -101,10 +96,10 @@ def smoothness(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tenso
 
 
 def learned_distance(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Objective:
-    """Average a learned distance, ``(z [B, S, H, D], goal [B, 1, 1, D]) -> [B, S, H]``, over the horizon."""
+    """Average a distance between features, ``(z [B, S, H, F], goal [B, 1, 1, F]) -> [B, S, H]``, over the horizon."""
 
     def objective(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        return distance(predicted, goal[:, None, None]).mean(-1)
+        return distance(predicted.flatten(3), goal.flatten(1)[:, None, None]).mean(-1)
 
     return objective
 

@@ -46,7 +46,7 @@ class SGLD:
     chains: int = 4
     spread: float = 1.0
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         least = {name: (getattr(self, name), 1) for name in ("horizon", "steps", "chains")}

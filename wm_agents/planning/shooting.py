@@ -27,7 +27,7 @@ class RandomShooting:
     samples: int = 300
     iterations: int = 10
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         counts = ("horizon", "samples", "iterations")
@@ -74,7 +74,7 @@ class PredictiveSampling:
     initial_std: float = 0.5
     final_std: float = 0.02
 
-    carried: ClassVar[int] = 1
+    num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         counts = ("horizon", "samples", "iterations")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
+from wm_agents.configs import check_counts
 from wm_agents.models import LatentGraph, LatentGraphConfig, WorldModel
-from wm_agents.models.fingerprint import fingerprint
-from wm_agents.training.heads import check_dataset_fits, encode_frames
+from wm_agents.training.device import own_modes
+from wm_agents.training.learner import HeadLearner, Loss, SplitConfig
+from wm_agents.training.state import History
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
+
+C = TypeVar("C", bound="GraphConfig")
 
 ROUNDS = 20  # of k-means; assignments hardly change after that
 POINTS = 20_000  # frames that k-means sees: enough for some hundred centres
@@ -22,7 +27,7 @@ SUPPORT = 0.999  # share of the recorded frames that lie within the radius
 
 
 @dataclass(frozen=True)
-class GraphConfig:
+class GraphConfig(SplitConfig):
     """How a latent graph is built.
 
     Attributes:
@@ -34,23 +39,98 @@ class GraphConfig:
 
     nodes: int = 300
     support: int = 3
-    validation_fraction: float = 0.1
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.nodes < 2 or self.support < 1:
-            raise ValueError("a graph needs at least 2 nodes, and an edge the support of at least 1 transition.")
+        super().__post_init__()
+        check_counts(self, ("nodes",), least=2)
+        check_counts(self, ("support",))
+
+    def shortened(self: C) -> C:
+        return replace(self, nodes=min(self.nodes, 20), support=1)
 
 
-@torch.no_grad()
-def fit_graph(
-    world_model: WorldModel, dataset: TrajectoryDataset, config: GraphConfig | None = None, *, progress: bool = True
-) -> LatentGraph:
-    """Build a latent graph in seconds, or minutes with thousands of nodes; nothing is trained.
+class GraphLearner(HeadLearner):
+    """Builds a latent graph in seconds, or minutes with thousands of nodes; nothing is trained, there are no steps.
 
     Nodes are the recorded frames nearest to the centres that k-means finds among the latents. Each frame belongs to
     its nearest node; an edge leads from a node to the one that the data enters next, and weighs the mean steps between
     entering the one and entering the other.
+    """
+
+    head = LatentGraph
+    Training = GraphConfig
+
+    def check(self) -> None:
+        super().check()
+        if self.train_data.frames < self.config.nodes:
+            raise ValueError(
+                f"{self.dataset.name} has {self.train_data.frames} frames to choose {self.config.nodes} nodes from: "
+                "ask for fewer nodes."
+            )
+
+    def fit(self, **_: Any) -> History:
+        """Build the graph; there is nothing to resume, to log or to call back from."""
+        with own_modes(self.device), torch.no_grad():
+            self.module = self.build().to(self.device).eval()
+            self.finish()
+        return {}
+
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
+        raise NotImplementedError("a graph is built, not trained.")
+
+    def build(self) -> nn.Module:
+        config, data, latents = self.config, self.train_data, self.latents
+        frames = data.frame_indices()
+        points = latents[torch.from_numpy(frames)]
+        rng = np.random.default_rng(config.seed)
+        seen = rng.choice(len(points), max(config.nodes, min(POINTS, len(points))), replace=False)
+        centres = k_means(points[torch.from_numpy(seen)], config.nodes, rng)
+        chosen = frames[torch.cdist(centres, points).argmin(dim=1).unique().cpu().numpy()]
+        chosen, edges, distance = self._connected(chosen, points)
+        near = min(NEAR, int(data.lengths.max()))
+        first = data.segments(10_000, near, rng)
+        moved = (latents[torch.from_numpy(first + near)] - latents[torch.from_numpy(first)]).norm(dim=1)
+        states = self.dataset.states[chosen]
+        graph = LatentGraph(LatentGraphConfig(latents.shape[1], len(chosen), len(edges[0]), states.shape[1]))
+        graph.load_state_dict(
+            {
+                "latents": latents[torch.from_numpy(chosen)],
+                **dict(zip(("sources", "targets", "steps"), map(torch.from_numpy, edges), strict=True)),
+                "frames": torch.from_numpy(chosen),
+                "states": torch.from_numpy(states),
+                "steps_per_unit": near / moved.mean(),
+                "fingerprint": graph.fingerprint,
+                "radius": torch.quantile(distance[torch.from_numpy(seen)], SUPPORT),
+            }
+        )
+        return graph
+
+    def _connected(
+        self, chosen: np.ndarray, points: torch.Tensor
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray], torch.Tensor]:
+        """Leave out dead ends, nodes that no edge enters or none leaves: frames, edges, distances of ``points``."""
+        data, support = self.train_data, self.config.support
+        labels = np.full(len(self.dataset.pixels), -1)
+        while True:
+            distance, label = assign(points, self.latents[torch.from_numpy(chosen)])
+            labels[data.frame_indices()] = label.cpu().numpy()
+            edges = transitions(labels, data.starts, data.lengths, support)
+            nodes = np.arange(len(chosen))
+            alive = np.isin(nodes, edges[0]) & np.isin(nodes, edges[1])
+            if alive.all():
+                return chosen, edges, distance
+            if alive.sum() < 2:
+                raise ValueError(
+                    f"{data.name} does not go from one of {self.config.nodes} nodes to another {support} times: ask "
+                    "for fewer nodes or less support, or collect more data."
+                )
+            chosen = chosen[alive]
+
+
+def fit_graph(
+    world_model: WorldModel, dataset: TrajectoryDataset, config: GraphConfig | None = None, *, progress: bool = True
+) -> LatentGraph:
+    """Build a latent graph; see :class:`GraphLearner`.
 
     Args:
         world_model: Its encoder is used.
@@ -61,51 +141,9 @@ def fit_graph(
     Raises:
         ValueError: The dataset does not fit the world model, has fewer frames than the graph nodes, or connects none.
     """
-    config = config or GraphConfig()
-    check_dataset_fits(world_model, dataset)
-    train = dataset.split(config.validation_fraction)[0]
-    frames = train.frame_indices()
-    if len(frames) < config.nodes:
-        raise ValueError(
-            f"{dataset.name} has {len(frames)} frames to choose {config.nodes} nodes from: ask for fewer nodes."
-        )
-    latents = encode_frames(world_model, train, progress=progress)
-    points = latents[torch.from_numpy(frames)]
-    rng = np.random.default_rng(config.seed)
-    seen = rng.choice(len(points), max(config.nodes, min(POINTS, len(points))), replace=False)
-    centres = k_means(points[torch.from_numpy(seen)], config.nodes, rng)
-    chosen = frames[torch.cdist(centres, points).argmin(dim=1).unique().cpu().numpy()]
-    labels = np.full(len(dataset.pixels), -1)
-    alive = np.ones(len(chosen), dtype=bool)
-    while True:  # without dead ends: nodes that no edge enters, or none leaves
-        chosen = chosen[alive]
-        nodes = latents[torch.from_numpy(chosen)]
-        distance, label = assign(points, nodes)
-        labels[frames] = label.cpu().numpy()
-        edges = transitions(labels, train.starts, train.lengths, config.support)
-        alive = np.isin(np.arange(len(chosen)), edges[0]) & np.isin(np.arange(len(chosen)), edges[1])
-        if alive.all():
-            break
-        if alive.sum() < 2:
-            raise ValueError(
-                f"{dataset.name} does not go from one of {config.nodes} nodes to another {config.support} times: ask "
-                "for fewer nodes or less support, or collect more data."
-            )
-    sizes = LatentGraphConfig(world_model.config.latent_size, len(chosen), len(edges[0]), dataset.states.shape[1])
-    graph = LatentGraph(sizes).to(points.device)
-    first = train.segments(10_000, NEAR, rng)
-    moved = (latents[torch.from_numpy(first + NEAR)] - latents[torch.from_numpy(first)]).norm(dim=1)
-    values = {
-        "latents": nodes,
-        **dict(zip(("sources", "targets", "steps"), map(torch.from_numpy, edges), strict=True)),
-        "frames": torch.from_numpy(chosen),
-        "states": torch.from_numpy(dataset.states[chosen]),
-        "steps_per_unit": NEAR / moved.mean(),
-        "fingerprint": fingerprint(world_model),
-        "radius": torch.quantile(distance[torch.from_numpy(seen)], SUPPORT),
-    }
-    graph.load_state_dict(values)
-    return graph.eval()
+    learner = GraphLearner(world_model, dataset, training=config, progress=progress)
+    learner.fit()
+    return learner.result
 
 
 def k_means(points: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import Logger
 
-from wm_agents.models.latent_actions import LatentActionConfig, LatentActions
-from wm_agents.models.world_model import WorldModel
-from wm_agents.training.heads import (
-    HeadTrainingConfig,
-    History,
-    Loss,
-    check_dataset_fits,
-    encode_frames,
-    fit_head,
-)
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.models import LatentActionConfig, LatentActions, WorldModel
+from wm_agents.training.heads import train_head
+from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
+from wm_agents.training.state import History
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
 
 @dataclass(frozen=True)
-class LatentActionTrainingConfig(HeadTrainingConfig):
-    """How a latent action space is trained: :class:`HeadTrainingConfig` on unrolled windows.
+class LatentActionTrainingConfig(LearnerConfig):
+    """How a latent action space is trained: :class:`LearnerConfig` on unrolled windows.
 
     Attributes:
+        batch_size: Windows per step.
         blocks: The forward model is unrolled over this many blocks, from its own predictions.
         first_fraction: Of the windows that show no earlier frame, as at the start of an episode.
     """
@@ -42,12 +34,39 @@ class LatentActionTrainingConfig(HeadTrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1:
-            raise ValueError(f"LatentActionTrainingConfig.blocks must be at least 1, not {self.blocks}.")
-        if not 0 <= self.first_fraction <= 1:
-            raise ValueError(
-                f"LatentActionTrainingConfig.first_fraction must lie in [0, 1], not {self.first_fraction}."
-            )
+        check_counts(self, ("blocks",))
+        check_numbers(self, ("first_fraction",), 0, 1)
+
+
+class LatentActionLearner(HeadLearner):
+    """Learns a latent action space from trajectories.
+
+    The space itself is learned from latents alone: the inverse dynamics and the forward model never see an action.
+    The decoder, on latent actions that its error does not reach, is the only part that does.
+    """
+
+    head = LatentActions
+    Training = LatentActionTrainingConfig
+
+    def needs(self) -> tuple[int, str]:
+        blocks = self.config.blocks
+        return blocks * self.world_model.spec.action_block, f"windows of {blocks} blocks"
+
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
+        config = self.config
+        windows = draw_windows(self.world_model, data, self.latents, config.blocks, size, rng, config.first_fraction)
+        assert isinstance(self.module, LatentActions)
+        value = latent_action_loss(self.module, windows)
+        return value, {self.key: value}
+
+    def finish(self) -> None:
+        """Measure the space's units and bounds on the training data."""
+        super().finish()
+        network = self.module
+        assert isinstance(network, LatentActions)
+        windows = draw_windows(self.world_model, self.train_data, self.latents, 1, 20_000, np.random.default_rng(0))
+        with torch.no_grad():
+            network.measure(network.infer(windows.before, windows.z[:, 0], windows.z[:, 1]))
 
 
 @dataclass(frozen=True)
@@ -73,9 +92,14 @@ class LatentWindows:
 
 
 def draw_windows(
-    world_model: WorldModel, data: TrajectoryDataset, latents: torch.Tensor, blocks: int, size: int,
-    rng: np.random.Generator, first_fraction: float = 0.0,
-) -> LatentWindows:  # fmt: skip
+    world_model: WorldModel,
+    data: TrajectoryDataset,
+    latents: torch.Tensor,
+    blocks: int,
+    size: int,
+    rng: np.random.Generator,
+    first_fraction: float = 0.0,
+) -> LatentWindows:
     """Draw windows of ``blocks`` action blocks, every one that fits into an episode equally likely.
 
     Args:
@@ -90,7 +114,7 @@ def draw_windows(
     Raises:
         ValueError: No episode is long enough.
     """
-    k = world_model.config.action_block
+    k = world_model.spec.action_block
     counts = np.maximum(data.lengths - blocks * k + 1, 0)
     if not counts.sum():
         longest = int(data.lengths.max()) if len(data) else 0
@@ -119,63 +143,10 @@ def train_latent_actions(
     dataset: TrajectoryDataset,
     model: LatentActionConfig | None = None,
     training: LatentActionTrainingConfig | None = None,
-    *,
-    latents: torch.Tensor | None = None,
-    run_dir: str | Path | None = None,
-    logger: Logger | None = None,
-    on_step: Callable[[LatentActions, int], bool] | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> tuple[LatentActions, History]:
-    """Learn a latent action space from trajectories.
-
-    The space itself is learned from latents alone: the inverse dynamics and the forward model never see an action.
-    The decoder, on latent actions that its error does not reach, is the only part that does.
-
-    Args:
-        world_model: Its latents are read, its weights stay.
-        dataset: The data that the world model was trained on, or other data of the same environment.
-        model: Shape and regulariser; the sizes of latents and actions are taken from the world model.
-        training: Options.
-        latents: ``[frames, D]`` of the dataset's frames, to train several spaces on one encoding; None encodes.
-        run_dir: Where to keep the resumable state; see :func:`train_world_model`.
-        logger: SB3 logger.
-        on_step: Called with the network and the step after every update; returning False stops the training.
-        progress: Show bars.
-
-    Returns:
-        The network in evaluation mode, its bounds measured on the training split, and the history
-        ``name -> [(step, value), ...]``.
-
-    Raises:
-        ValueError: The dataset's actions or images do not fit the world model, or its episodes are too short.
-    """
-    training = training or LatentActionTrainingConfig()
-    check_dataset_fits(world_model, dataset)
-    sizes = world_model.config
-    config = dataclasses.replace(
-        model or LatentActionConfig(),
-        latent_size=sizes.latent_size, action_size=sizes.action_size, action_block=sizes.action_block,
-    )  # fmt: skip
-    if latents is None:
-        latents = encode_frames(world_model, dataset, progress=progress)
-    drawn: dict[str, Any] = dict(blocks=training.blocks, first_fraction=training.first_fraction)
-
-    def loss_of(network: LatentActions) -> Loss:
-        def loss(data: TrajectoryDataset, size: int, rng: np.random.Generator) -> torch.Tensor:
-            return latent_action_loss(network, draw_windows(world_model, data, latents, size=size, rng=rng, **drawn))
-
-        return loss
-
-    network, history = fit_head(
-        f"latent-actions-{config.regulariser}-{config.size}", lambda: LatentActions(config), loss_of, world_model,
-        dataset, latents, training, {"model": dataclasses.asdict(config)}, run_dir=run_dir, logger=logger,
-        on_step=on_step, progress=progress,
-    )  # fmt: skip
-    train, _ = dataset.split(training.validation_fraction)
-    windows = draw_windows(world_model, train, latents, 1, 20_000, np.random.default_rng(0))
-    with torch.no_grad():
-        network.measure(network.infer(windows.before, windows.z[:, 0], windows.z[:, 1]))
-    return network, history
+    """Learn a latent action space; arguments, results and errors are those of :func:`train_head`."""
+    return train_head("latent-actions", world_model, dataset, model, training, **options)
 
 
 def latent_action_loss(network: LatentActions, windows: LatentWindows) -> torch.Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import Logger
 from torch import nn
 
+from wm_agents.configs import check_counts
 from wm_agents.models import WorldModel
-from wm_agents.training.heads import HeadTrainingConfig, History, Loss, check_dataset_fits, encode_frames, fit_head
+from wm_agents.models.heads import evaluating
+from wm_agents.training.latents import context, encode_frames
+from wm_agents.training.learner import LatentLearner, LearnerConfig, Loss
+from wm_agents.training.state import History
 from wm_agents.training.symmetry import VIEWS, view_actions
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PredictorTrainingConfig(HeadTrainingConfig):
-    """How the predictor is trained further: :class:`HeadTrainingConfig` on stretches of latents and actions.
+class PredictorTrainingConfig(LearnerConfig):
+    """How the predictor is trained further: :class:`LearnerConfig` on stretches of latents and actions.
 
     Attributes:
+        steps: Gradient steps.
+        batch_size: Rollouts per step.
         blocks: Length of the imagined rollouts, in blocks.
         square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`): where contacts
             are rare and the rest is soon learned, a large predictor would otherwise learn the recorded ones by heart.
@@ -38,8 +41,72 @@ class PredictorTrainingConfig(HeadTrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1:
-            raise ValueError(f"blocks must be at least 1, not {self.blocks}.")
+        check_counts(self, ("blocks",))
+        if not isinstance(self.square_symmetry, bool):
+            raise ValueError(f"PredictorTrainingConfig.square_symmetry must be a bool, not {self.square_symmetry!r}.")
+
+
+class PredictorLearner(LatentLearner):
+    """A copy of a world model, in which all that imagining uses is trained on rollouts; the encoder stays."""
+
+    name = "predictor"
+    Training = PredictorTrainingConfig
+
+    def check(self) -> None:
+        super().check()
+        if self.config.square_symmetry and self.dataset.actions.shape[1] != 2:
+            raise ValueError(
+                f"square_symmetry needs two actions, motions along the image's axes; {self.dataset.name} has "
+                f"{self.dataset.actions.shape[1]}: leave it out."
+            )
+
+    def needs(self) -> tuple[int, str]:
+        blocks = self.config.blocks
+        steps = self.world_model.spec.action_block * (context(self.world_model) - 1 + blocks)
+        return steps, f"rollouts of {blocks} blocks"
+
+    def build(self) -> nn.Module:
+        refined = copy.deepcopy(self.world_model).requires_grad_(True)
+        for weight in encoder_weights(refined):
+            weight.requires_grad_(False)
+        return refined
+
+    def encode(self, progress: bool) -> torch.Tensor:
+        """Features ``[views, frames, F]``."""
+        views = range(VIEWS if self.config.square_symmetry else 1)
+        return torch.stack([encode_frames(self.world_model, self.dataset, view=v, progress=progress) for v in views])
+
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
+        model: Any = self.module
+        k, blocks = model.spec.action_block, self.config.blocks
+        seen = int(rng.integers(1, context(model) + 1))  # planners start from fewer frames, too
+        start = data.segments(size, k * (seen - 1 + blocks), rng)
+        frames = start[:, None] + k * np.arange(seen + blocks)
+        steps = start[:, None] + np.arange(k * (seen - 1 + blocks))
+        view = rng.integers(len(self.latents), size=size)
+        taken = data.actions[steps] if len(self.latents) == 1 else view_actions(data.actions[steps], view)
+        actions = torch.from_numpy(taken).to(self.device).reshape(size, seen - 1 + blocks, -1)
+        past, future = model.normalize(actions).split([seen - 1, blocks], dim=1)
+        z = self.latents[torch.from_numpy(view)[:, None], torch.from_numpy(frames)]
+        state = model.remember(model.unflatten(z[:, :seen]), past)
+        imagined = model.features(model.imagine(state, future.unsqueeze(1))).squeeze(1)
+        error = (imagined - z[:, seen:]).square().mean()
+        return error, {self.key: error}
+
+    def finish(self) -> None:
+        self.module.requires_grad_(False)
+
+
+def encoder_weights(world_model: WorldModel) -> list[nn.Parameter]:
+    """The weights that a latent depends on."""
+    size, weights = world_model.spec.image_size, list(world_model.parameters())
+    black = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=world_model.action_mean.device)
+    with evaluating(world_model):
+        latents = world_model.embed(black)
+    if not latents.requires_grad:
+        return []
+    slopes = torch.autograd.grad(latents.float().sum(), weights, allow_unused=True)
+    return [weight for weight, slope in zip(weights, slopes, strict=True) if slope is not None]
 
 
 def train_predictor(
@@ -47,9 +114,8 @@ def train_predictor(
     dataset: TrajectoryDataset,
     training: PredictorTrainingConfig | None = None,
     *,
-    run_dir: str | Path | None = None,
-    logger: Logger | None = None,
     progress: bool = True,
+    **options: Any,
 ) -> tuple[WorldModel, History]:
     """Train a world model's predictor on its own rollouts; the encoder stays.
 
@@ -57,15 +123,14 @@ def train_predictor(
     blocks of actions that no exploration policy would choose, and picks whatever it is most wrong about: plans through
     walls. So this stage minimises the error of whole rollouts, and wants data that includes what planners try,
     collisions above all (``policy="smooth-random"``, joined to the usual data by ``datasets.concatenate``). Latents
-    are computed once, so it costs little, and networks fitted on the encoder's latents stay valid.
+    are computed once, so it costs little, and heads on the encoder's latents stay valid.
 
     Args:
-        world_model: Trained; it is not changed.
+        world_model: Of any kind; it is not changed.
         dataset: Of the environment that the world model knows.
         training: Options.
-        run_dir: Where to keep the resumable state; see :func:`wm_agents.train_world_model`.
-        logger: SB3 logger.
         progress: Show bars.
+        **options: ``run_dir``, ``logger`` and ``callback`` of :func:`wm_agents.training.run.run`.
 
     Returns:
         A copy of the world model with the new predictor, in evaluation mode, and the history.
@@ -74,38 +139,6 @@ def train_predictor(
         ValueError: The dataset does not fit the world model, its episodes are shorter than a rollout, or the actions
             are not the two that ``square_symmetry`` needs.
     """
-    training = training or PredictorTrainingConfig()
-    check_dataset_fits(world_model, dataset)
-    if training.square_symmetry and dataset.actions.shape[1] != 2:
-        raise ValueError(
-            f"square_symmetry needs two actions, motions along the image's axes; {dataset.name} has "
-            f"{dataset.actions.shape[1]}: leave it out."
-        )
-    views = VIEWS if training.square_symmetry else 1
-    latents = torch.stack([encode_frames(world_model, dataset, view=view, progress=progress) for view in range(views)])
-    refined = copy.deepcopy(world_model).eval().requires_grad_(False)
-    k, history, blocks = refined.config.action_block, refined.config.history, training.blocks
-
-    def loss_of(predictor: nn.Module) -> Loss:
-        refined.predictor = predictor.requires_grad_(True)
-
-        def loss(data: TrajectoryDataset, size: int, rng: np.random.Generator) -> torch.Tensor:
-            context = int(rng.integers(1, history + 1))  # planners start from fewer frames, too
-            start = data.segments(size, k * (context - 1 + blocks), rng)
-            frames = start[:, None] + k * np.arange(context + blocks)
-            steps = start[:, None] + np.arange(k * (context - 1 + blocks))
-            view = rng.integers(views, size=size)
-            taken = data.actions[steps] if views == 1 else view_actions(data.actions[steps], view)
-            actions = torch.from_numpy(taken).to(latents.device).reshape(size, context - 1 + blocks, -1)
-            past, future = refined.normalize(actions).split([context - 1, blocks], dim=1)
-            z = latents[torch.from_numpy(view)[:, None], torch.from_numpy(frames)]
-            imagined = refined.rollout(z[:, :context], past, future.unsqueeze(1)).squeeze(1)
-            return (imagined - z[:, context:]).square().mean()
-
-        return loss
-
-    _, curves = fit_head(
-        "predictor", lambda: copy.deepcopy(world_model.predictor), loss_of, world_model, dataset, latents[0], training,
-        {"world_model": dataclasses.asdict(world_model.config)}, run_dir=run_dir, logger=logger, progress=progress,
-    )  # fmt: skip
-    return refined.eval().requires_grad_(False), curves
+    learner = PredictorLearner(world_model, dataset, training=training, progress=progress)
+    history = learner.fit(progress=progress, **options)
+    return learner.result, history

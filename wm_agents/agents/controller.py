@@ -1,0 +1,108 @@
+"""Controllers: how to act, given latents and goals. A policy has one; a hierarchy has one for each level."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from wm_agents.agents.memory import Fields
+from wm_agents.models import WorldModel
+
+
+class Frames:
+    """What a controller is given: the frames of N environments, encoded when asked for and only once, and their goals.
+
+    Args:
+        world_model: Encodes.
+        pixels: uint8 ``[N, H, W, C]``.
+        goal: ``[N, *shape]``, the goals' latents.
+        elapsed: int64 ``[N]``, environment steps since the goal was given.
+        seed: Of what is sampled.
+        steps: ``[N]``, environment steps that the goal should take; None where nobody said so.
+
+    Attributes:
+        encode_ms: Milliseconds spent on encoding so far.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        pixels: np.ndarray,
+        goal: torch.Tensor,
+        elapsed: np.ndarray,
+        seed: int,
+        steps: np.ndarray | None = None,
+    ) -> None:
+        self.world_model = world_model
+        self.pixels = pixels
+        self.goal = goal
+        self.elapsed = elapsed
+        self.seed = seed
+        self.steps = steps
+        self.encode_ms = 0.0
+        self._latents: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def latents(self, rows: np.ndarray | None = None) -> torch.Tensor:
+        """Latents ``[n, *shape]`` of all frames, or of the rows marked by booleans ``[N]``."""
+        if self._latents is None:
+            everything = rows is None or bool(rows.all())
+            latents = self._encode(self.pixels if everything else self.pixels[rows])
+            if not everything:
+                return latents
+            self._latents = latents
+        return self._latents if rows is None else self._latents[torch.from_numpy(rows).to(self._latents.device)]
+
+    def towards(self, goal: torch.Tensor, steps: np.ndarray) -> Frames:
+        """The same frames with another goal ``[N, *shape]`` that should take ``steps [N]``."""
+        other = Frames(self.world_model, self.pixels, goal, self.elapsed, self.seed, steps)
+        other._latents = self._latents
+        return other
+
+    def _encode(self, pixels: np.ndarray) -> torch.Tensor:
+        started = time.perf_counter()
+        latents = self.world_model.encode(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.goal.device))
+        self.encode_ms += 1000 * (time.perf_counter() - started)
+        return latents
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a controller decided.
+
+    Attributes:
+        actions: ``[N, A]``, in environment units.
+        plans: Environments that (re)planned.
+        evaluations: World-model evaluations, over all plans.
+    """
+
+    actions: np.ndarray
+    plans: int
+    evaluations: int
+
+
+class Controller(ABC):
+    """Chooses actions; holds nothing episodic: all of that is in the memory that it is handed."""
+
+    @abstractmethod
+    def initial_memory(self, n: int) -> Fields:
+        """Memory of n environments at the start of an episode."""
+
+    @abstractmethod
+    def act(self, frames: Frames, memory: Fields) -> Decision:
+        """Choose actions and bring the memory, named arrays ``[N, ...]``, up to date in place."""
+
+    def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:
+        """Forget in place, in these rows, what was meant for the goal before; called before :meth:`act`."""
+
+    def modules(self) -> Iterable[nn.Module]:
+        """Networks that it uses beside the world model."""
+        return ()

@@ -1,0 +1,139 @@
+"""The controller of a hierarchy: a high level proposes subgoals now and then, a low level acts towards them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from wm_agents.agents.controller import Controller, Decision, Frames
+from wm_agents.agents.memory import Fields, part, prefixed
+from wm_agents.agents.subgoals import HighLevel
+from wm_agents.models import LatentGraph, WorldModel
+
+OVERDUE = 2.0  # times the steps that a subgoal should take
+
+
+@dataclass(frozen=True)
+class SubgoalRecord:
+    """The subgoals of the last ``predict`` call, one entry per environment.
+
+    Attributes:
+        latents: float32 ``[N, F]``, features.
+        node: int64 ``[N]``, the node of the graph that it is; -1 for the goal itself, -2 for no node.
+        new: bool ``[N]``, proposed in this call.
+        reached: bool ``[N]``, the subgoal before this one was reached; False unless ``new``.
+        overdue: bool ``[N]``, the subgoal before this one took too long; False unless ``new``.
+        detour: bool ``[N]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
+        states: float64 ``[N, S]``, simulator states of the nodes, or of the nearest ones, NaN for the goal itself; for
+            pictures. S is 0 without a graph.
+    """
+
+    latents: np.ndarray
+    node: np.ndarray
+    new: np.ndarray
+    reached: np.ndarray
+    overdue: np.ndarray
+    detour: np.ndarray
+    states: np.ndarray
+
+
+class HierarchicalController(Controller):
+    """Proposes subgoals now and then, and lets the low level act towards them.
+
+    A new subgoal is due at the start, when the goal changes, when the subgoal is reached, after ``replan_every`` steps,
+    and when it is overdue.
+
+    Memory: ``subgoal [N, F]``; ``age``, steps since it was proposed (-1: none yet); ``expected``, steps that it should
+    take; ``node`` and ``detour`` as in :class:`SubgoalRecord`, each ``[N]``; and the low level's.
+
+    Args:
+        world_model: Gives sizes.
+        high: Proposes.
+        low: Acts.
+        replan_every: Steps after which a subgoal is replaced in any case; None: never.
+        horizon: Environment steps in which a goal is to be reached; None: no limit.
+        graph: Says what subgoals look like.
+    """
+
+    last_subgoal: SubgoalRecord | None = None
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        high: HighLevel,
+        low: Controller,
+        replan_every: int | None,
+        horizon: int | None,
+        graph: LatentGraph | None,
+    ) -> None:
+        self.world_model = world_model
+        self.high = high
+        self.low = low
+        self.replan_every = replan_every
+        self.horizon = np.inf if horizon is None else horizon
+        self.graph = graph
+
+    def modules(self) -> Iterable[nn.Module]:
+        return (*getattr(self.high, "modules", ()), *self.low.modules())
+
+    def initial_memory(self, n: int) -> Fields:
+        return {
+            "subgoal": np.zeros((n, self.world_model.spec.feature_size), np.float32),
+            "age": np.full(n, -1, np.int64),
+            "expected": np.zeros(n, np.float32),
+            "node": np.full(n, -1, np.int64),
+            "detour": np.zeros(n, bool),
+            **prefixed("low", self.low.initial_memory(n)),
+        }
+
+    def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:
+        memory["age"][rows] = -1
+        low = part("low", memory)
+        self.low.goal_changed(low, rows)
+
+    def act(self, frames: Frames, memory: Fields) -> Decision:
+        block = self.world_model.spec.action_block
+        subgoal, age, expected = memory["subgoal"], memory["age"], memory["expected"]
+        z = self.world_model.features(frames.latents())
+        fresh = age < 0
+        gap = self.high.steps(z, torch.from_numpy(subgoal).to(z.device)).cpu().numpy()
+        reached = ~fresh & (memory["node"] != -1) & (gap <= block)
+        overdue = ~fresh & ~reached & (age >= OVERDUE * np.maximum(expected, block))
+        due = fresh | reached | overdue
+        if self.replan_every is not None:
+            due |= age >= self.replan_every
+        evaluations = self._propose(frames, z, memory, due) if due.any() else 0
+        low = part("low", memory)
+        towards = self.world_model.unflatten(torch.from_numpy(subgoal).to(z.device))
+        decision = self.low.act(frames.towards(towards, np.maximum(expected - age, block)), low)
+        memory.update(prefixed("low", low))
+        states = self._states(memory["node"], subgoal)
+        self.last_subgoal = SubgoalRecord(
+            subgoal.copy(), memory["node"].copy(), due, reached, overdue, memory["detour"].copy(), states
+        )
+        age += 1
+        return Decision(decision.actions, int(due.sum()), evaluations + decision.evaluations)
+
+    def _propose(self, frames: Frames, z: torch.Tensor, memory: Fields, due: np.ndarray) -> int:
+        """Replace the subgoals of the marked rows; return the world-model evaluations that it took."""
+        rows = torch.from_numpy(np.flatnonzero(due)).to(z.device)
+        left = (self.horizon - frames.elapsed[due]).astype(np.float32)
+        goals = self.world_model.features(frames.goal)
+        found = self.high.propose(z[rows], goals[rows], left, frames.seed)
+        memory["subgoal"][due], memory["age"][due] = found.latents.cpu().numpy(), 0
+        memory["expected"][due], memory["node"][due], memory["detour"][due] = found.steps, found.node, found.detour
+        return found.evaluations
+
+    def _states(self, node: np.ndarray, subgoal: np.ndarray) -> np.ndarray:
+        """What the subgoals look like: states of their nodes, or of the nearest ones."""
+        if self.graph is None:
+            return np.zeros((len(node), 0))
+        shown, free = node.copy(), node == -2
+        if free.any():
+            device = self.graph.latents.device
+            shown[free] = self.graph.nearest(torch.from_numpy(subgoal[free]).to(device))[0].cpu().numpy()
+        return np.where(shown[:, None] < 0, np.nan, self.graph.states.cpu().numpy()[np.maximum(shown, 0)])

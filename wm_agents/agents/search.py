@@ -1,0 +1,189 @@
+"""Model-predictive control: plan in the latent space, execute the first blocks, plan again from there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from wm_agents import planning
+from wm_agents.agents.action_spaces import ActionSpace
+from wm_agents.agents.controller import Controller, Decision, Frames
+from wm_agents.agents.memory import Fields, part, prefixed
+from wm_agents.agents.proposals import Prior, Proposer
+from wm_agents.models import State, WorldModel
+from wm_agents.planning import Objective, Planner
+from wm_agents.types import Plan
+
+
+@dataclass
+class SearchController(Controller):
+    """Plans actions of an action space, executes the first few, plans again.
+
+    Memory: ``plan [N, E, H, d]``, the planner's elites, of which the first is the plan; ``step [N]``, environment steps
+    since it was made (-1: none yet); ``length [N]``, for how many actions it was made; ``block [N, K*A]``, the
+    normalised block that is being executed; and the world model's state. Frames are encoded between blocks only.
+
+    Attributes:
+        space: What is searched.
+        make_planner: ``make_planner(horizon=H, **options)`` gives a planner for H actions.
+        horizon: H of a full plan.
+        objective: What is minimised.
+        receding_horizon: Actions executed before planning again.
+        shrinking: Plan to arrive after ``horizon`` actions; see :class:`wm_agents.agents.mpc.MPCOptions`.
+        precision: "fp32" or "bf16", of imagined rollouts.
+        proposer: Where a search starts besides the last plan.
+        prior: What the planner "diffusion" samples from.
+        heads: Networks that objective, proposer and prior use.
+    """
+
+    space: ActionSpace
+    make_planner: Callable[..., Planner]
+    horizon: int
+    objective: Objective
+    receding_horizon: int = 1
+    shrinking: bool = False
+    precision: str = "fp32"
+    proposer: Proposer | None = None
+    prior: Prior | None = None
+    heads: tuple[nn.Module, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.num_elites: int = getattr(self.make_planner(horizon=self.horizon), "num_elites", 1)
+
+    def modules(self) -> Iterable[nn.Module]:
+        return (*self.space.modules(), *self.heads)
+
+    def initial_memory(self, n: int) -> Fields:
+        model = self.space.world_model
+        state = {name: values.cpu().numpy() for name, values in model.initial(n).items()}
+        return {
+            "plan": np.zeros((n, self.num_elites, self.horizon, self.space.size), np.float32),
+            "step": np.full(n, -1, np.int64),
+            "length": np.zeros(n, np.int64),
+            "block": np.zeros((n, model.spec.block_size), np.float32),
+            **prefixed("model", state),
+        }
+
+    def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:
+        for name, values in self.initial_memory(len(rows)).items():
+            memory[name][rows] = values
+
+    def act(self, frames: Frames, memory: Fields) -> Decision:
+        spec = frames.world_model.spec
+        plan, step, length = memory["plan"], memory["step"], memory["length"]
+        fresh = step < 0
+        boundary = fresh | (step % spec.action_block == 0)
+        due = fresh | (step == spec.action_block * np.minimum(self.receding_horizon, length))
+        if boundary.any():
+            self._observe(frames, memory, boundary)
+        if self.shrinking:
+            length -= self.receding_horizon * due
+            fresh |= length <= 0  # that plan has arrived: nothing of it is left to start from
+        length[:] = np.where(fresh | (not self.shrinking), self.horizon, length)
+        evaluations = 0
+        # Environments with as much left to plan are planned for in one call, usually all of them.
+        for horizon in sorted(set(length[due].tolist())):
+            rows = np.flatnonzero(due & (length == horizon))
+            start = self._shifted(plan[rows])[:, :, :horizon]
+            start[fresh[rows]] = 0
+            found, cost = self._plan(frames, memory, rows, torch.from_numpy(start))
+            plan[rows, :, :horizon] = found.elites.cpu().numpy()
+            evaluations += cost
+        step[due] = 0
+        if boundary.any():
+            rows = np.flatnonzero(boundary)
+            state, device = self._state(memory, rows, frames.goal.device), frames.goal.device
+            now = torch.from_numpy(plan[rows, 0, step[rows] // spec.action_block]).to(device)
+            memory["block"][rows] = self.space.blocks(state, now).cpu().numpy()
+        raw = frames.world_model.denormalize(torch.from_numpy(memory["block"]).to(frames.goal.device))
+        raw = raw.cpu().numpy().reshape(len(frames), spec.action_block, -1)
+        actions = raw[np.arange(len(frames)), step % spec.action_block]
+        step += 1
+        return Decision(actions, int(due.sum()), evaluations)
+
+    def _observe(self, frames: Frames, memory: Fields, rows: np.ndarray) -> None:
+        """Show the world model the new frames, and the blocks that led to them."""
+        device = frames.goal.device
+        state = self._state(memory, rows, device)
+        block = torch.from_numpy(memory["block"][rows]).to(device)
+        new = frames.world_model.observe(state, frames.latents(rows), block)
+        for name, values in new.items():
+            memory[f"model.{name}"][rows] = values.cpu().numpy()
+
+    def _state(self, memory: Fields, rows: np.ndarray, device: torch.device) -> State:
+        return {name: torch.from_numpy(values[rows]).to(device) for name, values in part("model", memory).items()}
+
+    def _shifted(self, plans: np.ndarray) -> np.ndarray:
+        """Warm start: drop the executed actions, repeat the last one."""
+        keep = plans[:, :, self.receding_horizon :]
+        last = keep[:, :, -1:] if keep.shape[2] else np.zeros_like(plans[:, :, :1])
+        return np.concatenate([keep, np.repeat(last, self.receding_horizon, axis=2)], axis=2)
+
+    def _plan(self, frames: Frames, memory: Fields, rows: np.ndarray, start: torch.Tensor) -> tuple[Plan, int]:
+        """Plan for some rows, from sequences ``start [n, E, H, d]``; return the plan and its evaluations."""
+        device = frames.goal.device
+        horizon = start.shape[2]
+        state, goal = self._state(memory, rows, device), frames.goal[torch.from_numpy(rows).to(device)]
+        low, high = self.space.bounds()
+        # One fixed stream per plan: the same noise for every environment and every replan, so that a decision depends
+        # on the observation, the memory and the seed alone, whatever N is and whatever came before.
+        generator = torch.Generator(device=device).manual_seed(frames.seed)
+        init, evaluations = start.to(device), 0
+        if self.proposer is not None:
+            proposals, evaluations = self.proposer(state, goal, horizon, generator)
+            init = torch.cat([proposals, init], dim=1)
+        extra = {} if self.prior is None else {"denoise": self.prior(state, goal)}
+        planner = self.make_planner(horizon=horizon, **extra)
+        cost = self._cost(state, goal)
+        plan = planner.plan(cost, batch=len(rows), low=low, high=high, init=init, generator=generator)
+        expected = (len(rows), self.num_elites, horizon, self.space.size)
+        if tuple(plan.elites.shape) != expected:
+            raise ValueError(
+                f"the planner's elites are {tuple(plan.elites.shape)}, expected {expected}: Plan.elites holds the plan "
+                "first, and as many sequences as the planner's num_elites says."
+            )
+        return plan, len(rows) * evaluations + horizon * int(plan.evaluations.sum())
+
+    def _cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The objective of what candidates lead to, in this controller's precision, of the weights as they are now."""
+        if self.precision == "fp32":
+            return lambda actions: self.objective(self.space.imagine(state, actions), goal, actions)
+        space = self.space.imagined_by(in_bf16(self.space.world_model))
+
+        def cost(actions: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(actions.device.type, dtype=torch.bfloat16):
+                predicted = space.imagine(state, actions)
+            return self.objective(predicted.float(), goal, actions)
+
+        return cost
+
+
+def in_bf16(world_model: WorldModel) -> Any:
+    """A copy to imagine with under bf16 autocast: the same results, up to twice as fast.
+
+    Autocast casts frozen weights in every call. Here the linear layers that imagine hold them in bf16; the encoder is
+    shared.
+    """
+    model = copy.deepcopy(world_model, {id(world_model.encoder): world_model.encoder})
+    for name, child in model.named_children():
+        for layer in child.modules() if name != "encoder" else ():
+            if isinstance(layer, nn.Linear):
+                layer.bfloat16()
+    return model
+
+
+def planner_factory(name: str, options: dict[str, Any], action_block: int) -> Callable[..., Planner]:
+    """Return ``make(horizon=H, **extra)`` for a planner by name, told the steps in a block if it wants to know them."""
+    known = planning.option_names(planning.PLANNERS.get(name))
+    timing = {"action_block": action_block} if "action_block" in known else {}
+
+    def make(**given: Any) -> Planner:
+        return planning.make(name, **{**timing, **options, **given})
+
+    return make

@@ -1,0 +1,30 @@
+"""Heads: networks on a world model's features, one file each, found by name in ``wm_agents.registry.HEADS``."""
+
+from wm_agents.models.heads.base import Head, evaluating, fingerprint
+from wm_agents.models.heads.denoiser import Denoiser, DenoiserConfig
+from wm_agents.models.heads.gc_idm import InverseDynamics, InverseDynamicsConfig
+from wm_agents.models.heads.graph import LatentGraph, LatentGraphConfig
+from wm_agents.models.heads.latent_actions import LatentActionConfig, LatentActions
+from wm_agents.models.heads.macro_actions import MacroActions, MacroActionsConfig
+from wm_agents.models.heads.temporal_distance import TemporalDistance, TemporalDistanceConfig
+from wm_agents.models.heads.waypoints import Waypoints, WaypointsConfig
+
+__all__ = [
+    "Denoiser",
+    "DenoiserConfig",
+    "Head",
+    "InverseDynamics",
+    "InverseDynamicsConfig",
+    "LatentActionConfig",
+    "LatentActions",
+    "LatentGraph",
+    "LatentGraphConfig",
+    "MacroActions",
+    "MacroActionsConfig",
+    "TemporalDistance",
+    "TemporalDistanceConfig",
+    "Waypoints",
+    "WaypointsConfig",
+    "evaluating",
+    "fingerprint",
+]

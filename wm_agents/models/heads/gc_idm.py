@@ -1,0 +1,127 @@
+"""The goal-conditioned inverse dynamics model: latent, goal latent and remaining steps in, one action out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.models.heads.base import Head
+
+
+@dataclass(frozen=True)
+class InverseDynamicsConfig:
+    """Shape of an inverse dynamics model.
+
+    Attributes:
+        latent_size: D of the world model whose latents it reads.
+        action_size: A.
+        width: Hidden units of each of the three layers (the paper's 512 at D = 192).
+        max_horizon: Steps; longer distances are clamped to it. Training goals lie at most this far ahead.
+        lag: Environment steps back to the earlier frame whose latent shows the velocity; 0 reads the current frame
+            alone, as the paper does.
+        dropout: After each hidden layer.
+    """
+
+    latent_size: int = 32
+    action_size: int = 2
+    width: int = 256
+    max_horizon: int = 150
+    lag: int = 5
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_counts(self, ("latent_size", "action_size", "width", "max_horizon"))
+        check_counts(self, ("lag",), least=0)
+        check_numbers(self, ("dropout",), 0, 0.99)
+
+
+class InverseDynamics(Head):
+    """GC-IDM (arXiv 2605.08732): three layers on ``[z, z_goal]``, modulated by the fraction of the horizon left.
+
+    The fraction ``min(steps, max_horizon) / max_horizon`` enters as a 64-d sinusoid through a small MLP that scales
+    and shifts the last hidden layer; scale and shift start at zero. The output is one **primitive** action in
+    environment units, not squashed: callers clip it.
+
+    Two things go beyond the paper (docs/agents/gc-idm.md has the measurements). 0 steps stand for an *unknown*
+    distance, with a learned embedding of its own: a free goal has no horizon to tell, and any fixed one is wrong for
+    most goals. And the change of the latent since ``lag`` steps ago is a third input: one frame does not show
+    velocity, and a controller that does not see it overshoots.
+
+    Args:
+        config: The shape of the network.
+    """
+
+    _table: torch.Tensor | None
+
+    name = "gc-idm"
+    Config = InverseDynamicsConfig
+    learner = "wm_agents.training.gc_idm:InverseDynamicsLearner"
+
+    def __init__(self, config: InverseDynamicsConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        layers: list[nn.Module] = []
+        for inputs in ((3 if config.lag else 2) * config.latent_size, width, width):
+            linear = nn.Linear(inputs, width)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout)]
+        self.body = nn.Sequential(*layers)
+        self.condition = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
+        self.unknown = nn.Parameter(torch.zeros(width))
+        self.modulation = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.head = nn.Linear(width, config.action_size)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self._weights = (*self.condition.parameters(), *self.modulation.parameters(), self.unknown)
+        self._made_of: tuple[tuple[int, int], ...] = ()
+        self.register_buffer("_table", None, persistent=False)
+
+    def forward(
+        self, z: torch.Tensor, z_before: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor
+    ) -> torch.Tensor:
+        """Return actions ``[B, A]``, in environment units, not clipped.
+
+        Args:
+            z: ``[B, D]``, now.
+            z_before: ``[B, D]``, ``lag`` steps ago; ``z`` itself where there was no frame yet.
+            z_goal: ``[B, D]``.
+            steps_remaining: ``[B]``, whole environment steps to the goal; 0 where that is not known.
+        """
+        inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
+        hidden = self.body(torch.cat(inputs, dim=-1))
+        steps = steps_remaining.clamp(0, self.config.max_horizon).long()
+        # Not by indexing: its gradient is added up in whatever order the threads arrive.
+        scale, shift = F.embedding(steps, self._modulations()).chunk(2, dim=-1)
+        return self.head(hidden * (1 + scale) + shift)
+
+    def _modulations(self) -> torch.Tensor:
+        """Scale and shift at every distance, ``[max_horizon + 1, 2 * width]``; row 0 is that of the unknown one.
+
+        They depend on the weights alone: control calculates them once, and again when the weights have changed.
+        """
+        weights = tuple((id(weight), weight._version) for weight in self._weights)  # a copy counts its versions anew
+        if self._table is not None and weights == self._made_of and not (self.training or torch.is_grad_enabled()):
+            return self._table
+        steps = torch.arange(self.config.max_horizon + 1, device=self.unknown.device)
+        known = self.condition(sinusoid(steps / self.config.max_horizon))
+        table = self.modulation(torch.where((steps > 0).unsqueeze(-1), known, self.unknown))
+        self._table, self._made_of = table.detach(), weights
+        return table
+
+
+def sinusoid(fraction: torch.Tensor, size: int = 64) -> torch.Tensor:
+    """Embed numbers in [0, 1] as sines and cosines of geometric frequencies from 1 to 100 rad: ``[B] -> [B, size]``.
+
+    Neighbouring horizons (1/50 apart) stay distinct without aliasing at the highest frequency.
+    """
+    exponents = torch.arange(size // 2, device=fraction.device, dtype=fraction.dtype) / (size // 2 - 1)
+    angles = fraction.unsqueeze(-1) * torch.exp(math.log(100.0) * exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

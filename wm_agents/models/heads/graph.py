@@ -1,0 +1,137 @@
+"""The latent graph: latents that were really visited, how many steps lead from each to the next, and shortest ways."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wm_agents.configs import check_counts
+from wm_agents.models.heads.base import Head
+
+
+@dataclass(frozen=True)
+class LatentGraphConfig:
+    """Size of a latent graph.
+
+    Attributes:
+        latent_size: D of the world model whose latents are its nodes.
+        nodes: N.
+        edges: E, directed.
+        state_size: S, numbers of a simulator state; 0 where the data has none.
+    """
+
+    latent_size: int = 32
+    nodes: int = 1
+    edges: int = 0
+    state_size: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self, ("latent_size", "nodes"))
+        check_counts(self, ("edges", "state_size"), least=0)
+
+
+class LatentGraph(Head):
+    """A directed graph over latents of recorded frames; edges weigh the environment steps that they take.
+
+    After Search on the Replay Buffer (arXiv 1906.05253), but edges are transitions seen in the data, so that no wall is
+    crossed for looking thin. Nothing in it is trained; :func:`wm_agents.training.fit_graph` builds it.
+
+    Attributes:
+        latents: float32 ``[N, D]``, the nodes.
+        sources: int32 ``[E]``, where edges begin.
+        targets: int32 ``[E]``, where they end.
+        steps: float32 ``[E]``, environment steps that they take, above 0.
+        frames: int32 ``[N]``, which frame of the dataset each node is.
+        states: float32 ``[N, S]``, the simulator states there; for figures and videos only, never for decisions.
+        steps_per_unit: Environment steps that unit distance between near latents takes.
+        radius: Distance from a node within which nearly all recorded frames lie.
+
+    Args:
+        config: The size.
+    """
+
+    latents: torch.Tensor
+    sources: torch.Tensor
+    targets: torch.Tensor
+    steps: torch.Tensor
+    frames: torch.Tensor
+    states: torch.Tensor
+    steps_per_unit: torch.Tensor
+    radius: torch.Tensor
+
+    name = "graph"
+    Config = LatentGraphConfig
+    learner = "wm_agents.training.graph:GraphLearner"
+
+    def __init__(self, config: LatentGraphConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("latents", torch.zeros(config.nodes, config.latent_size))
+        for name in ("sources", "targets"):
+            self.register_buffer(name, torch.zeros(config.edges, dtype=torch.int32))
+        self.register_buffer("steps", torch.ones(config.edges))
+        self.register_buffer("frames", torch.zeros(config.nodes, dtype=torch.int32))
+        self.register_buffer("states", torch.zeros(config.nodes, config.state_size))
+        self.register_buffer("steps_per_unit", torch.ones(()))
+        self.register_buffer("radius", torch.zeros(()))
+        self._adjacent: tuple[list[list[tuple[int, float]]], list[list[tuple[int, float]]]] | None = None
+        self._routes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._detours: dict[tuple[int, int], int] = {}
+
+    def nearest(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The node nearest to each of ``z [B, D]``, int64 ``[B]``, and its distance ``[B]`` in latent units."""
+        distance, node = torch.cdist(z, self.latents).min(dim=1)
+        return node, distance
+
+    def routes(self, goal: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shortest ways from every node to node ``goal`` (Dijkstra, 1959); kept, as many starts share a goal.
+
+        Returns:
+            Steps to the goal, float64 ``[N]``, infinite where there is no way, and the next node on the way, int64
+            ``[N]``, the node itself at the goal and where there is none.
+        """
+        if goal not in self._routes:
+            self._routes[goal] = self._search(goal, self._edges()[1])
+        return self._routes[goal]
+
+    def reachable(self, start: int) -> np.ndarray:
+        """Which nodes can be reached from node ``start``, bool ``[N]``."""
+        return np.isfinite(self._search(start, self._edges()[0])[0])
+
+    def nearest_reachable(self, start: int, goal: int) -> int:
+        """The node nearest to node ``goal``, in latent units, among those that can be reached from ``start``."""
+        if (start, goal) not in self._detours:
+            distance = (self.latents - self.latents[goal]).norm(dim=1).cpu().numpy()
+            self._detours[start, goal] = int(np.where(self.reachable(start), distance, np.inf).argmin())
+        return self._detours[start, goal]
+
+    def _search(self, root: int, edges: list[list[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Distances from ``root`` along ``edges`` and the node before each on the way from it."""
+        n = self.config.nodes
+        steps, before = np.full(n, np.inf), np.arange(n)
+        steps[root] = 0.0
+        queue = [(0.0, root)]
+        while queue:
+            so_far, here = heapq.heappop(queue)
+            if so_far > steps[here]:
+                continue
+            for there, weight in edges[here]:
+                if so_far + weight < steps[there]:
+                    steps[there], before[there] = so_far + weight, here
+                    heapq.heappush(queue, (so_far + weight, there))
+        return steps, before
+
+    def _edges(self) -> tuple[list[list[tuple[int, float]]], list[list[tuple[int, float]]]]:
+        """For each node its successors, and for each its predecessors, with steps."""
+        if self._adjacent is None:
+            forward: list[list[tuple[int, float]]] = [[] for _ in range(self.config.nodes)]
+            backward: list[list[tuple[int, float]]] = [[] for _ in range(self.config.nodes)]
+            for source, target, steps in zip(
+                self.sources.tolist(), self.targets.tolist(), self.steps.tolist(), strict=True
+            ):
+                forward[source].append((target, steps))
+                backward[target].append((source, steps))
+            self._adjacent = forward, backward
+        return self._adjacent

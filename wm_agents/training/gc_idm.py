@@ -1,0 +1,110 @@
+"""Training the goal-conditioned inverse dynamics model on frozen latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from wm_agents.configs import check_numbers
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
+from wm_agents.training.heads import train_head
+from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
+from wm_agents.training.state import History
+
+if TYPE_CHECKING:
+    from wm_agents.datasets import TrajectoryDataset
+
+
+@dataclass(frozen=True)
+class InverseDynamicsTrainingConfig(LearnerConfig):
+    """How GC-IDM is trained: :class:`LearnerConfig` on hindsight pairs.
+
+    Attributes:
+        unknown_fraction: Of the pairs whose distance is hidden from the network.
+        discount: Weight per step of distance where the distance is hidden: near goals show the direct way to far ones.
+    """
+
+    unknown_fraction: float = 0.5
+    discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self, ("unknown_fraction",), 0, 1)
+        check_numbers(self, ("discount",), 0, 1, above=True)
+
+
+class InverseDynamicsLearner(HeadLearner):
+    """Learns actions from hindsight goals: frame ``i``, a later frame of its episode, the action taken at ``i``.
+
+    The action error is no measure of control (the paper's R2 is 0.2 at 100% success: many actions lead to a far
+    goal), so the last weights are kept, not those of the lowest validation error.
+    """
+
+    head = InverseDynamics
+    Training = InverseDynamicsTrainingConfig
+
+    def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
+        value = imitation(self.module, self.latents, self.config, data, size, rng)
+        return value, {self.key: value}
+
+
+def imitation(
+    network: Any,
+    latents: torch.Tensor,
+    training: Any,
+    data: TrajectoryDataset,
+    size: int,
+    rng: np.random.Generator,
+    nearest: int = 0,
+) -> torch.Tensor:
+    """Return the weighted squared error of ``size`` recorded actions, towards hindsight goals.
+
+    Args:
+        network: The :class:`InverseDynamics` that acts.
+        latents: ``[frames, F]``, of the dataset's frames.
+        training: An :class:`InverseDynamicsTrainingConfig`.
+        data: Drawn from.
+        size: Pairs.
+        rng: Source of randomness.
+        nearest: Goals at a known distance of up to so many steps do not count.
+    """
+    config = network.config
+    pairs = data.hindsight(size, config.max_horizon, rng)
+    before = frames_before(data, pairs.frame, config.lag, rng)
+    hidden = rng.random(size) < training.unknown_fraction
+    weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
+    if hidden.any():
+        weights[hidden] /= weights[hidden].mean()
+    predicted = network(
+        latents[torch.from_numpy(pairs.frame)],
+        latents[torch.from_numpy(before)],
+        latents[torch.from_numpy(pairs.goal)],
+        torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
+    )
+    errors = (predicted - torch.from_numpy(pairs.actions).to(latents.device)).square().mean(dim=1)
+    return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()
+
+
+def frames_before(data: TrajectoryDataset, frames: np.ndarray, lag: int, rng: np.random.Generator) -> np.ndarray:
+    """The frames ``lag`` steps before ``frames [B]``, as far as their episodes go back.
+
+    Frames near an episode's start have a shorter past, and so has any agent's first step: both are shown often.
+    """
+    first = data.starts[np.searchsorted(data.starts, frames, side="right") - 1]
+    size = len(frames)
+    lags = np.where(rng.random(size) < 0.1, rng.integers(0, lag + 1, size), lag)
+    return np.maximum(frames - lags, first)
+
+
+def train_inverse_dynamics(
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    model: InverseDynamicsConfig | None = None,
+    training: InverseDynamicsTrainingConfig | None = None,
+    **options: Any,
+) -> tuple[InverseDynamics, History]:
+    """Train GC-IDM by imitation; arguments, results and errors are those of :func:`train_head`."""
+    return train_head("gc-idm", world_model, dataset, model, training, **options)
