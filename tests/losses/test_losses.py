@@ -192,7 +192,11 @@ def test_terms_with_networks_are_told_from_those_without() -> None:
 
 
 def test_terms_are_made_with_their_options() -> None:
-    weights = {"sigreg": {"weight": 0.5, "directions": 7}, "prediction": 2, "vicreg": {"weight": 1.0, "covariance": 0.5}}
+    weights = {
+        "sigreg": {"weight": 0.5, "directions": 7},
+        "prediction": 2,
+        "vicreg": {"weight": 1.0, "covariance": 0.5},
+    }
     terms = make_losses(weights, {})
     assert terms["sigreg"].directions == 7
     assert terms["vicreg"].covariance == 0.5

@@ -16,6 +16,7 @@ from wm_agents.agents import HierarchicalMPC
 from wm_agents.agents.subgoals import WaypointSubgoals
 from wm_agents.models import Waypoints, WaypointsConfig
 from wm_agents.training import GraphConfig, WaypointsTrainingConfig, fit_graph, train_waypoints
+from wm_agents.types import LatentSpec
 
 pytest_plugins = ["trained"]
 UMAZE = "wm/PointMaze-UMaze-v0"
@@ -72,9 +73,7 @@ def test_training_learns_to_sample_what_lay_a_stride_ahead(trained: Any, small_d
     training = WaypointsTrainingConfig(steps=400, batch_size=256, evaluate_every=200)
 
     def train() -> Any:
-        return train_waypoints(
-            trained.world_model, small_dataset, shape, training, run_dir=tmp_path, progress=False
-        )
+        return train_waypoints(trained.world_model, small_dataset, shape, training, run_dir=tmp_path, progress=False)
 
     model, history = train()
     assert (model.config.latent_size, model.training) == (32, False)
@@ -115,7 +114,7 @@ class Known(WaypointSubgoals):
     def __init__(self, chains: int) -> None:
         waypoints = Waypoints(SMALL)
         waypoints.sample = lambda noise, z, goal, steps: noise  # type: ignore[method-assign]
-        world_model: Any = type("World", (), {"config": type("Config", (), {"action_block": 5})})
+        world_model: Any = type("World", (), {"spec": LatentSpec((2,), 64, 2, 5)})
         super().__init__(waypoints, world_model, None, chains)  # type: ignore[arg-type]
         self.legs: list[int] = []
 
@@ -186,9 +185,9 @@ def test_it_is_evaluated_and_saved(make_agent: Any, tmp_path: Path) -> None:
     steps = np.where(result.outcomes.moderate > 0, result.outcomes.moderate, 30)
     due = int(np.ceil(steps / 10).sum())  # at 0, 10 and 20, while the task lasts
     assert result.to_dict()["subgoals"] == {"proposed": due, "reached": 0, "overdue": 0, "detours": 0}
-    agent.save(tmp_path / "agent")
+    agent.save(tmp_path / "agent.safetensors")
     again = wm_agents.load(tmp_path / "agent.safetensors", device="cpu")
-    assert (again.high, again.horizon, again.chains) == ("waypoints", 25, 5)
+    assert (again.settings.high, again.settings.horizon, again.settings.chains) == ("waypoints", 25, 5)
     env = gym.make(UMAZE)
     observation, _ = env.reset(seed=1)
     np.testing.assert_array_equal(again.predict(observation)[0], agent.predict(observation)[0])
@@ -198,22 +197,22 @@ def test_it_is_evaluated_and_saved(make_agent: Any, tmp_path: Path) -> None:
 def test_bad_input_is_refused(make_agent: Any, trained: Any) -> None:
     for options, message in (
         ({"horizon": None}, "needs horizon=, the environment steps in which to reach a goal"),
-        ({"horizon": 0}, "horizon must be at least 1 environment step"),
-        ({"chains": 0}, "chains must be at least 1 way"),
-        ({"waypoints": None}, r"needs waypoints=: make one \(wm_agents\.train_waypoints\)"),
-        ({"inverse_dynamics": None}, "needs inverse_dynamics="),
+        ({"horizon": 0}, "horizon must be a whole number of at least 1"),
+        ({"chains": 0}, "chains must be a whole number of at least 1"),
+        ({"waypoints": None}, "needs the head 'waypoints': make one"),
+        ({"gc_idm": None}, "needs the head 'gc-idm'"),
         ({"high_options": {"samples": 3}}, "are a planner's"),
         ({"high": "waypoint"}, "Did you mean 'waypoints'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_agent(**options)
-    stranger = make_agent().waypoints
+    stranger = make_agent().heads["waypoints"]
     stranger.fingerprint.add_(1.0)
-    with pytest.raises(ValueError, match="waypoints was made on another world model"):
+    with pytest.raises(ValueError, match="waypoints head was made on another world model"):
         make_agent(waypoints=stranger)
 
 
 def test_rounded_weights_are_no_other_world_model(make_agent: Any) -> None:
-    head = make_agent().waypoints
+    head = make_agent().heads["waypoints"]
     head.fingerprint.add_(0.01 * head.fingerprint.norm() / head.fingerprint.numel() ** 0.5)
-    assert make_agent(waypoints=head).waypoints is head
+    assert make_agent(waypoints=head).heads["waypoints"] is head
