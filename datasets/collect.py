@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
@@ -25,7 +26,6 @@ from wm_agents.datasets.policies import POLICIES, default_policy
 from wm_agents.datasets.recording import record
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_dataset
-from wm_agents.envs.checks import checked_image_size, whole_number
 from wm_agents.version import __version__
 
 _PACKAGES = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_agents.envs.checks import whole_number
+from wm_agents.configs import whole_number
 
 if TYPE_CHECKING:  # torch comes with these; a collection process does without
     from wm_agents.types import Hindsight, Window

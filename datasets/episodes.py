@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from wm_agents.configs import whole_number
 from wm_agents.datasets.policies import POLICIES, find_task
 from wm_agents.datasets.space import require_space
-from wm_agents.envs.checks import whole_number
 from wm_agents.registry import did_you_mean
 
 KINDS = ("collect", "evaluate")

@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
+from wm_agents.configs import whole_number
 from wm_agents.datasets.collect import check_same, episode_bar, locked, task_name, versions
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import open_env
@@ -22,7 +23,6 @@ from wm_agents.datasets.import_sources import Record, Source, refusal, replay_er
 from wm_agents.datasets.loading import dataset_root, load
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
-from wm_agents.envs.checks import whole_number
 from wm_agents.registry import Registry, did_you_mean
 
 IMPORT_FORMATS = Registry(

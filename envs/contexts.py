@@ -51,6 +51,12 @@ def misconfiguration() -> str:
             f"PYOPENGL_PLATFORM={platform!r} contradicts MUJOCO_GL={backend!r}: both must name the same backend. "
             "Unset PYOPENGL_PLATFORM and start Python again."
         )
+    loaded = type(getattr(sys.modules.get("OpenGL.platform"), "PLATFORM", None)).__name__
+    if backend in HEADLESS and loaded not in ("NoneType", {"egl": "EGLPlatform", "osmesa": "OSMesaPlatform"}[backend]):
+        return (
+            f"PyOpenGL was imported before wm_agents and loaded {loaded}, which contradicts MUJOCO_GL={backend!r}. "
+            f"Import wm_agents first, or set PYOPENGL_PLATFORM={backend} before Python starts."
+        )
     device = os.environ.get("MUJOCO_EGL_DEVICE_ID", "0").strip()
     if backend == "egl" and not device.isdecimal():
         return f"MUJOCO_EGL_DEVICE_ID={device!r} must be the number of a device. Unset it, or set it to 0."

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from wm_agents.envs.checks import checked_image_size, whole_number
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.registry import did_you_mean
 
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]

@@ -70,7 +70,8 @@ def choose_backend() -> str:
         chosen = chosen_backend()
         if chosen not in (*HEADLESS, *WINDOWED, *OFF):
             warnings.warn(f"MUJOCO_GL={chosen!r} is ignored: use egl, osmesa, glfw or disable.", stacklevel=2)
-            chosen = os.environ["MUJOCO_GL"] = ""
+            del os.environ["MUJOCO_GL"]
+            chosen = ""
         wanted = [chosen] if chosen else [] if has_display() else list(_LIBRARIES)
         if set(wanted) <= set(_LIBRARIES) and wanted:
             found = next((backend for backend in wanted if _installed(backend)), "disable")
@@ -78,6 +79,10 @@ def choose_backend() -> str:
                 missing = "lib{}.so.{}".format(*_LIBRARIES[chosen])
                 warnings.warn(f"MUJOCO_GL={chosen!r} is ignored: {missing} is not installed.", stacklevel=2)
             os.environ["MUJOCO_GL"] = found
+            if found in HEADLESS:
+                os.environ.setdefault(
+                    "PYOPENGL_PLATFORM", found
+                )  # else it chooses for itself where it is imported first
     return os.environ.get("MUJOCO_GL", "")
 
 
@@ -202,9 +207,13 @@ class _Screen:
 
     def close(self) -> None:
         """Free the buffers, in their own context, and then the context."""
-        self._context.make_current()
-        self._buffers.free()
-        self._context.free()
+        try:
+            self._context.make_current()
+            self._buffers.free()
+            self._context.free()
+        except BaseException:
+            self._context._context = None  # its display is gone; MuJoCo would try again and print an error
+            raise
 
 
 def _check_backend() -> None:
@@ -257,5 +266,6 @@ def _close_at_exit() -> None:
 
 def _close_all() -> None:
     for renderer in list(_open):
-        with contextlib.suppress(Exception):
-            renderer.close()
+        while renderer._screens:  # each fails where another library has closed the display first
+            with contextlib.suppress(Exception):
+                renderer.close()

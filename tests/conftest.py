@@ -16,13 +16,6 @@ from wm_agents.models import ActionStatistics, InverseDynamics, InverseDynamicsC
 # Assertions in helpers say what they compared, too; some helpers are both imported and plugins.
 pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py")))
 
-# The test processes share the cores; two that each use all of them are several times slower. One process takes two at
-# most: the networks here are tiny. What the tests start inherits the number.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = max(1, min(2, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), torch.get_num_threads()))
-torch.set_num_threads(THREADS)
-os.environ["OMP_NUM_THREADS"] = str(THREADS)
-
 SLOW = Path(__file__).parent / "slow.txt"
 
 
@@ -35,15 +28,24 @@ def slow_tests() -> set[tuple[str, str]]:
             continue
         file, _, test = row.partition("::")
         path = SLOW.parent / file
-        if not path.is_file() or f"def {test}" not in path.read_text(encoding="utf-8"):
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
             raise pytest.UsageError(f"tests/slow.txt lists {row}, which does not exist: correct or remove that line.")
         rows.add((file, test))
     return rows
 
 
-def pytest_configure() -> None:
-    """Refuse a list that is out of date."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores among the test processes, and refuse a list of slow tests that is out of date.
+
+    Two processes that each use all cores are several times slower. One process takes two at most: the networks of the
+    tests are tiny. The environment variable is for what the tests start, the other test processes among it.
+    """
     slow_tests()
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or config.getoption("numprocesses") or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(2, cores // processes, torch.get_num_threads()))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

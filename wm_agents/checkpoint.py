@@ -114,8 +114,8 @@ def needs(checkpoint: Checkpoint) -> list[list[str]]:
     """Parts of the checkpoint that other packages registered: ``[kind, name, package]`` each."""
     parts = [("world model", WORLD_MODELS.name_of(type(checkpoint.world_model)))]
     parts += [*checkpoint.world_model.parts().items(), *(("head", name) for name in checkpoint.heads)]
-    found = [[kind, name, origin(REGISTRIES[kind].get(name))] for kind, name in parts if kind in REGISTRIES]
-    return [part for part in found if not part[2].startswith(("wm-agents", "wm_agents"))]
+    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in parts if kind in REGISTRIES]
+    return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -130,7 +130,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False):
-            return _build(*(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header)))
+            return _build(
+                *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
+            )
     except MissingPartError as error:
         raise CheckpointError(f"{path} {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -194,7 +196,9 @@ def load_stored(model: WorldModel, tensors: Mapping[str, torch.Tensor], identity
     own = getattr(model.encoder, "identity", None)
     if own != identity:
         raise ValueError(f"its encoder had the weights {identity!r}, the one that is installed has {own!r}")
-    rest = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.") and own is not None}
+    rest = {
+        name: value for name, value in model.state_dict().items() if name.startswith("encoder.") and own is not None
+    }
     model.load_state_dict({**rest, **tensors})
 
 

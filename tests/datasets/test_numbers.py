@@ -11,9 +11,9 @@ import pytest
 import torch
 from foreign_files import MARKS, QUIET, UMAZE, lewm_columns, write_h5
 
+from wm_agents.configs import whole_number
 from wm_agents.datasets import collect, episode_seed, import_dataset, load, rollout_states
 from wm_agents.envs import ENV_IDS
-from wm_agents.envs.checks import whole_number
 
 pytest_plugins = ["foreign_files"]
 pytestmark = MARKS

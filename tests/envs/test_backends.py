@@ -91,6 +91,9 @@ except wm_agents.envs.RendererUnavailableError as error:
         ({"MUJOCO_GL": "elg"}, "import warnings; warnings.simplefilter('ignore')", "", None),
         ({"MUJOCO_GL": " EGL "}, "", "", None),
         ({"PYOPENGL_PLATFORM": "egl"}, "", "", None),
+        ({}, "import OpenGL.GL", "", "Import wm_agents first, or set PYOPENGL_PLATFORM=egl"),
+        ({}, "", "import OpenGL.GL", None),
+        ({"PYOPENGL_PLATFORM": "egl"}, "import OpenGL.GL", "", None),
         ({}, "import mujoco", "", None),  # mujoco was imported first and chose a backend that needs a display
         ({"MUJOCO_GL": "glfw"}, "", "import os; os.environ['MUJOCO_GL'] = 'egl'", None),
     ],
@@ -136,3 +139,23 @@ def test_the_doctor_names_a_contradiction_and_the_way_out():
     assert done.returncode == 1, done.stderr
     assert "Unset PYOPENGL_PLATFORM" in done.stdout
     assert "apt-get" not in done.stdout
+
+
+LEFT_OPEN = """
+import gymnasium as gym, wm_agents
+from dm_control import suite
+
+ours = gym.make("wm/TwoRoom-v0", render_mode="rgb_array")
+ours.reset(seed=0)
+ours.render()
+theirs = suite.load("cartpole", "balance")
+theirs.reset()
+theirs.physics.render(64, 64)  # closes the display at exit, before ours are closed
+"""
+
+
+@pytest.mark.parametrize("drawn_last", ["", "gym.make('wm/TwoRoom-v0').reset(seed=0)"])
+def test_what_is_left_open_ends_quietly(drawn_last):
+    done = run(LEFT_OPEN + drawn_last)
+    assert done.returncode == 0
+    assert done.stderr == ""

@@ -110,7 +110,9 @@ def load(
         raise ValueError(f"{message} To load your own, give the path of a .safetensors or .zip file.")
     if agent not in (None, given, kind_name):
         raise ValueError(f"{text!r} already names the agent {kind_name!r}: leave out agent={agent!r}.")
-    return agent_class(kind_name).from_checkpoint(_shipped_checkpoint(task, known[task]), env=env, device=device, **options)
+    return agent_class(kind_name).from_checkpoint(
+        _shipped_checkpoint(task, known[task]), env=env, device=device, **options
+    )
 
 
 def _shipped_checkpoint(task: str, digest: str) -> Checkpoint:

@@ -179,9 +179,7 @@ class MPC(WorldModelAgent):
         if settings.shrinking:
             raise ValueError("the denoiser plans a fixed number of blocks: leave out shrinking=True.")
         if settings.horizon != denoiser.config.horizon:
-            raise ValueError(
-                f"the denoiser was trained for horizon={denoiser.config.horizon}, not {settings.horizon}."
-            )
+            raise ValueError(f"the denoiser was trained for horizon={denoiser.config.horizon}, not {settings.horizon}.")
         return {"prior": functools.partial(prior, self.world_model, denoiser)}, [denoiser]
 
 

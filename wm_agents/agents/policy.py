@@ -84,7 +84,9 @@ class WorldModelPolicy(BasePolicy):
         with _own_modes(self.device), evaluating(self.world_model, *self.networks):
             memory = self._memory(len(pixels), state, episode_start)
             own = part("own", memory)
-            frames = Frames(self.world_model, pixels, self._goals(goal_pixels, memory, own), memory["elapsed"], self.seed)
+            frames = Frames(
+                self.world_model, pixels, self._goals(goal_pixels, memory, own), memory["elapsed"], self.seed
+            )
             goal_ms = 1000 * (time.perf_counter() - started)
             decision = self.controller.act(frames, own)
         total_ms = 1000 * (time.perf_counter() - started)
@@ -152,9 +154,7 @@ class WorldModelPolicy(BasePolicy):
                 f"the state does not belong to this agent with {n} environments: pass what the last predict() of the "
                 "same agent and the same environments returned, or None."
             )
-        memory = {
-            name: np.array(old, dtype=new.dtype) for old, (name, new) in zip(state, fresh.items(), strict=True)
-        }
+        memory = {name: np.array(old, dtype=new.dtype) for old, (name, new) in zip(state, fresh.items(), strict=True)}
         if episode_start is not None:
             marked = np.asarray(episode_start, dtype=bool)
             if marked.shape not in ((), (n,)):

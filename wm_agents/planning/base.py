@@ -1,7 +1,7 @@
 """The planner's protocol, and what planners share.
 
-A planner of your own is a class with ``horizon`` and ``plan``; ``num_elites`` is 1 where it has none. It must keep to the
-bounds, count NaN and infinite costs as the worst, and draw random numbers from the given generator alone.
+A planner of your own is a class with ``horizon`` and ``plan``; ``num_elites`` is 1 where it has none. It must keep to
+the bounds, count NaN and infinite costs as the worst, and draw random numbers from the given generator alone.
 :class:`Search` does all of that.
 """
 

@@ -1,4 +1,4 @@
-"""Objectives: what planners minimise, ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> [B, S]``.
+"""Objectives, what planners minimise: ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> [B, S]``.
 
 ``predicted[:, :, h]`` is the latent after action ``h``, of whatever shape latents have; actions are those of the action
 space that the planner searches, for example normalised blocks. Lower is better.
@@ -96,7 +96,7 @@ def smoothness(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tenso
 
 
 def learned_distance(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Objective:
-    """Average a learned distance between features, ``(z [B, S, H, F], goal [B, 1, 1, F]) -> [B, S, H]``, over the horizon."""
+    """Average a distance between features, ``(z [B, S, H, F], goal [B, 1, 1, F]) -> [B, S, H]``, over the horizon."""
 
     def objective(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         return distance(predicted.flatten(3), goal.flatten(1)[:, None, None]).mean(-1)

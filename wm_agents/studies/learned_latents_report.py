@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from wm_agents.evaluation.statistics import mcnemar
-from wm_agents.studies.latent_control import ActionSpace
+from wm_agents.studies.spaces import Space
 from wm_agents.training.latent_actions import LatentWindows
 
 
@@ -105,7 +105,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     )
 
 
-def plane(space: ActionSpace, windows: LatentWindows, action_size: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def plane(space: Space, windows: LatentWindows, action_size: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Inferred actions on their first two principal axes ``[B, 2]``, and the real block's heading in radians ``[B]``.
 
     The heading is that of the block's mean action, by its first two coordinates.

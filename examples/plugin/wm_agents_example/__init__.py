@@ -12,5 +12,7 @@ gym.register(
     "example/Boat-v0",
     "wm_agents_example.boat:Boat",
     max_episode_steps=200,
-    additional_wrappers=(gym.envs.registration.WrapperSpec("ExposeReward", "wm_agents.envs.goal_env:ExposeReward", {}),),
+    additional_wrappers=(
+        gym.envs.registration.WrapperSpec("ExposeReward", "wm_agents.envs.goal_env:ExposeReward", {}),
+    ),
 )
