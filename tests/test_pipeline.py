@@ -94,14 +94,14 @@ def test_stages_are_found_and_left_out_by_name() -> None:
     assert "denoiser" not in [stage.name for stage in EVERY.without("denoiser", "graph").stages]
     assert EVERY.stage("gc-idm").data == ("main",)
     for wrong in (EVERY.stage, EVERY.without):
-        with pytest.raises(ValueError, match="Unknown stage of the recipe 'denoisr'. Did you mean 'denoiser'"):
+        with pytest.raises(ValueError, match=r"Unknown stage of the recipe 'denoisr'. Did you mean 'denoiser'"):
             wrong("denoisr")
 
 
 def test_recipes_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ValueError, match="Unknown stage of training 'gcidm'. Did you mean 'gc-idm'"):
+    with pytest.raises(ValueError, match=r"Unknown stage of training 'gcidm'. Did you mean 'gc-idm'"):
         Stage("gcidm")
-    with pytest.raises(ValueError, match="data of the stage 'gc-idm' 'mian'. Did you mean 'main'"):
+    with pytest.raises(ValueError, match=r"data of the stage 'gc-idm' 'mian'. Did you mean 'main'"):
         Recipe("wm/TwoRoom-v0", stages=(Stage("gc-idm", data=("mian",)),))
     with pytest.raises(ValueError, match="'gc-idm' stands twice"):
         Recipe("wm/TwoRoom-v0", stages=(Stage("gc-idm"), Stage("gc-idm")))

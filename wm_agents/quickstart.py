@@ -46,23 +46,11 @@ def run(
     evaluation.print_report(results, console)
     for result in results:
         result.save(out / f"{result.agent}.json")
-    amortised = results[-1]
-    evaluation.write_video(out / "gc-idm.mp4", amortised.recordings)
+    evaluation.write_video(out / "gc-idm.mp4", results[-1].recordings)
     evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
     drawn = "gc-idm.mp4 (observation and goal), training.png"
     if chosen.env_id in MAZE_IDS:
-        env = gym.make(chosen.env_id, obs_type="state")
-        shown = slice(0, 12)
-        figure = evaluation.maze_figure(
-            env,
-            amortised.paths[shown],
-            manifest.starts[shown],
-            manifest.goals[shown],
-            amortised.outcomes.moderate[shown] > 0,
-            title=f"GC-IDM on held-out tasks, {chosen.task}",
-        )
-        evaluation.save_figure(figure, out / "paths.png")
-        env.close()
+        _draw_paths(results[-1], manifest, out / "paths.png")
         drawn += ", paths.png"
     minutes = (time.perf_counter() - started) / 60
     console.print(
@@ -77,3 +65,19 @@ def run(
         soft_wrap=True,
     )
     return results
+
+
+def _draw_paths(result: evaluation.EvaluationResult, manifest: evaluation.Manifest, path: Path) -> None:
+    """Draw the first ways through the maze."""
+    env = gym.make(manifest.env_id, obs_type="state")
+    shown = slice(0, 12)
+    figure = evaluation.maze_figure(
+        env,
+        result.paths[shown],
+        manifest.starts[shown],
+        manifest.goals[shown],
+        result.outcomes.moderate[shown] > 0,
+        title=f"GC-IDM on held-out tasks of {manifest.env_id}",
+    )
+    evaluation.save_figure(figure, path)
+    env.close()

@@ -32,7 +32,7 @@ def test_values_of_another_kind_are_refused_and_named(kind: Any, name: str) -> N
     else:
         bad = ("16-mixed", "", 3, None)
     for value in bad:
-        with pytest.raises(ValueError, match="loss term" if name == "loss_weights" else name):
+        with pytest.raises(ValueError, match=r"loss term" if name == "loss_weights" else name):
             kind(**{name: value})
 
 

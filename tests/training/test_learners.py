@@ -35,7 +35,7 @@ def model(small_dataset: Any) -> Any:
 
 def test_every_shipped_stage_is_tested_here() -> None:
     assert {name for name in (*HEADS, *LEARNERS) if learner_of(name).__module__.startswith("wm_agents.")} == set(STAGES)
-    with pytest.raises(ValueError, match="Unknown stage of training 'world-modle'. Did you mean 'world-model'"):
+    with pytest.raises(ValueError, match=r"Unknown stage of training 'world-modle'. Did you mean 'world-model'"):
         learner_of("world-modle")
 
 
