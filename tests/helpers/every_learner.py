@@ -67,7 +67,7 @@ def train(name: str, world_model: Any, data: Any, changes: dict[str, Any] | None
     """Run one stage; return what it makes."""
     model, training = STAGES[name]
     training = dataclasses.replace(training, **(changes or {}))
+    heads = options.pop("heads") if "heads" in options else {"gc-idm": tiny_gc_idm()}
     if name == "world-model":
         return train_world_model(data, model, training, device="cpu", progress=False, **options)[0]
-    options = {"heads": {"gc-idm": tiny_gc_idm()}, "progress": False, **options}
-    return train_head(name, world_model, data, model, training, **options)[0]
+    return train_head(name, world_model, data, model, training, heads=heads, progress=False, **options)[0]

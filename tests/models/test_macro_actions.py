@@ -95,7 +95,7 @@ def test_bad_input_is_refused(trained: Any, small_dataset: Any) -> None:
         MacroActionsTrainingConfig(segments=0)
     with pytest.raises(
         ValueError,
-        match=r"2 stretches of 30 blocks, 300 actions, and of the 22 episodes of .* for training the longest has 100",
+        match=r"2 stretches of 30 blocks, 300 actions, but the longest episode of .* for training has 100",
     ):
         train_macro_actions(trained.world_model, small_dataset, MacroActionsConfig(longest=30), progress=False)
     model = made()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_agents.models import ActionStatistics, InverseDynamics, InverseDynamicsConfig, LeWM, LeWMConfig, WorldModel
+from wm_agents.models import ActionStatistics, LeWM, LeWMConfig, WorldModel
 from wm_agents.models.heads.gc_idm import sinusoid
 
 both_predictors = pytest.mark.parametrize("predictor", ["mlp", "transformer"])

@@ -91,7 +91,9 @@ def test_training_learns_to_sample_what_lay_a_stride_ahead(trained: Any, small_d
 
 
 def test_episodes_that_end_within_the_stride_are_refused(trained: Any, small_dataset: Any) -> None:
-    with pytest.raises(ValueError, match=r"beyond a stride of 100 steps, 101 actions, .* the longest has 100"):
+    with pytest.raises(
+        ValueError, match=r"beyond a stride of 100 steps, 101 actions, but the longest episode .* has 100"
+    ):
         train_waypoints(trained.world_model, small_dataset, WaypointsConfig(stride=100), progress=False)
     with pytest.raises(ValueError, match="holds a goal 101 steps ahead"):
         small_dataset.hindsight(4, 120, np.random.default_rng(0), min_horizon=101)

@@ -58,7 +58,7 @@ def test_what_goes_beyond_a_single_number() -> None:
         lambda: models.MacroActionsConfig(shortest=5, longest=4),
         lambda: models.MacroActionsConfig(encoder="mlp"),
     ):
-        with pytest.raises(ValueError, match="Config|stretch"):
+        with pytest.raises(ValueError, match=r"Config|stretch"):
             refused()
     with pytest.raises(ValueError, match=r"Unknown precision 'bf61'\. Did you mean 'bf16'"):
         training.TrainingConfig(precision="bf61")  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def test_symmetry_needs_motions_along_the_image(trained: Any, small_dataset: Any
 
 def test_rollouts_longer_than_the_episodes_are_refused(trained: Any, small_dataset: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"predictor learns from rollouts of 25 blocks, 130 actions, and .* the longest has 100"
+        ValueError, match=r"predictor learns from rollouts of 25 blocks, 130 actions, but the longest .* has 100"
     ):
         train_predictor(trained.world_model, small_dataset, PredictorTrainingConfig(steps=1, blocks=25), progress=False)
 

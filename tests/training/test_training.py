@@ -158,9 +158,7 @@ def test_an_unknown_loss_term_is_refused(small_dataset: Any) -> None:
 
 
 def test_a_window_longer_than_any_episode_is_refused(small_dataset: Any) -> None:
-    with pytest.raises(
-        ValueError, match=r"windows of 22 frames, 105 actions, and of the 22 .* for training the longest has 100"
-    ):
+    with pytest.raises(ValueError, match=r"windows of 22 frames, 105 actions, but the longest .* for training has 100"):
         learn(small_dataset, training=dataclasses.replace(SHORT, frames=22))
 
 
