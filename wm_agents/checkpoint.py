@@ -114,8 +114,8 @@ def needs(checkpoint: Checkpoint) -> list[list[str]]:
     """Parts of the checkpoint that other packages registered: ``[kind, name, package]`` each."""
     parts = [("world model", WORLD_MODELS.name_of(type(checkpoint.world_model)))]
     parts += [*checkpoint.world_model.parts().items(), *(("head", name) for name in checkpoint.heads)]
-    found = [[kind, name, origin(REGISTRIES[kind].get(name))] for kind, name in parts if kind in REGISTRIES]
-    return [part for part in found if not part[2].startswith(("wm-agents", "wm_agents"))]
+    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in parts if kind in REGISTRIES]
+    return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.registry import did_you_mean
+from wm_agents.registry import did_you_mean, load_plugins
 
 
 def check_env_id(env_id: str) -> str:
@@ -29,6 +29,8 @@ def check_env_id(env_id: str) -> str:
         except Exception as error:  # whatever a foreign module does wrong when it is imported
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(f"cannot import the module {module!r} of {str(env_id)!r} ({reason}).") from error
+    if name not in gym.registry:
+        load_plugins()
     if name not in gym.registry:
         known = [
             known for known in gym.registry if known.startswith("wm/") or known.split("/")[0] == name.split("/")[0]
