@@ -1,4 +1,4 @@
-"""A package with parts of its own is installed, and its parts work in the command, in ``load``, and are missed by name."""
+"""A package with parts of its own is installed: they work in the command and in ``load``, and are missed by name."""
 
 from __future__ import annotations
 
