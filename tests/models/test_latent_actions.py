@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from latent_networks import KINDS, latents, network
 
-from wm_agents.models.latent_actions import LatentActionConfig, sparse_penalty
+from wm_agents.models import LatentActionConfig
+from wm_agents.models.heads.latent_actions import sparse_penalty
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 0}, "size must be a whole number of at least 1"),
         ({"regulariser": "vqq"}, "Did you mean 'vq'"),
-        ({"codes": 1}, "codes must be at least 2"),
-        ({"kl_weight": -1.0}, "kl_weight must be at least 0"),
-        ({"sparsity": math.inf}, "sparsity must be at least 0 and finite"),
+        ({"codes": 1}, "codes must be a whole number of at least 2"),
+        ({"kl_weight": -1.0}, "kl_weight must be a finite number, at least 0"),
+        ({"sparsity": math.inf}, "sparsity must be a finite number, at least 0"),
     ],
 )
 def test_a_bad_shape_is_named(wrong, message):

@@ -14,9 +14,7 @@ import wm_agents
 from wm_agents import evaluation
 from wm_agents.agents import HierarchicalMPC
 from wm_agents.agents.subgoals import WaypointSubgoals
-from wm_agents.models import WaypointsConfig
-from wm_agents.models.fingerprint import fingerprint
-from wm_agents.models.waypoints import Waypoints
+from wm_agents.models import Waypoints, WaypointsConfig
 from wm_agents.training import GraphConfig, WaypointsTrainingConfig, fit_graph, train_waypoints
 
 pytest_plugins = ["trained"]
@@ -28,8 +26,8 @@ SMALL = WaypointsConfig(latent_size=2, stride=10, max_horizon=40, width=16, dept
 def make_agent(trained: Any) -> Any:
     torch.manual_seed(0)
     waypoints = Waypoints(WaypointsConfig(latent_size=32, stride=10, max_horizon=40, width=16, depth=1)).eval()
-    waypoints.fingerprint.copy_(fingerprint(trained.world_model))
-    parts = {"waypoints": waypoints, "inverse_dynamics": trained.agent.inverse_dynamics, "device": "cpu"}
+    waypoints.stamp(trained.world_model)
+    parts = {"waypoints": waypoints, "gc_idm": trained.agent.heads["gc-idm"], "device": "cpu"}
     defaults = {"high": "waypoints", "horizon": 25, "chains": 4, "replan_every": 10}
     return lambda **options: HierarchicalMPC(trained.world_model, **{**parts, **defaults, **options})
 
@@ -60,7 +58,7 @@ def test_distances_beyond_the_trained_ones_are_clamped() -> None:
 
 @pytest.mark.parametrize("field", ["latent_size", "stride", "width", "depth"])
 def test_sizes_below_one_are_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=f"WaypointsConfig.{field} must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=f"WaypointsConfig.{field} must be a whole number of at least 1, not 0"):
         WaypointsConfig(**{field: 0})
     with pytest.raises(ValueError, match="must be beyond the stride of 30 steps, not 30"):
         WaypointsConfig(max_horizon=30)
@@ -76,7 +74,7 @@ def test_training_learns_to_sample_what_lay_a_stride_ahead(trained: Any, small_d
     def train() -> Any:
         return train_waypoints(
             trained.world_model, small_dataset, shape, training, run_dir=tmp_path, progress=False
-        )  # fmt: skip
+        )
 
     model, history = train()
     assert (model.config.latent_size, model.training) == (32, False)
@@ -102,10 +100,8 @@ def test_training_learns_to_sample_what_lay_a_stride_ahead(trained: Any, small_d
 
 
 def test_episodes_that_end_within_the_stride_are_refused(trained: Any, small_dataset: Any) -> None:
-    with pytest.raises(ValueError, match=r"no episode of .* beyond a stride of 100 steps: the longest has 100"):
-        train_waypoints(
-            trained.world_model, small_dataset, WaypointsConfig(stride=100), progress=False
-        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"beyond a stride of 100 steps, 101 actions, .* the longest has 100"):
+        train_waypoints(trained.world_model, small_dataset, WaypointsConfig(stride=100), progress=False)
     with pytest.raises(ValueError, match="holds a goal 101 steps ahead"):
         small_dataset.hindsight(4, 120, np.random.default_rng(0), min_horizon=101)
 
@@ -134,9 +130,8 @@ def test_the_subgoal_begins_the_easiest_chain() -> None:
     generator = torch.Generator().manual_seed(3)
     first, second = (torch.randn(50, 2, generator=generator) for _ in range(2))
     for row in range(2):
-        length = sum(
-            (b - a).square().sum(1) for a, b in ((z[row], first), (first, second), (second, goal[row]))
-        )  # fmt: skip
+        legs = ((z[row], first), (first, second), (second, goal[row]))
+        length = sum((b - a).square().sum(1) for a, b in legs)
         torch.testing.assert_close(found.latents[row], first[length.argmin()])
     assert high.legs == [2, 2, 1]  # 10, 10 and 7 steps in blocks of 5
     assert found.evaluations == 2 * 50 * 2 * (2 + 2 + 1)
