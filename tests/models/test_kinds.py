@@ -1,4 +1,4 @@
-"""The world-model contract, checked on every kind; and what is particular to patch tokens."""
+"""The world-model contract, checked on every kind; and what is particular to patch tokens and to the RSSM."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from wm_agents.agents.search import in_bf16
 from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from wm_agents.models import ActionStatistics, LeWMConfig
 from wm_agents.models.patch import ConvGrid, PatchConfig
+from wm_agents.models.rssm import RSSMConfig
 from wm_agents.registry import ENCODERS, WORLD_MODELS
 
 SIZE, BLOCK = 32, 6
@@ -21,8 +22,9 @@ SMALL = {"image_size": SIZE, "action_block": BLOCK // 2}
 CONFIGS = {
     "lewm": LeWMConfig(**SMALL, latent_size=6, predictor_width=16),
     "patch": PatchConfig(**SMALL, token_size=3, predictor_width=8, predictor_heads=2),
+    "rssm": RSSMConfig(**SMALL, latent_size=6, recurrent_size=16),
 }
-SHAPES = {"lewm": (6,), "patch": (4, 3)}
+SHAPES = {"lewm": (6,), "patch": (4, 3), "rssm": (6,)}
 ACTIONS = ActionStatistics(-np.ones(2), np.ones(2), np.array([-0.1, 0.2]), np.array([0.3, 0.7]))
 every_kind = pytest.mark.parametrize("kind", CONFIGS)
 
@@ -203,13 +205,17 @@ def test_what_is_learnt_is_what_is_imagined(kind):
     """Row t of the training's predictions, in evaluation mode, is one imagined block after t frames."""
     model = make(kind)
     frames, actions = images(2, 4), normal(2, 3, BLOCK)
+    if kind == "rssm":  # training samples; with next to no spread the samples are the means
+        with torch.no_grad():
+            model.posterior.bias[CONFIGS[kind].latent_size :] = -20
+            model.posterior.weight[CONFIGS[kind].latent_size :] = 0
     batch = model.learn(frames, actions, torch.Generator().manual_seed(0))
     z = model.encode(frames)
     close(batch.z, model.features(z))
     for t in range(3):
         state = model.remember(z[:, : t + 1], actions[:, :t])
         now = model.features(model.latent(model.advance(state, actions[:, t])))
-        close(now, batch.predicted[:, t])
+        close(now, batch.predicted[:, t], 0.5 if kind == "rssm" else 1e-5)
 
 
 @every_kind
@@ -259,6 +265,11 @@ def test_wrong_images_are_refused(kind, wrong, message):
         (PatchConfig, {"history": 1.5}, "history must be a whole number"),
         (PatchConfig, {"encoder": "conv-gird"}, "Did you mean 'conv-grid'"),
         (PatchConfig, {"predictor_heads": 3}, "must be a multiple of predictor_heads 3"),
+        (RSSMConfig, {"latent_size": True}, "latent_size must be a whole number"),
+        (RSSMConfig, {"free_nats": -1.0}, "free_nats must be a finite number, at least 0"),
+        (RSSMConfig, {"representation_scale": float("nan")}, "representation_scale must be a finite number"),
+        (RSSMConfig, {"encoder": "con"}, "Did you mean 'conv'"),
+        (RSSMConfig, {"image_size": 60}, "must be a multiple of 8"),
     ],
 )
 def test_wrong_shapes_of_networks_are_refused(config, wrong, message):
@@ -303,7 +314,7 @@ class Backbone(nn.Module):
     def __init__(self, image_size):
         super().__init__()
         self.norm = nn.BatchNorm1d(3)
-        self.mix = nn.Linear(3, self.features)
+        self.mix = nn.Linear(3, self.features, bias=False)
         with torch.no_grad():
             self.mix.weight.copy_(normal(self.features, 3, seed=self.seed))
         self.identity = f"backbone of seed {self.seed}"
@@ -353,3 +364,24 @@ def test_a_file_names_the_weights_of_a_frozen_encoder_and_does_not_hold_them(mon
         CheckpointError, match="'backbone of seed 7', the one that is installed has 'backbone of seed 8'"
     ):
         load_checkpoint(path)
+
+
+# RSSM
+
+
+def test_the_latent_holds_the_picture_and_training_samples_around_it():
+    model = make("rssm").train()
+    frames, actions = images(5, 4), normal(5, 3, BLOCK)
+    batch, again = (model.learn(frames, actions, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    close(batch.z, model.encode(frames))
+    assert torch.equal(batch.z, again.z)
+    assert set(batch.own) == {"kl", "reconstruction"}
+    assert batch.own["reconstruction"] != again.own["reconstruction"]
+
+
+def test_free_nats_let_the_divergence_be():
+    model = make("rssm", free_nats=1e6).train()
+    batch = model.learn(images(5, 4), normal(5, 3, BLOCK), torch.Generator())
+    assert batch.own["kl"].item() == pytest.approx(1.1e6)
+    batch.own["kl"].backward()
+    assert not any(weight.grad is not None and weight.grad.any() for weight in model.parameters())
