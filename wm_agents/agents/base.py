@@ -99,9 +99,7 @@ class WorldModelAgent(BaseAlgorithm):
         self._setup_model()
 
     def _make_logger(self) -> None:
-        self._logger = configure_logger(
-            self.verbose if self.tensorboard_log else 0, self.tensorboard_log, self.name
-        )
+        self._logger = configure_logger(self.verbose if self.tensorboard_log else 0, self.tensorboard_log, self.name)
 
     @classmethod
     def read_options(cls, options: dict[str, Any]) -> Any:
