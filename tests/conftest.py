@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel, WorldModelConfig
-from wm_agents.models.world_model import ActionStatistics
+from wm_agents.models import ActionStatistics, InverseDynamics, InverseDynamicsConfig, LeWM, LeWMConfig
 
 # Assertions in helpers say what they compared, too; some helpers are both imported and plugins.
 pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py")))
@@ -31,19 +30,19 @@ def shake(network: torch.nn.Module, seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def world_model() -> Callable[..., WorldModel]:
+def world_model() -> Callable[..., LeWM]:
     """Factory of tiny world models with random weights, in evaluation mode: ``world_model(history=3, ...)``.
 
     ``shaken=False`` leaves the weights as the constructor makes them; other keywords are the config's.
     """
 
-    def make(*, seed: int = 0, shaken: bool = True, **shape: Any) -> WorldModel:
+    def make(*, seed: int = 0, shaken: bool = True, **shape: Any) -> LeWM:
         defaults = {"image_size": 16, "action_block": 3, "latent_size": 6, "predictor_width": 16,
                     "predictor_depth": 2, "predictor_heads": 2}  # fmt: skip
-        config = WorldModelConfig(**{**defaults, **shape})
+        config = LeWMConfig(**{**defaults, **shape})
         size = config.action_size
         torch.manual_seed(seed)
-        model = WorldModel(
+        model = LeWM(
             config,
             ActionStatistics(
                 low=np.linspace(-1.0, -0.5, size),
