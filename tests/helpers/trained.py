@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from wm_agents import GCIDM, InverseDynamicsTrainingConfig, TrainingConfig, WorldModel, datasets, train_world_model
 from wm_agents.datasets import TrajectoryDataset
-from wm_agents.training.inverse_dynamics import History
-from wm_agents.training.world_model import CollapseWarning
+from wm_agents.training import CollapseWarning, History
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 DATASET = "wm/small/waypoint-v0"

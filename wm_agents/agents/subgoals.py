@@ -148,8 +148,13 @@ class MacroSubgoals:
     """
 
     def __init__(
-        self, macro_actions: MacroActions, temporal_distance: TemporalDistance, planner: Planner, lookahead: int,
-        support: Support, graph: LatentGraph | None,
+        self,
+        macro_actions: MacroActions,
+        temporal_distance: TemporalDistance,
+        planner: Planner,
+        lookahead: int,
+        support: Support,
+        graph: LatentGraph | None,
     ) -> None:
         self.macro_actions = macro_actions
         self.distance = temporal_distance
@@ -185,7 +190,10 @@ class MacroSubgoals:
         chosen = torch.where(final.unsqueeze(1), goal, waypoint)
         steps = self.distance(z, chosen).clamp(min=1).cpu().numpy()
         return Subgoals(
-            chosen, steps, np.where(final.cpu().numpy(), -1, node), np.zeros(len(z), bool),
+            chosen,
+            steps,
+            np.where(final.cpu().numpy(), -1, node),
+            np.zeros(len(z), bool),
             horizon * int(plan.evaluations.sum()),
         )
 
