@@ -22,6 +22,8 @@ import gymnasium as gym
 import minari
 import numpy as np
 
+from wm_agents.datasets.space import require_space
+
 FOLDER = "wm_agents_cache"
 FORMAT = 1  # raise when the layout of the cache or the meaning of an array changes
 
@@ -44,6 +46,7 @@ def open_cache(name: str, root: Path) -> Cache:
 
     Raises:
         ValueError: The dataset cannot be trained on; the message names the episode and the problem.
+        OSError: The disk has no room for the cache.
     """
     cache = _read(root)
     if cache is None:
@@ -81,7 +84,8 @@ def _read(root: Path) -> Cache | None:
 
 
 def _build(name: str, root: Path) -> None:
-    space = _read_or_explain(name, lambda: minari.load_dataset(name).action_space)
+    dataset = _read_or_explain(name, lambda: minari.load_dataset(name))
+    space = dataset.action_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise ValueError(
             f"Dataset {name!r} has the action space {space}; continuous actions in a one-dimensional Box are needed. "
@@ -95,6 +99,9 @@ def _build(name: str, root: Path) -> None:
         with (work / "pixels.bin").open("wb") as file:
             for episode in _episodes(name):
                 frames, taken, state = _arrays(name, episode, shape)
+                if shape is None:
+                    total = int(dataset.total_steps) + int(dataset.total_episodes)
+                    require_space(root, total * sum(array[0].nbytes for array in (frames, taken, state)))
                 shape = frames.shape[1:]
                 frames.tofile(file)
                 for array in (taken, state, frames):

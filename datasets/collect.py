@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
 from wm_agents.datasets.policies import POLICIES, default_policy
 from wm_agents.datasets.recording import record
+from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_dataset
 from wm_agents.version import __version__
 
@@ -76,14 +80,12 @@ def collect(
     Raises:
         ValueError: A bad argument; another dataset, or a partial one of other arguments, has that name.
         RuntimeError: A process failed, or another process is collecting the same dataset.
+        OSError: The disk is too full; nothing has been written.
     """
     policy = policy or default_policy(env_id)
     POLICIES.get(policy)
-    if episodes < 1 or steps < 2 or (workers is not None and workers < 1):
-        raise ValueError(
-            f"At least 1 episode, 2 steps and 1 worker are needed; got episodes={episodes}, steps={steps}, "
-            f"workers={workers}."
-        )
+    episodes, steps, workers = _checked_sizes(episodes, steps, workers)
+    seed, image_size = whole_number("seed", seed), checked_image_size(image_size)
     episode_seed("collect", seed, 0)
     name = name or default_name(env_id, policy)
     root = dataset_root(name)
@@ -91,21 +93,40 @@ def collect(
     if root.exists() and not overwrite:
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
-    env = open_env(env_id, image_size)
     folder = root.parent / f".{root.name}.partial"
-    try:
+    with contextlib.closing(open_env(env_id, image_size)) as env:
+        _require_space(env, folder, episodes, steps)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, name):
             _prepare(folder, {**request, "versions": versions()}, name, overwrite)
             missing = [index for index in range(episodes) if not is_recorded(folder, index)]
             with episode_bar(progress, name, episodes, steps) as report:
-                record(env, folder, missing, workers or _cores(), lambda left: report(episodes - left))
+                record(env, folder, missing, workers, lambda left: report(episodes - left))
             write_dataset(env, name, folder, {**request, "episodes": episodes, "versions": versions()})
             put_in_place(name, folder, root)
         shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        env.close()
     return load(name)
+
+
+def _checked_sizes(episodes: int, steps: int, workers: int | None) -> tuple[int, int, int]:
+    """Return the three as Python's ints, the number of cores where ``workers`` is None."""
+    episodes, steps = whole_number("episodes", episodes), whole_number("steps", steps)
+    processes = _cores() if workers is None else whole_number("workers", workers)
+    if episodes < 1 or steps < 2 or processes < 1:
+        raise ValueError(
+            f"At least 1 episode, 2 steps and 1 worker are needed; got episodes={episodes}, steps={steps}, "
+            f"workers={processes}."
+        )
+    return episodes, steps, processes
+
+
+def _require_space(env: gym.Env, folder: Path, episodes: int, steps: int) -> None:
+    """Raise ``OSError`` where the episodes that are missing and the dataset that they become do not fit on the disk."""
+    task: Any = env.unwrapped
+    numbers = 2 * len(task.state_names) + task.action_space.shape[0]
+    episode = (steps + 1) * (int(np.prod(task.observation_space["pixels"].shape)) + 8 * numbers)
+    missing = sum(not is_recorded(folder, index) for index in range(episodes))
+    require_space(folder, missing * episode + stored_size(episodes, episodes * episode))
 
 
 def _cores() -> int:

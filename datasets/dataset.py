@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wm_agents.configs import whole_number
+
 if TYPE_CHECKING:  # torch comes with these; a collection process does without
     from wm_agents.types import Hindsight, Window
 
@@ -66,8 +68,10 @@ class TrajectoryDataset:
             seed: Which episodes; the same seed gives the same split.
 
         Raises:
-            ValueError: The fraction is outside (0, 1), or there are fewer than two episodes.
+            ValueError: The fraction is outside (0, 1), the seed is no whole number, or there are fewer than two
+                episodes.
         """
+        seed = whole_number("seed", seed)
         if not 0 < validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1 (exclusive), got {validation_fraction}.")
         if len(self) < 2:
@@ -93,7 +97,7 @@ class TrajectoryDataset:
         """
         from wm_agents.types import Window
 
-        _positive(batch_size=batch_size, frames=frames, block=block)
+        batch_size, frames, block = _positive(batch_size=batch_size, frames=frames, block=block)
         span = (frames - 1) * block
         first = self._draw(self.lengths - span + 1, batch_size, rng, f"{frames} frames, {block} steps apart", span)[0]
         index = first[:, None] + np.arange(frames) * block
@@ -105,8 +109,9 @@ class TrajectoryDataset:
         """Draw the first frames (int64 ``[B]``) of random stretches of ``steps`` actions, all equally likely.
 
         Raises:
-            ValueError: No episode is that long.
+            ValueError: A size is below 1, or no episode is that long.
         """
+        batch_size, steps = _positive(batch_size=batch_size, steps=steps)
         return self._draw(self.lengths - steps + 1, batch_size, rng, f"{steps} steps", steps)[0]
 
     def hindsight(self, batch_size: int, max_horizon: int, rng: np.random.Generator, min_horizon: int = 1) -> Hindsight:
@@ -124,7 +129,9 @@ class TrajectoryDataset:
         """
         from wm_agents.types import Hindsight
 
-        _positive(batch_size=batch_size, max_horizon=max_horizon, min_horizon=min_horizon)
+        batch_size, max_horizon, min_horizon = _positive(
+            batch_size=batch_size, max_horizon=max_horizon, min_horizon=min_horizon
+        )
         goal = f"a goal {min_horizon} steps ahead"
         frame, left = self._draw(self.lengths - min_horizon + 1, batch_size, rng, goal, min_horizon)
         steps = rng.integers(min_horizon, np.minimum(left, max_horizon), endpoint=True)
@@ -171,7 +178,14 @@ class TrajectoryDataset:
         )
 
 
-def _positive(**sizes: int) -> None:
-    for name, value in sizes.items():
+def _positive(**sizes: int) -> list[int]:
+    """Return the sizes as Python's ints.
+
+    Raises:
+        ValueError: One of them is no whole number, or below 1.
+    """
+    checked = {name: whole_number(name, value) for name, value in sizes.items()}
+    for name, value in checked.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+    return list(checked.values())

@@ -11,7 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from wm_agents.configs import whole_number
 from wm_agents.datasets.policies import POLICIES, find_task
+from wm_agents.datasets.space import require_space
 from wm_agents.registry import did_you_mean
 
 KINDS = ("collect", "evaluate")
@@ -44,10 +46,11 @@ def episode_seed(kind: str, seed: int, episode: int) -> np.random.SeedSequence:
         episode: Index of the episode, at least 0.
 
     Raises:
-        ValueError: Unknown kind, or a negative number.
+        ValueError: Unknown kind, or a number that is negative or not whole.
     """
     if kind not in KINDS:
         raise ValueError(did_you_mean("kind of episode", kind, KINDS))
+    seed, episode = whole_number("seed", seed), whole_number("episode", episode)
     if seed < 0 or episode < 0:
         raise ValueError(f"Seeds and episodes count from 0; got seed={seed}, episode={episode}.")
     return np.random.SeedSequence(seed, spawn_key=(KINDS.index(kind), episode))
@@ -82,8 +85,11 @@ def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.Seed
         seed_sequence: All randomness comes from it: the same sequence gives the same episode.
 
     Raises:
-        ValueError: Unknown policy, or the simulation left finite numbers.
+        ValueError: Unknown policy, bad number of steps, or the simulation left finite numbers.
     """
+    steps = whole_number("steps", steps)
+    if steps < 1:
+        raise ValueError(f"An episode has at least 1 step, not {steps}.")
     task: Any = env.unwrapped
     rng = np.random.default_rng(seed_sequence)
     start = task.sample_state(rng)
@@ -136,8 +142,13 @@ def episode_path(folder: Path, index: int) -> Path:
 
 
 def save_episode(folder: Path, index: int, episode: Episode) -> None:
-    """Write a finished episode so that its file is either whole or absent."""
+    """Write a finished episode so that its file is either whole or absent.
+
+    Raises:
+        OSError: The disk is full.
+    """
     assert episode.pixels is not None, "only episodes with pixels are kept"
+    require_space(folder, episode.pixels.nbytes)
     path = episode_path(folder, index)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     try:

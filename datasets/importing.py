@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import numbers
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,11 +15,13 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
+from wm_agents.configs import whole_number
 from wm_agents.datasets.collect import check_same, episode_bar, locked, task_name, versions
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import open_env
 from wm_agents.datasets.import_sources import Record, Source, refusal, replay_error, shrink
 from wm_agents.datasets.loading import dataset_root, load
+from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
 from wm_agents.registry import Registry, did_you_mean
 
@@ -86,65 +90,82 @@ def import_dataset(
         ValueError: A bad argument, a file that is damaged or of another task, or an episode that is not valid (the
             message names the file, the episode and the column); another dataset has that name.
         RuntimeError: Another process is importing the same dataset.
+        OSError: The disk is too full; nothing has been written.
     """
     place = str(source)
     reader = _reader(place, format)
-    if frames not in FRAMES:
-        raise ValueError(did_you_mean("kind of frames", frames, FRAMES))
-    if not _SIZES[0] <= image_size <= _SIZES[1] or (episodes is not None and episodes < 1):
-        raise ValueError(
-            f"image_size is {_SIZES[0]} to {_SIZES[1]} pixels and episodes at least 1; got {image_size} and {episodes}."
-        )
+    image_size, episodes, action_scale = _checked(frames, image_size, episodes, action_scale)
     env_id = env_id or reader.task_id(place)
     name = name or _default_name(place, env_id)
     root = dataset_root(name)
-    env = open_env(env_id, image_size) if env_id else None
-    task: Any = env.unwrapped if env else None
-    try:
-        opened: Source = reader(place, task)
-        try:
-            job = _Job(place, opened, task, frames, image_size, episodes, action_scale, skip_invalid)
-            made = {
-                "policy": "imported",
-                "format": next(key for key in IMPORT_FORMATS if IMPORT_FORMATS.get(key) is reader),
-                "env_id": env_id or "",
-                "source": Path(place).name if Path(place).exists() else place,
-                "source_sha256": _hash(opened.files),
-                "limit": episodes,
-                "image_size": image_size,
-                "frames": job.frames,
-                "action_scale": job.scale,
-                "skip_invalid": skip_invalid,
-            }
-            if root.exists() and not overwrite:
-                check_same(name, root, made)
-                return load(name)
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(contextlib.closing(open_env(env_id, image_size))) if env_id else None
+        task: Any = env.unwrapped if env else None
+        opened: Source = stack.enter_context(contextlib.closing(reader(place, task)))
+        job = _Job(place, opened, task, frames, image_size, episodes, action_scale, bool(skip_invalid))
+        made = {
+            "policy": "imported",
+            "format": next(key for key in IMPORT_FORMATS if IMPORT_FORMATS.get(key) is reader),
+            "env_id": env_id or "",
+            "source": Path(place).name if Path(place).exists() else place,
+            "source_sha256": _hash(opened.files),
+            "limit": episodes,
+            "image_size": image_size,
+            "frames": job.frames,
+            "action_scale": job.scale,
+            "skip_invalid": job.skip_invalid,
+        }
+        if root.exists() and not overwrite:
+            check_same(name, root, made)
+        else:
             job.survey()
-            folder = root.parent / f".{root.name}.import"
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder, name):
-                try:
-                    with episode_bar(progress, name, job.total, job.mean_steps) as report:
-                        card = {**made, **job.found, "versions": versions()}
-                        write_episodes(
-                            job.episodes(report, card),
-                            name,
-                            folder,
-                            pixel_space=gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
-                            action_space=job.action_space,
-                            env_spec=env.spec if env else None,
-                            description=f"Imported from {made['source']}, {reader.described_as}.",
-                            made=card,
-                        )
-                    put_in_place(name, folder, root)
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            opened.close()
-    finally:
-        if env:
-            env.close()
+            _write(job, made, name, root, env, progress)
     return load(name)
+
+
+def _checked(
+    frames: str, image_size: int, episodes: int | None, action_scale: float | None
+) -> tuple[int, int | None, float | None]:
+    """Return the numbers as Python's, once all four arguments have been found valid."""
+    if frames not in FRAMES:
+        raise ValueError(did_you_mean("kind of frames", frames, FRAMES))
+    image_size = whole_number("image_size", image_size)
+    limit = None if episodes is None else whole_number("episodes", episodes)
+    if not _SIZES[0] <= image_size <= _SIZES[1] or (limit is not None and limit < 1):
+        raise ValueError(
+            f"image_size is {_SIZES[0]} to {_SIZES[1]} pixels and episodes at least 1; got {image_size} and {limit}."
+        )
+    if action_scale is None:
+        return image_size, limit, None
+    number = isinstance(action_scale, (numbers.Real, np.ndarray)) and not isinstance(action_scale, (bool, np.bool_))
+    if not number or np.ndim(action_scale) != 0 or not np.isfinite(action_scale) or action_scale == 0:
+        raise ValueError(f"action_scale must be a finite number other than 0, not {action_scale!r}.")
+    return image_size, limit, float(action_scale)
+
+
+def _write(job: _Job, made: dict[str, Any], name: str, root: Path, env: gym.Env | None, progress: bool) -> None:
+    """Write the dataset next to its place and move it there; nothing is left if that fails."""
+    size = job.image_size
+    require_space(root, stored_size(job.total, job.size))
+    folder = root.parent / f".{root.name}.import"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, name):
+        try:
+            with episode_bar(progress, name, job.total, job.mean_steps) as report:
+                card = {**made, **job.found, "versions": versions()}
+                write_episodes(
+                    job.episodes(report, card),
+                    name,
+                    folder,
+                    pixel_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
+                    action_space=job.action_space,
+                    env_spec=env.spec if env else None,
+                    description=f"Imported from {made['source']}, {job.source.described_as}.",
+                    made=card,
+                )
+            put_in_place(name, folder, root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Job:
@@ -167,7 +188,7 @@ class _Job:
         self.scale = scale if scale is not None else source.default_action_scale(task) if task else 1.0
         self.frames = frames if frames != "auto" else "stored" if source.side else "rendered"
         self.found: dict[str, Any] = {}
-        self.mean_steps = 0
+        self.mean_steps, self.size = 0, 0  # actions in an episode, bytes of all
         if task and (source.action_size,) != task.action_space.shape:
             size = task.action_space.shape[0]
             problem = f"its actions have {source.action_size} numbers, those of {task.spec.id} {size}."
@@ -208,6 +229,8 @@ class _Job:
         if not count:
             raise refusal(self.place, "none of its episodes is valid.")
         self.mean_steps = round(count / self.total)
+        numbers_per_frame = len(self.source.state_names) + self.source.action_size
+        self.size = (count + self.total) * (3 * self.image_size**2 + 8 * numbers_per_frame)
         self.action_space: gym.spaces.Box = (
             self.task.action_space
             if self.task

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import minari
 import numpy as np
-from minari.dataset.minari_storage import MinariStorage
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
+from minari.storage.local import dataset_id_sort_key
 
-from wm_agents.datasets.cache import open_cache
+from wm_agents.datasets.cache import Cache, open_cache
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.registry import did_you_mean
 
@@ -19,9 +22,45 @@ PROVENANCE = "wm_agents"
 """Key in the Minari metadata under which ``collect`` records how a dataset was made."""
 
 
+_TOLERANCE = 0.1
+"""How far outside its bounds an action may lie without a warning, as a share of the distance between them."""
+
+
+class ActionsOutsideWarning(UserWarning):
+    """Actions of a dataset lie far outside its action space: they may have another scale."""
+
+
 def list_datasets() -> list[str]:
-    """Return the Minari ids of all local datasets (in ``MINARI_DATASETS_PATH``, or ``~/.minari/datasets``)."""
-    return list(minari.list_local_datasets())
+    """Return the Minari ids of all local datasets (in ``MINARI_DATASETS_PATH``, or ``~/.minari/datasets``).
+
+    Whatever else lies there is skipped.
+    """
+    return sorted(_find(get_dataset_path(), "", frozenset()), key=dataset_id_sort_key)
+
+
+def _find(folder: Path, name: str, above: frozenset[Path]) -> Iterator[str]:
+    """Yield the names of the datasets in ``folder``, which is itself called ``name`` and lies in those ``above``."""
+    try:
+        here = folder.resolve()
+        inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError:  # it may not be read
+        return
+    if here in above:  # a link to a folder that it lies in
+        return
+    if (folder / "data" / METADATA_FILE_NAME).exists():
+        if _is_dataset(name, folder):
+            yield name
+    else:
+        for path in inside:
+            yield from _find(path, f"{name}/{path.name}" if name else path.name, above | {here})
+
+
+def _is_dataset(name: str, root: Path) -> bool:
+    try:
+        dataset_root(name)
+        return read_metadata(name, root).get("dataset_id") == name
+    except ValueError:
+        return False
 
 
 def dataset_root(name: str) -> Path:
@@ -46,8 +85,11 @@ def read_metadata(name: str, root: Path) -> dict[str, Any]:
         ValueError: There is none, or it is damaged.
     """
     try:
-        return MinariStorage.read_raw_metadata(root / "data")
-    except ValueError as error:
+        metadata = MinariStorage.read_raw_metadata(root / "data")
+        if not isinstance(metadata, dict):
+            raise ValueError(f"it is {type(metadata).__name__}, not an object")
+        return metadata
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"Dataset {name!r} has no readable metadata ({error}). Delete {root} and collect or download it again."
         ) from error
@@ -65,12 +107,17 @@ def load(name: str) -> TrajectoryDataset:
     Raises:
         ValueError: No such dataset (the message lists the local ones), or it cannot be trained on: no pixels, NaNs,
             episodes of one step, actions that are not continuous, frames of several shapes.
+        OSError: The disk has no room for the cache.
+
+    Warns:
+        ActionsOutsideWarning: Actions lie far outside the dataset's own action space.
     """
     if not (get_dataset_path(name) / "data").is_dir():
         _download(name)
     root = dataset_root(name)
     metadata = read_metadata(name, root)
     cache = open_cache(name, root)
+    _warn_outside(name, cache)
     made = metadata.get(PROVENANCE, {})
     size = cache.states.shape[1]
     return TrajectoryDataset(
@@ -86,6 +133,34 @@ def load(name: str) -> TrajectoryDataset:
         state_names=tuple(made.get("state_names", (f"state_{i}" for i in range(size)))),
         provenance={**made, "episodes": len(cache.lengths), "sha256": cache.sha256},
         episode_ids=np.arange(len(cache.lengths)),
+    )
+
+
+def _warn_outside(name: str, cache: Cache) -> None:
+    """Warn where actions lie far outside the action space; naming the first episode and the largest value."""
+    actions = cache.actions
+    span = cache.action_high.astype(np.float64) - cache.action_low
+    slack = _TOLERANCE * np.where(np.isfinite(span), span, 1.0)
+    low, high = cache.action_low - slack, cache.action_high + slack
+    ends = np.cumsum(cache.lengths + 1)
+    taken = np.ones((len(actions), 1), dtype=bool)
+    taken[ends - 1] = False  # no action is taken at an episode's last frame
+    lowest = actions.min(axis=0, where=taken, initial=np.inf)
+    highest = actions.max(axis=0, where=taken, initial=-np.inf)
+    if (lowest >= low).all() and (highest <= high).all():  # cheap, and true of most data
+        return
+    outside = taken & ((actions < low) | (actions > high))
+    episode = int(np.searchsorted(ends, np.argmax(outside.any(axis=1)), side="right"))
+    sizes = np.where(outside, np.abs(actions), -1.0)
+    dimension = int(np.argmax(sizes.max(axis=0)))
+    largest = actions[np.argmax(sizes[:, dimension]), dimension]
+    warnings.warn(
+        f"Dataset {name!r} has actions far outside its action space, in episode {episode} first: the largest is "
+        f"{largest:g} in dimension {dimension}, whose bounds are {cache.action_low[dimension]:g} and "
+        f"{cache.action_high[dimension]:g}. They may have another scale: agents act within the bounds, so correct the "
+        "actions or the action space.",
+        ActionsOutsideWarning,
+        stacklevel=3,
     )
 
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.registry import Registry, did_you_mean
+from wm_agents.registry import Registry, did_you_mean, load_plugins
 
 POLICIES = Registry(
     "exploration policy",
@@ -36,6 +36,8 @@ def find_task(env_id: str) -> gym.envs.registration.EnvSpec:
     module, _, name = env_id.rpartition(":")
     if module:
         importlib.import_module(module)
+    if name not in gym.registry:
+        load_plugins()
     if name not in gym.registry:
         raise ValueError(did_you_mean("task", name, (known for known in gym.registry if known.startswith("wm/"))))
     return gym.registry[name]

@@ -65,11 +65,16 @@ def _record_in_processes(folder: Path, missing: list[int], workers: int, left: C
             process.wait()
 
 
+# Not `-m`, which looks in the working folder first: that may be a checkout other than the installed package.
+_WORKER = "import sys; sys.path = [*filter(None, sys.path)]; from wm_agents.datasets.worker import main; main()"
+
+
 def _start(folder: Path, log: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     with log.open("w", encoding="utf-8") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-m", "wm_agents.datasets.worker", str(folder)],
+            [sys.executable, "-c", _WORKER, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

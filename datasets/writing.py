@@ -18,11 +18,12 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset._storages import hdf5_storage
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import create_namespace, list_local_namespaces
+from minari.namespace import NAMESPACE_METADATA_FILENAME
 from PIL import Image
 
 from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
+from wm_agents.datasets.space import require_space, stored_size
 
 ASSEMBLED = "dataset"
 PREVIEW = "preview.png"
@@ -66,7 +67,8 @@ def write_episodes(
 ) -> None:
     """Write ``episodes`` as the Minari dataset ``name``, with a preview image, under ``folder/dataset``.
 
-    One episode at a time is in memory. Images are stored as they are: Minari's own default is lossy.
+    One episode at a time is in memory. Images are stored as they are: Minari's own default is lossy. Nothing is left
+    where the writing fails.
 
     Args:
         episodes: See :func:`episode_buffer`.
@@ -77,12 +79,15 @@ def write_episodes(
         env_spec: The task's specification, or None where there is no such task.
         description: One sentence for the metadata.
         made: How the dataset was made; recorded in the metadata, as it is after the last episode.
+
+    Raises:
+        OSError: The disk is full.
     """
     root = folder / ASSEMBLED
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     shown: list[np.ndarray] = []
-    with lossless_images() as options:
+    with _removed_on_failure(root), lossless_images() as options:
         storage = MinariStorage.new(
             root / "data",
             observation_space=gym.spaces.Dict(pixels=pixel_space),
@@ -92,10 +97,19 @@ def write_episodes(
             **options,
         )
         storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__, "description": description})
-        storage.update_episodes(_watched(episodes, shown))
-    storage.update_metadata({"algorithm_name": made["policy"], PROVENANCE: {**made, "preview": PREVIEW}})
-    if shown:
-        Image.fromarray(np.concatenate(shown)).save(root / PREVIEW)
+        storage.update_episodes(_watched(episodes, shown, root))
+        storage.update_metadata({"algorithm_name": made["policy"], PROVENANCE: {**made, "preview": PREVIEW}})
+        if shown:
+            Image.fromarray(np.concatenate(shown)).save(root / PREVIEW)
+
+
+@contextlib.contextmanager
+def _removed_on_failure(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
 
 
 def episode_buffer(index: int, pixels: np.ndarray, actions: np.ndarray, **infos: np.ndarray) -> EpisodeBuffer:
@@ -119,11 +133,12 @@ def episode_buffer(index: int, pixels: np.ndarray, actions: np.ndarray, **infos:
     )
 
 
-def _watched(episodes: Iterable[EpisodeBuffer], shown: list[np.ndarray]) -> Iterator[EpisodeBuffer]:
-    """Pass episodes on; of the first few put a row of frames into ``shown``, from the first frame to the last."""
+def _watched(episodes: Iterable[EpisodeBuffer], shown: list[np.ndarray], root: Path) -> Iterator[EpisodeBuffer]:
+    """Pass episodes on while there is space for them; put a row of frames of each of the first few into ``shown``."""
     for episode in episodes:
+        pixels: Any = episode.observations["pixels"]  # type: ignore[index, call-overload]
+        require_space(root, stored_size(1, pixels.nbytes))
         if len(shown) < _PREVIEW_ROWS:
-            pixels: Any = episode.observations["pixels"]  # type: ignore[index, call-overload]
             moments = np.linspace(0, len(pixels) - 1, _PREVIEW_COLUMNS).round().astype(int)
             shown.append(np.concatenate(list(pixels[moments]), axis=1))
         yield episode
@@ -164,11 +179,18 @@ def _buffers(folder: Path, episodes: int) -> Iterator[EpisodeBuffer]:
 
 def put_in_place(name: str, folder: Path, root: Path) -> None:
     """Move the assembled dataset to ``root``, in place of what is there."""
-    namespace = parse_dataset_id(name)[0]
-    if namespace is not None and namespace not in list_local_namespaces():
-        create_namespace(namespace)
+    _register_namespace(parse_dataset_id(name)[0], root.parent)
     replaced = folder / "replaced"
     if root.exists():
         os.rename(root, replaced)
     os.rename(folder / ASSEMBLED, root)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _register_namespace(namespace: str | None, folder: Path) -> None:
+    """Make ``folder`` and those above it known to Minari; its own function fails where it may not read a neighbour."""
+    for _ in namespace.split("/") if namespace else ():
+        card = folder / NAMESPACE_METADATA_FILENAME
+        if not card.exists():
+            card.write_text("{}", encoding="utf-8")
+        folder = folder.parent

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from wm_agents.envs.contexts import LOCK
 from wm_agents.envs.cube_scene import (
     ARM_JOINTS,
     CUBE_HALF,
@@ -152,9 +153,11 @@ class Cube(GoalEnv):
         while True:
             position, yaw = rng.uniform(*self.arm_starts), rng.uniform(-np.pi, np.pi)
             qpos[:ARM_JOINTS] = self._solve_arm(position, yaw, _HOME)
-            self._canvas.qpos[:] = qpos
-            mujoco.mj_kinematics(self._model, self._canvas)
-            if np.linalg.norm(self._pinch_pose(self._canvas)[0] - position) < 1e-3:
+            with LOCK:
+                self._canvas.qpos[:] = qpos
+                mujoco.mj_kinematics(self._model, self._canvas)
+                missed = np.linalg.norm(self._pinch_pose(self._canvas)[0] - position)
+            if missed < 1e-3:
                 break
         poses = self.cube_poses(qpos)
         while True:
@@ -193,7 +196,8 @@ class Cube(GoalEnv):
         return np.linalg.norm(a[..., :3] - b[..., :3], axis=-1), cube_angle(a[..., 3:], b[..., 3:])
 
     def _check_state(self, name: str, state: np.ndarray) -> None:
-        problem = problem_of(self._model, self._canvas, self.state_names, state)
+        with LOCK:
+            problem = problem_of(self._model, self._canvas, self.state_names, state)
         if problem:
             raise ValueError(f"{name} has {problem}. `env.unwrapped.sample_state(rng)` returns a valid state.")
 
@@ -214,12 +218,13 @@ class Cube(GoalEnv):
 
     def _draw(self, state: np.ndarray, size: int, goal_state: np.ndarray | None = None) -> np.ndarray:
         canvas = self._canvas
-        canvas.qpos[:] = state[: self._model.nq]
-        mujoco.mj_kinematics(self._model, canvas)
-        mujoco.mj_camlight(self._model, canvas)
         goals = None if goal_state is None else self.cube_poses(goal_state)
-        place_markers(self._model, canvas, canvas.site_xpos[self._pinch], self.cube_poses(state), goals)
-        return self._renderer.render(canvas, size, markers=goal_state is not None)
+        with LOCK:
+            canvas.qpos[:] = state[: self._model.nq]
+            mujoco.mj_kinematics(self._model, canvas)
+            mujoco.mj_camlight(self._model, canvas)
+            place_markers(self._model, canvas, canvas.site_xpos[self._pinch], self.cube_poses(state), goals)
+            return self._renderer.render(canvas, size, markers=goal_state is not None)
 
     # The controller.
 

@@ -183,9 +183,13 @@ def _dress_scene(scene: mujoco.MjSpec) -> None:
     light = scene.visual.headlight
     light.ambient, light.diffuse, light.specular = [0.45] * 3, [0.35] * 3, [0.0] * 3
     scene.worldbody.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[1, -1, 2], dir=[-0.3, 0.45, -1], diffuse=[0.4] * 3,
-        specular=[0.0] * 3, castshadow=False,
-    )  # fmt: skip
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[1, -1, 2],
+        dir=[-0.3, 0.45, -1],
+        diffuse=[0.4] * 3,
+        specular=[0.0] * 3,
+        castshadow=False,
+    )
 
 
 @cache

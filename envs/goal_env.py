@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.registry import did_you_mean
 
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
@@ -79,10 +80,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             raise ValueError(did_you_mean("success mode", str(success), self.success_thresholds))
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}.")
-        if not isinstance(image_size, (int, np.integer)) or not 16 <= image_size <= 2048:
-            raise ValueError(f"image_size must be a whole number of pixels between 16 and 2048, not {image_size!r}.")
         self.obs_type = obs_type
-        self.image_size = int(image_size)
+        self.image_size = checked_image_size(image_size)
         self.success_mode = success
         self.render_mode = render_mode
         self.action_space = action_space
@@ -174,9 +173,12 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             uint8 ``[size, size, 3]``.
 
         Raises:
-            ValueError: ``state`` is not a valid state.
+            ValueError: ``state`` is not a valid state, or ``size`` is no number of pixels.
         """
-        return self._draw(self.validate_state(state), size or self.image_size)
+        pixels = self.image_size if size is None else whole_number("size", size)
+        if pixels < 1:
+            raise ValueError(f"size must be at least 1 pixel, not {pixels}.")
+        return self._draw(self.validate_state(state), pixels)
 
     def validate_state(self, state: Any, name: str = "state") -> np.ndarray:
         """Return ``state`` as a float64 ``[S]`` copy.
@@ -212,9 +214,9 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             The observation and the info.
 
         Raises:
-            ValueError: An unknown option, or an invalid state.
+            ValueError: An unknown option, an invalid state, or a seed that is no whole number.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else whole_number("seed", seed))
         given = dict(options or {})
         for key in given:
             if key not in _OPTIONS:

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from wm_agents.envs.contexts import LOCK
 from wm_agents.envs.goal_env import GoalEnv
 from wm_agents.envs.rendering import HIDDEN_GROUP, FrameRenderer
 from wm_agents.registry import did_you_mean
@@ -201,11 +202,12 @@ class PointMaze(GoalEnv):
         mujoco.mj_step(self._model, self._data)
 
     def _draw(self, state: np.ndarray, size: int, goal_state: np.ndarray | None = None) -> np.ndarray:
-        self._canvas.qpos[:] = state[:2]
-        mujoco.mj_kinematics(self._model, self._canvas)
-        if goal_state is not None:
-            self._canvas.site_xpos[self._target_site] = *goal_state[:2], 0.5
-        return self._renderer.render(self._canvas, size, markers=goal_state is not None)
+        with LOCK:
+            self._canvas.qpos[:] = state[:2]
+            mujoco.mj_kinematics(self._model, self._canvas)
+            if goal_state is not None:
+                self._canvas.site_xpos[self._target_site] = *goal_state[:2], 0.5
+            return self._renderer.render(self._canvas, size, markers=goal_state is not None)
 
     def _build_model(self, extent: float) -> mujoco.MjModel:
         """Return upstream's ball with this maze's walls, dressed for a view of ``extent`` m from above."""

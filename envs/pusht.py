@@ -35,9 +35,8 @@ _MIDDLE, _SPAN = np.array([0.0, 60.0]), 86.0  # a circle around the T: its centr
 _CENTRE = np.array([0.0, 45.0])  # of mass, in the block's frame; the block's position is the middle of the bar's top
 _STIFFNESS, _DAMPING = 100.0, 20.0  # upstream's controller, per s^2 and per s
 _SUBSTEPS, _DT = 10, 0.01
-_LIMITS = {  # what states may be, in px, px/s and rad/s; pushes against the walls reach 0, 58, 2900 and 53
-    "agent outside": 10.0, "block outside": 100.0, "speed": 5000.0, "spin": 100.0,
-}  # fmt: skip
+# What states may be, in px, px/s and rad/s; pushes against the walls reach 0, 58, 2900 and 53.
+_LIMITS = {"agent outside": 10.0, "block outside": 100.0, "speed": 5000.0, "spin": 100.0}
 _PAPER, _GREY, _SLATE, _BLUE = (255, 255, 255), (211, 211, 211), (119, 136, 153), (65, 105, 225)
 _GOAL, _GOAL_AGENT = (144, 238, 144), (200, 215, 255)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import ctypes
 import ctypes.util
 import functools
@@ -15,9 +16,20 @@ import os
 import sys
 import warnings
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from wm_agents.envs.contexts import (
+    HEADLESS,
+    OFF,
+    WINDOWED,
+    chosen_backend,
+    create_context,
+    drawing,
+    has_display,
+    misconfiguration,
+)
 
 if TYPE_CHECKING:
     import mujoco
@@ -29,8 +41,12 @@ HIDDEN_GROUP = 3
 """Geoms of this group are simulated and never drawn; sites of this group are drawn as markers, for people only."""
 
 _LIBRARIES = {"egl": ("EGL", 1), "osmesa": ("OSMesa", 8)}
-_DISABLED = ("disable", "disabled", "off", "false", "0")
-_BACKENDS = ("egl", "osmesa", "glfw", "enable", "enabled", "on", "true", "1", *_DISABLED)  # what MuJoCo knows
+_CAMERA = ("type", "fixedcamid", "trackbodyid", "lookat", "distance", "azimuth", "elevation", "orthographic")
+_DRIVER_VARIABLES = (
+    *("MUJOCO_EGL_DEVICE_ID", "EGL_PLATFORM", "__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS"),
+    *("LIBGL_DRIVERS_PATH", "GALLIUM_DRIVER", "MESA_LOADER_DRIVER_OVERRIDE"),
+)
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class RendererUnavailableError(RuntimeError):
@@ -51,14 +67,22 @@ def choose_backend() -> str:
     """
     if sys.platform.startswith("linux"):
         os.environ.setdefault("LP_NUM_THREADS", "0")
-        chosen = os.environ.get("MUJOCO_GL", "").lower()
-        if chosen and chosen not in _BACKENDS:
+        chosen = chosen_backend()
+        if chosen not in (*HEADLESS, *WINDOWED, *OFF):
             warnings.warn(f"MUJOCO_GL={chosen!r} is ignored: use egl, osmesa, glfw or disable.", stacklevel=2)
-            chosen = os.environ["MUJOCO_GL"] = ""
-        has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        wanted = [chosen] if chosen else [] if has_display else list(_LIBRARIES)
+            del os.environ["MUJOCO_GL"]
+            chosen = ""
+        wanted = [chosen] if chosen else [] if has_display() else list(_LIBRARIES)
         if set(wanted) <= set(_LIBRARIES) and wanted:
-            os.environ["MUJOCO_GL"] = next((backend for backend in wanted if _installed(backend)), "disable")
+            found = next((backend for backend in wanted if _installed(backend)), "disable")
+            if chosen and found != chosen:
+                missing = "lib{}.so.{}".format(*_LIBRARIES[chosen])
+                warnings.warn(f"MUJOCO_GL={chosen!r} is ignored: {missing} is not installed.", stacklevel=2)
+            os.environ["MUJOCO_GL"] = found
+            if found in HEADLESS:
+                os.environ.setdefault(
+                    "PYOPENGL_PLATFORM", found
+                )  # else it chooses for itself where it is imported first
     return os.environ.get("MUJOCO_GL", "")
 
 
@@ -75,7 +99,9 @@ class FrameRenderer:
     """Draws square uint8 frames of one model from one camera.
 
     Each image size has its own context, created at the first frame of that size. Textures, shadows, reflections and
-    multisampling are off: at 64 x 64 they cost more than all the rest.
+    multisampling are off: at 64 x 64 they cost more than all the rest. Any thread may draw. The OpenGL context that was
+    current there is current afterwards, so other renderers of the process are not disturbed. Copies and pickles take
+    no contexts along; they create their own.
 
     Args:
         model: The model; its rendering quality settings are lowered in place.
@@ -85,7 +111,7 @@ class FrameRenderer:
     def __init__(self, model: mujoco.MjModel, camera: mujoco.MjvCamera) -> None:
         self._model = model
         self._camera = camera
-        self._renderers: dict[int, mujoco.Renderer] = {}
+        self._screens: dict[int, _Screen] = {}
         model.vis.quality.shadowsize = 0
         model.vis.quality.offsamples = 0
 
@@ -93,7 +119,8 @@ class FrameRenderer:
         """Return the frame of ``data``, whose positions must be up to date (``mj_kinematics``).
 
         Args:
-            data: The simulation state to draw.
+            data: The simulation state to draw. Where several threads use it, hold
+                :data:`~wm_agents.envs.contexts.LOCK` from the first change to the end of this call.
             size: Height and width in pixels.
             markers: Draw the sites of :data:`HIDDEN_GROUP` too.
 
@@ -103,53 +130,116 @@ class FrameRenderer:
         Raises:
             RendererUnavailableError: No renderer can be created here.
         """
-        import mujoco
+        if size not in self._screens:
+            _check_backend()
+        with drawing():
+            if size not in self._screens:
+                self._screens[size] = self._open_screen(size)
+            return self._screens[size].draw(data, self._camera, markers)
 
-        renderer = self._renderers.get(size) or self._create(size)
-        option = mujoco.MjvOption()
-        option.sitegroup[HIDDEN_GROUP] = markers
-        renderer.update_scene(data, self._camera, option)
-        return renderer.render()
-
-    def _create(self, size: int) -> mujoco.Renderer:
-        import mujoco
-
+    def _open_screen(self, size: int) -> _Screen:
         _load_triton_first()
-        backend = os.environ.get("MUJOCO_GL", "")
         self._model.vis.global_.offwidth = self._model.vis.global_.offheight = size
         try:
-            if backend in _DISABLED:
-                raise RuntimeError("the OpenGL library is missing, or rendering is switched off")
-            renderer = mujoco.Renderer(self._model, height=size, width=size, max_geom=200)
+            screen = _Screen(self._model, size)
         except Exception as error:
-            raise RendererUnavailableError(
-                f"Cannot render images here (MUJOCO_GL={backend!r}): {error}\n"
-                f"On Debian or Ubuntu run\n    {INSTALL_COMMAND}\n"
-                "and start again with MUJOCO_GL unset or MUJOCO_GL=egl. If mujoco was imported before wm_agents, "
-                "import wm_agents first. Without images, obs_type='state' works."
-            ) from error
-        for flag in (
-            mujoco.mjtRndFlag.mjRND_SHADOW,
-            mujoco.mjtRndFlag.mjRND_REFLECTION,
-            mujoco.mjtRndFlag.mjRND_SKYBOX,
-        ):
-            renderer.scene.flags[flag] = False
-        self._renderers[size] = renderer
+            raise _unavailable(f"{error}\n{_cure()}") from error
         _close_at_exit()
         _open.add(self)
-        return renderer
+        return screen
 
     def close(self) -> None:
         """Free every context; other renderers of the process go on. A later :meth:`render` opens a new one."""
-        while self._renderers:
-            _, renderer = self._renderers.popitem()
-            # Freeing textures and buffers acts on the *current* context: make sure that it is the one that closes.
-            if renderer._gl_context:
-                renderer._gl_context.make_current()
-            renderer.close()
+        if self._screens:
+            with drawing():
+                while self._screens:
+                    self._screens.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        camera = {name: copy.copy(getattr(self._camera, name)) for name in _CAMERA}  # MuJoCo's class cannot be pickled
+        return {"_model": self._model, "_camera": camera}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import mujoco
+
+        self._model, self._camera, self._screens = state["_model"], mujoco.MjvCamera(), {}
+        for name, value in state["_camera"].items():
+            setattr(self._camera, name, value)
 
     def __del__(self) -> None:
-        self.close()
+        if "_screens" in self.__dict__:  # not so if it could not be made, copied or unpickled
+            self.close()
+
+
+class _Screen:
+    """A square off-screen buffer in a context of its own; use it within :func:`~wm_agents.envs.contexts.drawing`."""
+
+    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+        import mujoco
+
+        self._model, self._size = model, size
+        self._option = mujoco.MjvOption()
+        self._scene = mujoco.MjvScene(model, maxgeom=200)
+        for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX"):
+            self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
+        self._area = mujoco.MjrRect(0, 0, size, size)
+        self._context = create_context(size)
+        try:
+            self._context.make_current()
+            self._buffers = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._buffers)
+        except BaseException:
+            self._context.free()
+            raise
+
+    def draw(self, data: mujoco.MjData, camera: mujoco.MjvCamera, markers: bool) -> np.ndarray:
+        """Return the frame, uint8 ``[size, size, 3]``."""
+        import mujoco
+
+        frame = np.empty((self._size, self._size, 3), np.uint8)
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        self._option.sitegroup[HIDDEN_GROUP] = markers
+        mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
+        self._context.make_current()
+        mujoco.mjr_render(self._area, self._scene, self._buffers)
+        mujoco.mjr_readPixels(frame, None, self._area, self._buffers)
+        return np.ascontiguousarray(frame[::-1])
+
+    def close(self) -> None:
+        """Free the buffers, in their own context, and then the context."""
+        try:
+            self._context.make_current()
+            self._buffers.free()
+            self._context.free()
+        except BaseException:
+            self._context._context = None  # its display is gone; MuJoCo would try again and print an error
+            raise
+
+
+def _check_backend() -> None:
+    """Raise where the variables alone tell that nothing can be drawn."""
+    problem = misconfiguration()
+    if problem:
+        raise _unavailable(problem)
+    if chosen_backend() in OFF:
+        installed = [backend for backend in HEADLESS if _installed(backend)]
+        found = f"MUJOCO_GL={installed[0]} can be used" if installed else "no OpenGL library is installed"
+        raise _unavailable(f"rendering is switched off, and {found}.\n{_cure()}")
+
+
+def _cure() -> str:
+    """Return what to install, and which variables might be at fault."""
+    names = (*_DRIVER_VARIABLES, *(_DISPLAYS if chosen_backend() in WINDOWED else ()))
+    found = [f"{name}={os.environ[name]!r}" for name in names if os.environ.get(name)]
+    suspects = f"First unset what changes the choice of the driver: {', '.join(found)}.\n" if found else ""
+    return f"{suspects}On Debian or Ubuntu run\n    {INSTALL_COMMAND}\nand start again with MUJOCO_GL=egl."
+
+
+def _unavailable(problem: str) -> RendererUnavailableError:
+    return RendererUnavailableError(
+        f"Cannot render images here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}): {problem} "
+        "Without images, obs_type='state' works."
+    )
 
 
 @functools.cache
@@ -176,5 +266,6 @@ def _close_at_exit() -> None:
 
 def _close_all() -> None:
     for renderer in list(_open):
-        with contextlib.suppress(Exception):
-            renderer.close()
+        while renderer._screens:  # each fails where another library has closed the display first
+            with contextlib.suppress(Exception):
+                renderer.close()

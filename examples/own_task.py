@@ -17,8 +17,8 @@ from wm_agents.envs.painting import Canvas, disc
 
 class Drift(GoalEnv):  # noqa: D101
     state_names, goal_names = ("x", "y", "vx", "vy"), ("x", "y")
-    success_thresholds = {"moderate": 0.1, "strict": 0.05}  # noqa: RUF012
-    success_tests = {"moderate": "within 0.1", "strict": "within 0.05"}  # noqa: RUF012
+    success_thresholds = {"moderate": 0.1, "strict": 0.05}
+    success_tests = {"moderate": "within 0.1", "strict": "within 0.05"}
 
     def __init__(self, **kwargs):
         super().__init__(action_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32), **kwargs)

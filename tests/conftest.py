@@ -1,7 +1,8 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, the threads of the test processes, and which tests are slow."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,46 @@ from wm_agents.models import ActionStatistics, InverseDynamics, InverseDynamicsC
 
 # Assertions in helpers say what they compared, too; some helpers are both imported and plugins.
 pytest.register_assert_rewrite(*(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py")))
-torch.set_num_threads(min(2, torch.get_num_threads()))
+
+SLOW = Path(__file__).parent / "slow.txt"
+
+
+def slow_tests() -> set[tuple[str, str]]:
+    """The rows of slow.txt as (file, test); the test is empty where the whole file is slow."""
+    rows = set()
+    for line in SLOW.read_text(encoding="utf-8").splitlines():
+        row = line.partition("#")[0].strip()
+        if not row:
+            continue
+        file, _, test = row.partition("::")
+        path = SLOW.parent / file
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            raise pytest.UsageError(f"tests/slow.txt lists {row}, which does not exist: correct or remove that line.")
+        rows.add((file, test))
+    return rows
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores among the test processes, and refuse a list of slow tests that is out of date.
+
+    Two processes that each use all cores are several times slower. One process takes two at most: the networks of the
+    tests are tiny. The environment variable is for what the tests start, the other test processes among it.
+    """
+    slow_tests()
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or config.getoption("numprocesses") or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(2, cores // processes, torch.get_num_threads()))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow.txt."""
+    slow = slow_tests()
+    for item in items:
+        file, test = os.path.relpath(item.path, SLOW.parent), item.name.partition("[")[0]
+        if (file, "") in slow or (file, test) in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def shake(network: torch.nn.Module, seed: int) -> None:
@@ -37,9 +77,9 @@ def world_model() -> Callable[..., LeWM]:
     """
 
     def make(*, seed: int = 0, shaken: bool = True, **shape: Any) -> LeWM:
-        defaults = {"image_size": 16, "action_block": 3, "latent_size": 6, "predictor_width": 16,
-                    "predictor_depth": 2, "predictor_heads": 2}  # fmt: skip
-        config = LeWMConfig(**{**defaults, **shape})
+        sizes = {"image_size": 16, "action_block": 3, "latent_size": 6}
+        predictor = {"predictor_width": 16, "predictor_depth": 2, "predictor_heads": 2}
+        config = LeWMConfig(**{**sizes, **predictor, **shape})
         size = config.action_size
         torch.manual_seed(seed)
         model = LeWM(

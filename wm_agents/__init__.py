@@ -7,42 +7,66 @@ that worker processes which only step environments do not import torch.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_agents import envs
 from wm_agents.version import __version__
 
+# A checkout keeps envs/ and datasets/ beside this folder; only an installation puts them inside the package.
+_FOLDER = Path(__file__).resolve().parent
+_ENVS = importlib.util.find_spec("wm_agents.envs")
+if _ENVS is None or _FOLDER.parent not in Path(str(_ENVS.origin)).resolve().parents:
+    raise ImportError(
+        f"{_FOLDER} belongs to a checkout of wm-agents that is not installed. Run `pip install -e .` in "
+        f"{_FOLDER.parent}, or start Python in another folder to use the version that is installed."
+    )
+
+from wm_agents import envs  # noqa: E402
+
 if TYPE_CHECKING:
-    from wm_agents import agents, checkpoint, datasets, evaluation, losses, models, planning, recipes, training
+    from wm_agents import (  # noqa: F401  # noqa: F401
+        agents,
+        checkpoint,
+        datasets,
+        evaluation,
+        losses,
+        models,
+        planning,
+        recipes,
+        registry,
+        training,
+    )
     from wm_agents.agents import GCIDM, MPC, HierarchicalMPC, list_checkpoints, load
     from wm_agents.models import WorldModel
     from wm_agents.training import train_head, train_predictor, train_world_model
 
-_PUBLIC = {
-    "GCIDM": "agents",
-    "HierarchicalMPC": "agents",
-    "MPC": "agents",
-    "WorldModel": "models",
-    "list_checkpoints": "agents",
-    "load": "agents",
-    "train_head": "training",
-    "train_predictor": "training",
-    "train_world_model": "training",
-}
-"""The public names, and the modules that they come from."""
-
-_MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "training")
-
-__all__ = ["__version__", "envs", *_PUBLIC, *_MODULES]  # noqa: PLE0604
+__all__ = [
+    "GCIDM",
+    "MPC",
+    "HierarchicalMPC",
+    "WorldModel",
+    "__version__",
+    "datasets",
+    "envs",
+    "evaluation",
+    "list_checkpoints",
+    "load",
+    "planning",
+    "recipes",
+    "registry",
+    "train_head",
+    "train_predictor",
+    "train_world_model",
+]
+_MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "registry")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"wm_agents.{_PUBLIC[name]}"), name)
-    if name in _MODULES or name == "registry":
+    if name in (*_MODULES, "training"):
         return importlib.import_module(f"wm_agents.{name}")
-    # Every other public class and function, by its own name: CEMMPC, LeWMConfig, TrainingConfig, train_denoiser, ...
-    for module in ("agents", "models", "training"):
+    # Other classes and functions, by their own name: MPC, CEMMPC, LeWMConfig, TrainingConfig, train_denoiser, ...
+    for module in ("models", "training", "agents") if not name.startswith("_") else ():
         found = importlib.import_module(f"wm_agents.{module}")
         if name in found.__all__:
             return getattr(found, name)
@@ -50,4 +74,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC, *_MODULES])
+    return sorted({*globals(), *__all__, *_MODULES, "training"})

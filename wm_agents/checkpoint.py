@@ -143,8 +143,8 @@ def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
 def foreign(parts: Parts) -> list[list[str]]:
     """Those of the parts that other packages registered, ``[kind, name, package]`` each."""
     known = [(kind, name) for kind, name in parts if kind in REGISTRIES and name in REGISTRIES[kind]]
-    found = [[kind, name, origin(REGISTRIES[kind].get(name))] for kind, name in known]
-    return [part for part in found if not part[2].startswith(("wm-agents", "wm_agents"))]
+    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in known]
+    return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

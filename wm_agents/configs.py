@@ -1,10 +1,11 @@
-"""What configurations have in common: frozen dataclasses that check themselves, and that JSON can hold."""
+"""Checks of numbers that users give, and configurations: frozen dataclasses that check themselves, stored as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import numbers
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -13,24 +14,54 @@ import numpy as np
 T = TypeVar("T")
 
 
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """Return ``value`` as Python's int: ints and NumPy's integers are taken, booleans and floats are not.
+
+    Args:
+        name: What the number is called in the message.
+        value: The number.
+        least: The smallest one that is allowed.
+
+    Raises:
+        ValueError: It is no whole number, or too small.
+    """
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+        try:
+            number = operator.index(value)
+            if least is None or number >= least:
+                return number
+        except TypeError:
+            pass
+    of = "" if least is None else f" of at least {least}"
+    raise ValueError(f"{name} must be a whole number{of}, such as {max(4, least or 0)}, not {value!r}.")
+
+
+def checked_image_size(value: Any) -> int:
+    """Return the height and width of an environment's images in pixels.
+
+    Raises:
+        ValueError: It is no whole number from 16 to 2048.
+    """
+    size = whole_number("image_size", value)
+    if not 16 <= size <= 2048:
+        raise ValueError(f"image_size is 16 to 2048 pixels, not {size}.")
+    return size
+
+
 def check_counts(config: Any, names: Iterable[str], least: int = 1) -> None:
     """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``.
 
     NumPy's integers become Python's, since JSON knows no others.
     """
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(
-                f"{type(config).__name__}.{name} must be a whole number of at least {least}, not {value!r}."
-            )
-        object.__setattr__(config, name, int(value))
+        value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least)
+        object.__setattr__(config, name, value)
 
 
 def check_numbers(
     config: Any, names: Iterable[str], low: float = 0.0, high: float = math.inf, *, above: bool = False
 ) -> None:
-    """Raise ``ValueError`` unless the named fields are finite numbers in ``[low, high]``; not ``low`` if ``above``."""
+    """Raise ``ValueError`` unless the named fields are finite, from ``low`` to ``high``; ``above`` excludes ``low``."""
     for name in names:
         value = getattr(config, name)
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from rich.table import Table
 
 from wm_agents.checkpoint import versions
 from wm_agents.envs import ENV_IDS
+
+_OLDEST_MUJOCO = (3, 3, 3)  # as pyproject.toml has it
 
 
 def diagnose(console: Console) -> bool:
@@ -43,8 +46,12 @@ def _python() -> str:
 
 def _versions() -> str:
     found = versions()
-    if int(found["mujoco"].split(".")[0]) != 3:
-        raise RuntimeError(f'mujoco {found["mujoco"]}: 3.x is needed. Run: pip install "mujoco>=3.3,<4"')
+    mujoco = tuple(int(number) for number in re.findall(r"\d+", found["mujoco"])[:3])
+    if not _OLDEST_MUJOCO <= mujoco < (4,):
+        raise RuntimeError(
+            f"mujoco {found['mujoco']}: the cube tasks need 3.3.3 or newer, and dm_control needs one below 4. "
+            'Run: pip install "mujoco>=3.3.3,<4"'
+        )
     return ", ".join(f"{name} {version}" for name, version in found.items() if name != "python")
 
 
@@ -52,7 +59,8 @@ def _rendering() -> str:
     env = gym.make("wm/PointMaze-UMaze-v0")
     observation, _ = env.reset(seed=0)
     if observation["pixels"].mean() < 1:
-        raise RuntimeError("frames are black: try MUJOCO_GL=egl or MUJOCO_GL=osmesa.")
+        other = "osmesa" if os.environ.get("MUJOCO_GL") == "egl" else "egl"
+        raise RuntimeError(f"frames are black: try MUJOCO_GL={other}, and unset the variables of OpenGL's drivers.")
     started, frames = time.perf_counter(), 200
     for _ in range(frames):
         env.step(env.action_space.sample())

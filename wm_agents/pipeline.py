@@ -1,36 +1,30 @@
-"""From nothing to trained agents: collect, train, fit, save. Every part can be interrupted and goes on where it was."""
+"""From nothing to trained agents: collect, train every stage, save. All of it can be interrupted and resumed."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wm_agents import datasets
-from wm_agents.agents import GCIDM, WorldModelAgent
-from wm_agents.checkpoint import versions
-from wm_agents.recipes import Recipe
-from wm_agents.training import (
-    fit_graph,
-    train_denoiser,
-    train_in_imagination,
-    train_macro_actions,
-    train_predictor,
-    train_temporal_distance,
-    train_waypoints,
-    train_world_model,
-)
-from wm_agents.training.common import open_log
+from wm_agents.agents import WorldModelAgent, load
+from wm_agents.checkpoint import Checkpoint, save_checkpoint, versions
+from wm_agents.datasets import TrajectoryDataset
+from wm_agents.models import Head, WorldModel
+from wm_agents.recipes import Recipe, Stage
+from wm_agents.training import LatentLearner, Learner, find_device, learner_of
+from wm_agents.training.display import open_log
 
 AGENT_FILE = "agent.safetensors"
 
 
 def reproduce(
     recipe: Recipe, out: str | Path, *, seed: int = 0, device: str = "auto", command: str = "", progress: bool = True
-) -> GCIDM:
-    """Run a recipe: data, world model, heads; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
+) -> WorldModelAgent:
+    """Run a recipe: data, then every stage; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
     Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote. On one
     machine, with one number of threads, the same arguments write the same file, to the byte.
@@ -38,79 +32,87 @@ def reproduce(
     Args:
         recipe: What to make, from :func:`wm_agents.recipes.recipe`.
         out: Directory of this run.
-        seed: Of training; the data's seed is always 0, so runs of several seeds share their data.
+        seed: Of every training; the data's seed is always 0, so runs of several seeds share their data.
         device: "auto", "cpu", "cuda".
         command: Recorded in the checkpoint's provenance.
         progress: Show progress bars.
 
     Returns:
-        The fitted agent; ``agent.history`` holds the training curves.
+        The agent, GC-IDM where the recipe makes one; ``agent.history`` holds the training curves.
+
+    Raises:
+        ValueError: There is no such device, or a stage does not fit its data or those before it.
     """
-    out = Path(out)
+    out, where = Path(out), find_device(device)
     recipe = recipe.seeded(seed)
-    dataset = datasets.collect(
-        recipe.env_id, policy=recipe.policy, episodes=recipe.episodes, steps=recipe.episode_steps,
-        name=recipe.dataset, progress=progress,
-    )  # fmt: skip
+    data = collect(recipe, progress=progress)
     logger = open_log(out)
-    shared: dict[str, Any] = {"run_dir": out, "logger": logger, "progress": progress}
-    world_model, history = train_world_model(dataset, recipe.world_model, recipe.training, device=device, **shared)
-    if recipe.predictor_training is not None:
-        everything = dataset
-        if recipe.predictor_policy is not None:
-            contacts = datasets.collect(
-                recipe.env_id, policy=recipe.predictor_policy, episodes=recipe.predictor_episodes,
-                steps=recipe.episode_steps, name=recipe.predictor_dataset, progress=progress,
-            )  # fmt: skip
-            everything = datasets.concatenate([dataset, contacts])
-        world_model, curves = train_predictor(world_model, everything, recipe.predictor_training, **shared)
-        history |= curves
-    agent = GCIDM(world_model, device=device, verbose=int(progress), **recipe.options.get("gc-idm", {}))
-    agent.stored_options = recipe.options
-    agent.set_logger(logger)
-    agent.fit(dataset, model=recipe.inverse_dynamics, training=recipe.inverse_dynamics_training, run_dir=out)
-    agent.history |= history
-    if recipe.imagination_training is not None and agent.inverse_dynamics is not None:
-        network, curves = train_in_imagination(
-            world_model, agent.inverse_dynamics, dataset, recipe.imagination_training, **shared
-        )
-        agent.use(network)
-        agent.history |= curves
-    if recipe.temporal_distance_training is not None:
-        agent.temporal_distance, curves = train_temporal_distance(
-            world_model, dataset, recipe.temporal_distance, recipe.temporal_distance_training, **shared
-        )
-        agent.history |= curves
-    if recipe.denoiser_training is not None:
-        agent.denoiser, curves = train_denoiser(
-            world_model, dataset, recipe.denoiser, recipe.denoiser_training, **shared
-        )
-        agent.history |= curves
-    if recipe.graph is not None:
-        agent.graph = fit_graph(world_model, dataset, recipe.graph, progress=progress)
-    if recipe.macro_actions_training is not None:
-        agent.macro_actions, curves = train_macro_actions(
-            world_model, dataset, recipe.macro_actions, recipe.macro_actions_training, **shared
-        )
-        agent.history |= curves
-    if recipe.waypoints_training is not None:
-        agent.waypoints, curves = train_waypoints(
-            world_model, dataset, recipe.waypoints, recipe.waypoints_training, **shared
-        )
-        agent.history |= curves
-    agent.env_id = recipe.env_id
-    agent.provenance = provenance(recipe, dataset.provenance, seed, command)
-    agent.provenance["measured"] = {name: points[-1][1] for name, points in agent.history.items()}
-    agent.provenance["threads"] = torch.get_num_threads()
-    round_weights(agent)
-    agent.save(out / AGENT_FILE)
+    world_model: WorldModel | None = None
+    heads: dict[str, Head] = {}
+    history: dict[str, list[tuple[int, float]]] = {}
+    for stage in recipe.stages:
+        parts = [data[name] for name in stage.data]
+        dataset = datasets.concatenate(parts) if len(parts) > 1 else parts[0]
+        learner = make_learner(stage, dataset, world_model, heads, where, progress=progress)
+        history |= learner.fit(run_dir=out, logger=logger, progress=progress)
+        if isinstance(learner.result, WorldModel):
+            world_model = learner.result
+        else:
+            heads[learner.result.name] = learner.result
+    assert world_model is not None
+    made = provenance(recipe, data["main"].provenance, seed, command)
+    made["measured"] = {name: points[-1][1] for name, points in history.items()}
+    made["threads"] = torch.get_num_threads()
+    round_weights(world_model, *heads.values())
+    name = "gc-idm" if "gc-idm" in heads else "cem"
+    options = {agent: dict(given) for agent, given in recipe.options.items()}
+    save_checkpoint(Checkpoint(world_model, name, options, recipe.env_id, made, heads), out / AGENT_FILE)
+    agent = load(out / AGENT_FILE, device=where)
+    agent.history = history
     return agent
 
 
+def collect(recipe: Recipe, *, progress: bool = True) -> dict[str, TrajectoryDataset]:
+    """Collect what a recipe learns from, by name; what is there already is loaded."""
+    return {
+        name: datasets.collect(
+            recipe.env_id,
+            policy=part.policy,
+            episodes=part.episodes,
+            steps=part.steps,
+            name=recipe.dataset_of(name),
+            progress=progress,
+        )
+        for name, part in recipe.data.items()
+    }
+
+
+def make_learner(
+    stage: Stage,
+    dataset: TrajectoryDataset,
+    world_model: WorldModel | None,
+    heads: Mapping[str, Head],
+    device: torch.device,
+    *,
+    progress: bool = True,
+) -> Learner:
+    """Make the learner of a stage.
+
+    Raises:
+        ValueError: The stage learns on a world model, and there is none yet, or the parts do not fit.
+    """
+    kind = learner_of(stage.name)
+    if not issubclass(kind, LatentLearner):
+        return kind(dataset, stage.model, stage.training, device=device)
+    if world_model is None:
+        raise ValueError(f"the stage {stage.name!r} learns on a world model: put a stage before it that trains one.")
+    return kind(world_model, dataset, stage.model, stage.training, heads=heads, progress=progress)
+
+
 @torch.no_grad()
-def round_weights(agent: WorldModelAgent) -> None:
+def round_weights(*networks: torch.nn.Module) -> None:
     """Round all weight matrices to half precision, in place: a file of half the size, for a thousandth of a weight."""
-    for network in (agent.world_model, *agent.checkpoint().heads().values()):
+    for network in networks:
         for weight in network.parameters():
             if weight.ndim > 1:
                 weight.copy_(weight.half())

@@ -1,4 +1,4 @@
-"""The default recipe of every task, in one place: data, networks, training, agents.
+"""The default recipe of every task, in one place: data, and the stages of training that make its agents.
 
 ``wm-agents reproduce TASK`` and the shipped checkpoints use exactly these.
 """
@@ -6,33 +6,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wm_agents.models import (
-    DenoiserConfig,
-    InverseDynamicsConfig,
-    MacroActionsConfig,
-    TemporalDistanceConfig,
-    WaypointsConfig,
-    WorldModelConfig,
-)
+from wm_agents.configs import check_counts
+from wm_agents.models import InverseDynamicsConfig, LeWMConfig, TemporalDistanceConfig
 from wm_agents.registry import did_you_mean
 from wm_agents.training import (
-    DenoiserTrainingConfig,
     GraphConfig,
     ImaginationTrainingConfig,
     InverseDynamicsTrainingConfig,
-    MacroActionsTrainingConfig,
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
     TrainingConfig,
-    WaypointsTrainingConfig,
+    learner_of,
 )
 
 SEARCH: dict[str, Any] = {"horizon": 10, "objective": "temporal-distance"}
 PLANNERS: dict[str, dict[str, Any]] = {
-    "cem-mpc": {**SEARCH, "samples": 100, "elites": 10, "iterations": 10},
+    "cem": {**SEARCH, "samples": 100, "elites": 10, "iterations": 10},
     "icem": {**SEARCH, "samples": 150, "elites": 22, "iterations": 10},
     "mppi": {**SEARCH, "samples": 100, "elites": 20, "iterations": 10},
     "random-shooting": {**SEARCH, "samples": 100, "iterations": 10},
@@ -58,7 +51,7 @@ PUSHT: dict[str, dict[str, Any]] = {
         "high": "waypoints",
         "horizon": 25,
         "low": "cem",
-        "low_options": {**PLANNERS["cem-mpc"], **ARRIVE, "proposals": "gc-idm"},
+        "low_options": {**PLANNERS["cem"], **ARRIVE, "proposals": "gc-idm"},
         "lookahead": 30,
         "replan_every": 30,
     },
@@ -68,9 +61,51 @@ CUBE: dict[str, dict[str, Any]] = {
     "gc-idm": {"horizon": 25, "countdown": True},
     "hierarchical": {"lookahead": 25, "replan_every": 1},
 }
-MANIPULATION = WorldModelConfig(latent_size=64, predictor_width=384, dropout=0.1)
+MANIPULATION = LeWMConfig(latent_size=64, predictor_width=384, dropout=0.1)
 SENSORIMOTOR = {"prediction": 1.0, "sigreg": 0.09, "inverse_dynamics": 1.0}
 """Loss weights where one object is moved by another: pairs of frames must tell the actions (arXiv 2606.20104)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Recorded episodes.
+
+    Attributes:
+        policy: Exploration policy that collects them.
+        episodes: How many.
+        steps: Environment steps of each.
+    """
+
+    policy: str = "waypoint"
+    episodes: int = 120
+    steps: int = 300
+
+    def __post_init__(self) -> None:
+        check_counts(self, ("episodes", "steps"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training.
+
+    Attributes:
+        name: "world-model", "predictor", "imagination", or a head's name in ``wm_agents.registry.HEADS``.
+        model: Configuration of the network; None is the default, or a network that is trained further.
+        training: Options of the training; None are the learner's defaults.
+        data: Names of the recipe's data that it learns from, joined.
+
+    Raises:
+        ValueError: There is no such stage.
+    """
+
+    name: str
+    model: Any = None
+    training: Any = None
+    data: tuple[str, ...] = ("main",)
+
+    def __post_init__(self) -> None:
+        if self.training is None:
+            object.__setattr__(self, "training", learner_of(self.name).Training())
 
 
 @dataclass(frozen=True)
@@ -79,60 +114,33 @@ class Recipe:
 
     Attributes:
         env_id: Gymnasium id.
-        policy: Exploration policy that collects the data, and that evaluation draws its held-out episodes from.
-        episodes: Recorded episodes.
-        episode_steps: Environment steps of each.
-        world_model: Shape of the world model.
-        training: Its training.
-        inverse_dynamics: Shape of GC-IDM's network.
-        inverse_dynamics_training: Its training, by imitation.
-        imagination_training: Its further training through the world model; None leaves it out.
-        predictor_policy: Exploration policy of more data that the predictor is trained further on, beside the task's;
-            None where the task's own data shows what planners try.
-        predictor_episodes: Its episodes, of ``episode_steps``.
-        predictor_training: The further training of the predictor; None leaves it out.
-        temporal_distance: Shape of the temporal-distance head.
-        temporal_distance_training: Its training; None leaves the head out.
-        denoiser: Shape of the denoiser.
-        denoiser_training: Its training; None leaves the head out.
-        graph: Of latents, for hierarchical agents; None leaves it out.
-        macro_actions: Shape of the macro-action head.
-        macro_actions_training: Its training; None leaves the head out.
-        waypoints: Shape of the waypoint model.
-        waypoints_training: Its training; None leaves the head out.
+        data: What is recorded, by name. Evaluation draws its held-out episodes from the policy of "main".
+        stages: What is trained, in this order; each name at most once. Heads of other packages work like the rest.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
         offset: What the quickstart asks of the agent: a goal so many steps away, or "random" starts and goals.
         budget: Environment steps that it has for that.
         variant: Sets a variant's data apart from the task's usual data.
+
+    Raises:
+        ValueError: A stage names data that there are not, or stands there twice.
     """
 
     env_id: str
-    policy: str = "waypoint"
-    episodes: int = 120
-    episode_steps: int = 300
-    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
-    inverse_dynamics_training: InverseDynamicsTrainingConfig = field(default_factory=InverseDynamicsTrainingConfig)
-    imagination_training: ImaginationTrainingConfig | None = None
-    predictor_policy: str | None = "smooth-random"
-    predictor_episodes: int = 120
-    predictor_training: PredictorTrainingConfig | None = field(default_factory=PredictorTrainingConfig)
-    temporal_distance: TemporalDistanceConfig = field(default_factory=TemporalDistanceConfig)
-    temporal_distance_training: TemporalDistanceTrainingConfig | None = field(
-        default_factory=TemporalDistanceTrainingConfig
-    )
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    denoiser_training: DenoiserTrainingConfig | None = field(default_factory=DenoiserTrainingConfig)
-    graph: GraphConfig | None = None
-    macro_actions: MacroActionsConfig = field(default_factory=MacroActionsConfig)
-    macro_actions_training: MacroActionsTrainingConfig | None = None
-    waypoints: WaypointsConfig = field(default_factory=WaypointsConfig)
-    waypoints_training: WaypointsTrainingConfig | None = None
-    options: dict[str, dict[str, Any]] = field(default_factory=lambda: PLANNERS)
+    data: Mapping[str, Data] = field(default_factory=lambda: {"main": Data()})
+    stages: tuple[Stage, ...] = (Stage("world-model"), Stage("gc-idm"))
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     offset: int | Literal["random"] = "random"
     budget: int = 300
     variant: str = ""
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for stage in self.stages:
+            if names.count(stage.name) > 1:
+                raise ValueError(f"the stage {stage.name!r} stands twice in the recipe: it would overwrite its state.")
+            for name in stage.data:
+                if name not in self.data:
+                    raise ValueError(did_you_mean(f"data of the stage {stage.name!r}", name, self.data))
 
     @property
     def task(self) -> str:
@@ -140,119 +148,177 @@ class Recipe:
         return self.env_id.removeprefix("wm/").rsplit("-v", 1)[0].lower()
 
     @property
-    def dataset(self) -> str:
-        """The Minari id of its data."""
-        return f"wm/{self.task}/{self.policy}{self.variant}-v0"
+    def policy(self) -> str:
+        """Exploration policy of the task's usual data."""
+        return self.data["main"].policy
 
     @property
-    def predictor_dataset(self) -> str:
-        """The Minari id of the predictor's further data."""
-        return f"wm/{self.task}/{self.predictor_policy}{self.variant}-v0"
+    def dataset(self) -> str:
+        """The Minari id of the task's usual data."""
+        return self.dataset_of("main")
+
+    def dataset_of(self, name: str) -> str:
+        """The Minari id of the data of that name."""
+        return f"wm/{self.task}/{self.data[name].policy}{self.variant}-v0"
+
+    def stage(self, name: str) -> Stage:
+        """Look a stage up by name.
+
+        Raises:
+            ValueError: The recipe has no such stage.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ValueError(did_you_mean("stage of the recipe", name, [stage.name for stage in self.stages]))
+
+    def without(self, *names: str) -> Recipe:
+        """Return the recipe without some of its stages."""
+        dropped = {self.stage(name).name for name in names}
+        return dataclasses.replace(self, stages=tuple(stage for stage in self.stages if stage.name not in dropped))
 
     def seeded(self, seed: int) -> Recipe:
-        """Return the same recipe with another seed of training; the data stays."""
-        names = ("training", "inverse_dynamics_training", "imagination_training", "predictor_training",
-                 "temporal_distance_training", "denoiser_training", "macro_actions_training",
-                 "waypoints_training")  # fmt: skip
-        trainings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        seeded = {name: dataclasses.replace(t, seed=seed) for name, t in trainings.items() if t is not None}
-        return dataclasses.replace(self, **seeded)
+        """Return the recipe with another seed of every training; the data stay."""
+        return self._with_training(lambda training: dataclasses.replace(training, seed=seed))
+
+    def shortened(self) -> Recipe:
+        """Return a recipe of the same parts that runs in seconds."""
+        short = self._with_training(lambda training: training.shortened())
+        data = {name: dataclasses.replace(part, episodes=8, steps=100) for name, part in self.data.items()}
+        return dataclasses.replace(short, data=data, variant=f"{self.variant}-fast", budget=60)
+
+    def _with_training(self, change: Callable[[Any], Any]) -> Recipe:
+        stages = tuple(dataclasses.replace(stage, training=change(stage.training)) for stage in self.stages)
+        return dataclasses.replace(self, stages=stages)
+
+
+def _maze(
+    env_id: str,
+    main: Data,
+    contacts: Data,
+    *,
+    training: TrainingConfig,
+    gc_idm: Stage,
+    distance: TemporalDistanceConfig | None = None,
+    nodes: int = 300,
+    budget: int = 300,
+) -> Recipe:
+    """A maze: the predictor learns from data of its own too, which run into the walls as planners do."""
+    stages = (
+        Stage("world-model", training=training),
+        Stage("predictor", data=("main", "contacts")),
+        gc_idm,
+        Stage("temporal-distance", distance),
+        Stage("denoiser"),
+        Stage("graph", training=GraphConfig(nodes=nodes)),
+    )
+    return Recipe(env_id, {"main": main, "contacts": contacts}, stages, MAZE, budget=budget)
 
 
 RECIPES: dict[str, Recipe] = {
     recipe.task: recipe
     for recipe in (
-        Recipe("wm/PointMaze-UMaze-v0", graph=GraphConfig(), options=MAZE),
-        Recipe(
-            "wm/TwoRoom-v0",
-            episodes=200,
-            episode_steps=400,
-            predictor_episodes=200,
-            training=TrainingConfig(steps=2000),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
-            graph=GraphConfig(),
-            options=MAZE,
+        _maze(
+            "wm/PointMaze-UMaze-v0",
+            Data(),
+            Data("smooth-random"),
+            training=TrainingConfig(),
+            gc_idm=Stage("gc-idm"),
         ),
-        Recipe(
+        _maze(
+            "wm/TwoRoom-v0",
+            Data(episodes=200, steps=400),
+            Data("smooth-random", 200, 400),
+            training=TrainingConfig(steps=2000),
+            gc_idm=Stage("gc-idm", training=InverseDynamicsTrainingConfig(steps=6000)),
+        ),
+        _maze(
             "wm/PointMaze-Medium-v0",
-            episodes=200,
-            episode_steps=400,
-            predictor_episodes=200,
+            Data(episodes=200, steps=400),
+            Data("smooth-random", 200, 400),
             training=TrainingConfig(steps=2500),
-            inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
-            temporal_distance=TemporalDistanceConfig(max_steps=250),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=6000),
-            graph=GraphConfig(),
-            options=MAZE,
+            gc_idm=Stage("gc-idm", InverseDynamicsConfig(max_horizon=250), InverseDynamicsTrainingConfig(steps=6000)),
+            distance=TemporalDistanceConfig(max_steps=250),
             budget=600,
         ),
-        Recipe(
+        _maze(
             "wm/PointMaze-Large-v0",
-            episodes=300,
-            episode_steps=500,
-            predictor_episodes=200,
+            Data(episodes=300, steps=500),
+            Data("smooth-random", 200, 500),
             training=TrainingConfig(steps=3500),
-            inverse_dynamics=InverseDynamicsConfig(max_horizon=250),
-            temporal_distance=TemporalDistanceConfig(max_steps=400),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=8000),
-            graph=GraphConfig(nodes=500),
-            options=MAZE,
+            gc_idm=Stage("gc-idm", InverseDynamicsConfig(max_horizon=250), InverseDynamicsTrainingConfig(steps=8000)),
+            distance=TemporalDistanceConfig(max_steps=400),
+            nodes=500,
             budget=1000,
         ),
         Recipe(
             "wm/Reacher-v0",
-            policy="piecewise-random",
-            episodes=500,
-            episode_steps=200,
-            training=TrainingConfig(steps=2500),
-            inverse_dynamics=InverseDynamicsConfig(width=384, max_horizon=50),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=8000, unknown_fraction=0.3),
-            predictor_policy=None,
-            predictor_training=PredictorTrainingConfig(steps=2000),
-            temporal_distance_training=TemporalDistanceTrainingConfig(steps=2000),
-            denoiser_training=None,
-            options=REACHER,
+            {"main": Data("piecewise-random", 500, 200)},
+            (
+                Stage("world-model", training=TrainingConfig(steps=2500)),
+                Stage("predictor", training=PredictorTrainingConfig(steps=2000)),
+                Stage(
+                    "gc-idm",
+                    InverseDynamicsConfig(width=384, max_horizon=50),
+                    InverseDynamicsTrainingConfig(steps=8000, unknown_fraction=0.3),
+                ),
+                Stage("temporal-distance", training=TemporalDistanceTrainingConfig(steps=2000)),
+            ),
+            REACHER,
             offset=25,
             budget=50,
         ),
         Recipe(
             "wm/PushT-v0",
-            policy="play",
-            episodes=4000,
-            episode_steps=150,
-            world_model=dataclasses.replace(MANIPULATION, dropout=0.0, predictor_width=768),
-            training=TrainingConfig(
-                steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+            {"main": Data("play", 4000, 150)},
+            (
+                Stage(
+                    "world-model",
+                    dataclasses.replace(MANIPULATION, dropout=0.0, predictor_width=768),
+                    TrainingConfig(
+                        steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+                    ),
+                ),
+                Stage(
+                    "predictor",
+                    training=PredictorTrainingConfig(steps=24_000, batch_size=128, blocks=5, square_symmetry=True),
+                ),
+                Stage(
+                    "gc-idm",
+                    InverseDynamicsConfig(width=320, max_horizon=75),
+                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
+                ),
+                Stage("imagination", training=ImaginationTrainingConfig()),
+                Stage("graph", training=GraphConfig(nodes=2000, support=2)),
+                Stage("waypoints"),
             ),
-            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
-            imagination_training=ImaginationTrainingConfig(),
-            predictor_policy=None,
-            predictor_training=PredictorTrainingConfig(steps=24_000, batch_size=128, blocks=5, square_symmetry=True),
-            temporal_distance_training=None,
-            denoiser_training=None,
-            graph=GraphConfig(nodes=2000, support=2),
-            waypoints_training=WaypointsTrainingConfig(),
-            options=PUSHT,
+            PUSHT,
             offset=25,
             budget=50,
         ),
         Recipe(
             "wm/Cube-Single-v0",
-            policy="oracle-play",
-            episodes=1500,
-            episode_steps=200,
-            world_model=MANIPULATION,
-            training=TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
-            inverse_dynamics=InverseDynamicsConfig(width=320, max_horizon=75),
-            inverse_dynamics_training=InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
-            predictor_policy=None,
-            predictor_training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5),
-            temporal_distance=TemporalDistanceConfig(max_steps=100),
-            temporal_distance_training=TemporalDistanceTrainingConfig(steps=3000, imagined_blocks=5),
-            denoiser_training=None,
-            graph=GraphConfig(nodes=2000, support=2),
-            options=CUBE,
+            {"main": Data("oracle-play", 1500, 200)},
+            (
+                Stage(
+                    "world-model",
+                    MANIPULATION,
+                    TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
+                ),
+                Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
+                Stage(
+                    "gc-idm",
+                    InverseDynamicsConfig(width=320, max_horizon=75),
+                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
+                ),
+                Stage(
+                    "temporal-distance",
+                    TemporalDistanceConfig(max_steps=100),
+                    TemporalDistanceTrainingConfig(steps=3000, imagined_blocks=5),
+                ),
+                Stage("graph", training=GraphConfig(nodes=2000, support=2)),
+            ),
+            CUBE,
             offset=25,
             budget=50,
         ),

@@ -1,4 +1,4 @@
-"""Names of parts: every part that a user can choose by name stands in one of these tables, and other packages add theirs.
+"""Names of parts: what users choose by name stands in one of these tables, and other packages add theirs.
 
 A table maps a name to an object, or to ``"module:attribute"``, which is imported on first use. A package of your own
 adds a part in one of three ways::

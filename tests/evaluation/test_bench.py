@@ -12,15 +12,20 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from wm_agents import evaluation, planning
-from wm_agents.bench import batch_ratio, bench_planners, plan_rate, planners, print_bench
-from wm_agents.bench.rates import in_turns
-from wm_agents.bench.scaling import resized
+from wm_agents.evaluation.bench import batch_ratio, bench_planners, plan_rate, planners, print_bench
+from wm_agents.evaluation.bench.rates import in_turns
+from wm_agents.evaluation.bench.scaling import resized
 
 SMALL: dict[str, Any] = {
-    "offset": 10, "budget": 10, "planners": ("random-shooting", "cem"), "envs": (1, 3), "samples": (10, 20),
-    "horizons": (1, 3), "quick": True,
+    "offset": 10,
+    "budget": 10,
+    "planners": ("random-shooting", "cem"),
+    "envs": (1, 3),
+    "samples": (10, 20),
+    "horizons": (1, 3),
+    "quick": True,
     "options": {"horizon": 2, "samples": 20, "iterations": 2, "objective": "summed", "proposals": "none"},
-}  # fmt: skip
+}
 
 
 # Rates
@@ -119,7 +124,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 def test_bench_writes_what_it_returns_and_draws_it(finished):
     content, out, printed = finished
     assert json.loads((out / planners.FILE).read_text()) == content
-    assert sorted(path.name for path in out.iterdir()) == ["planners.json", "planners.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["cells", "planners.json", "planners.png"]
     image = imread(out / planners.FIGURE)
     assert image[..., :3].std() > 0.01
     for text in ("cem", "random-shooting", "wm/PointMaze-UMaze-v0: 2 tasks, offset 10, budget 10", "single calls"):
@@ -144,8 +149,9 @@ def test_bench_scales_searches_over_samples_and_horizon(finished):
     curves = finished[0]["scaling"]
     assert set(curves) == {"cem"}  # random shooting has no elites
     assert {over: list(points) for over, points in curves["cem"].items()} == {
-        "samples": ["10", "20"], "horizon": ["1", "3"]
-    }  # fmt: skip
+        "samples": ["10", "20"],
+        "horizon": ["1", "3"],
+    }
     assert curves["cem"]["samples"]["10"]["evaluations"] == 2 * 10 + 1
     assert curves["cem"]["horizon"]["3"]["left"] < curves["cem"]["horizon"]["1"]["left"]  # it gets further
     assert all(point["ms"]["best"] > 0 and point["cost"] > 0 for point in curves["cem"]["samples"].values())

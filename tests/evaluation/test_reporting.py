@@ -16,16 +16,21 @@ from small_report import SMALL, UMAZE
 
 import wm_agents
 from wm_agents import evaluation
-from wm_agents.evaluation.report import action_jerk
-from wm_agents.reporting import cells, run, run_report
-from wm_agents.reporting.grid import Protocol, build
-from wm_agents.reporting.markdown import _ours, _overview, to_markdown
+from wm_agents.evaluation.grid import Grid
+from wm_agents.evaluation.report import cells, run, run_report
+from wm_agents.evaluation.report.comparison import Protocol, build
+from wm_agents.evaluation.report.markdown import _ours, _overview, to_markdown
+from wm_agents.evaluation.results import action_jerk
 
 pytest_plugins = ["small_report"]
 
-LATENCY = {"device": "cpu", "plan": {"samples": 300, "iterations": 30, "horizon": 5}, "threads": {
-    "1": {"decision_ms": {"best": 1.0, "median": 1.5}, "plan_ms": {"best": 150.0, "median": 160.0}, "ratio": 150.0}
-}}  # fmt: skip
+LATENCY = {
+    "device": "cpu",
+    "plan": {"samples": 300, "iterations": 30, "horizon": 5},
+    "threads": {
+        "1": {"decision_ms": {"best": 1.0, "median": 1.5}, "plan_ms": {"best": 150.0, "median": 160.0}, "ratio": 150.0}
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -103,23 +108,28 @@ def test_mazes_have_no_object(finished):
 
 def test_a_finished_report_is_read_not_measured_again(finished, monkeypatch):
     content, out = finished
-    for name in ("measure", "write_tasks"):
-        monkeypatch.setattr(cells, name, lambda *_, name=name: name == "write_tasks" or pytest.fail("measured again"))
+    for name in ("measure", "measure_floors"):
+        monkeypatch.setattr(cells, name, lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr(run, "cost_of_a_decision", lambda *_, **__: pytest.fail("measured again"))
     assert run_report(out, **SMALL)["tasks"] == content["tasks"]
 
 
 def test_cells_of_other_weights_tasks_or_options_do_not_count(finished, shipped):
     _, out = finished
-    cell = build([shipped], [Protocol(25, 30)], ["cem-mpc"], 3)[0][0]
-    manifest, floors = cells.read_tasks(cell, out)
-    assert cells.read_cell(cell, out, manifest) is not None
+    trial = build([shipped], [Protocol(25, 30)], ["cem-mpc"], 3)[0][0]
+    manifest = cells.read_tasks(trial, out)
+    floors = cells.read_floors(Grid(out / "floors").read(cells.floors_cell(trial, manifest)))
+
+    def stored(trial, manifest):
+        return Grid(out / "cells").read(cells.trial_cell(trial, manifest, floors, 1, "cpu", None))
+
+    assert stored(trial, manifest) is not None
     for other in (
-        dataclasses.replace(cell, source=dataclasses.replace(shipped, sha256="0" * 64)),
-        dataclasses.replace(cell, options=json.dumps({**json.loads(cell.options), "samples": 7})),
+        dataclasses.replace(trial, source=dataclasses.replace(shipped, sha256="0" * 64)),
+        dataclasses.replace(trial, options=json.dumps({**json.loads(trial.options), "samples": 7})),
     ):
-        assert cells.read_cell(other, out, manifest) is None
-    assert cells.read_cell(cell, out, evaluation.make_manifest(manifest.env_id, tasks=3, offset=24, budget=30)) is None
+        assert stored(other, manifest) is None
+    assert stored(trial, evaluation.make_manifest(manifest.env_id, tasks=3, offset=24, budget=30)) is None
     assert {name: floor.success_rate() for name, floor in floors.items()} == {
         name: floor.success_rate() for name, floor in evaluation.floors(manifest).items()
     }
@@ -127,18 +137,19 @@ def test_cells_of_other_weights_tasks_or_options_do_not_count(finished, shipped)
 
 def test_tasks_that_were_put_there_are_used(finished, shipped, tmp_path):
     _, out = finished
-    cell = build([shipped], [Protocol(25, 30)], ["gc-idm"], 3)[0][0]
-    made, floors = cells.read_tasks(cell, out)
+    trial = build([shipped], [Protocol(25, 30)], ["gc-idm"], 3)[0][0]
+    made = cells.read_tasks(trial, out)
     rows = {name: getattr(made, name)[::-1] for name in ("starts", "goals", "sources")}
     given = dataclasses.replace(made, **rows)
     shutil.copytree(out, tmp_path / "copy")
-    given.save(tmp_path / "copy" / "manifests" / f"{cell.tasks_name}.json")
-    with pytest.raises(ValueError, match="is of other tasks"):
-        cells.read_tasks(cell, tmp_path / "copy")
-    cells.write_tasks(cell, tmp_path / "copy")
-    manifest, again = cells.read_tasks(cell, tmp_path / "copy")
-    assert manifest == given != made
-    assert again["noop"].moderate.tolist() == floors["noop"].moderate[::-1].tolist()
+    given.save(tmp_path / "copy" / "manifests" / f"{trial.tasks_name}.json")
+    some = {**SMALL, "agents": ("gc-idm",), "protocols": ("25/30",), "videos": False}
+    protocol = run_report(tmp_path / "copy", **some)["tasks"][UMAZE]["protocols"]["25/30"]
+    assert protocol["manifest_sha256"] == given.sha256 != made.sha256
+    stored = json.loads((tmp_path / "copy" / "cells" / f"{trial.name}.json").read_text())
+    before = json.loads((out / "cells" / f"{trial.name}.json").read_text())
+    assert stored["outcomes"]["moderate"] == before["outcomes"]["moderate"][::-1]
+    assert stored["floor_outcomes"]["noop"]["moderate"] == before["floor_outcomes"]["noop"]["moderate"][::-1]
 
 
 def test_an_interrupted_report_goes_on_and_damage_is_repaired(finished, tmp_path, monkeypatch):
@@ -151,7 +162,12 @@ def test_an_interrupted_report_goes_on_and_damage_is_repaired(finished, tmp_path
     manifest = sorted((copy / "manifests").iterdir())[0]
     manifest.write_text(manifest.read_text().replace('"budget": 30', '"budget": 31'))
     measured, measure = [], cells.measure
-    monkeypatch.setattr(cells, "measure", lambda cell, *rest: (measured.append(cell.name), measure(cell, *rest)))
+
+    def counted(trial, *rest):
+        measured.append(trial.name)
+        return measure(trial, *rest)
+
+    monkeypatch.setattr(cells, "measure", counted)
     again = run_report(copy, **{**SMALL, "videos": False})
     assert sorted(measured) == sorted([lost.stem, damaged.stem])
     rates = [row["all"] for row in again["tasks"][UMAZE]["protocols"]["25/30"]["rows"]]

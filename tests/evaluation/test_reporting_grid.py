@@ -11,12 +11,12 @@ from small_report import SMALL, UMAZE
 
 import wm_agents
 from wm_agents import evaluation
-from wm_agents.evaluation.report import action_jerk
+from wm_agents.evaluation.report import comparison, run_report, subsets, summary
+from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Protocol, Source, build, sources
+from wm_agents.evaluation.report.latency import cost_of_a_decision
+from wm_agents.evaluation.report.published import PUBLISHED, SOURCES
+from wm_agents.evaluation.results import action_jerk
 from wm_agents.recipes import RECIPES
-from wm_agents.reporting import grid, run_report, subsets, summary
-from wm_agents.reporting.grid import AGENTS, PROTOCOLS, Protocol, Source, build, sources
-from wm_agents.reporting.latency import cost_of_a_decision
-from wm_agents.reporting.published import PUBLISHED, SOURCES
 
 pytest_plugins = ["small_report"]
 
@@ -43,7 +43,7 @@ def test_the_grid_has_every_planner_as_shipped_and_following_its_plan_for_25_ste
         assert agent.options() == json.loads(cell.options)  # what is stored is what is run
         if cell.agent != "gc-idm":
             assert agent.receding_horizon * agent.world_model.config.action_block == cell.replan_steps
-            shipped_options = RECIPES[UMAZE].options[grid.kind_of(cell.agent)[0]]
+            shipped_options = RECIPES[UMAZE].options[comparison.kind_of(cell.agent)[0]]
             assert agent.options().items() >= shipped_options.items()
     optimisers = {cell.agent: json.loads(cell.options).get("optimizer") for cell in found}
     assert (optimisers["gradient-adam"], optimisers["gradient-sgd"]) == ("adam", "sgd")
@@ -76,18 +76,18 @@ def test_a_gc_idm_that_counts_down_is_told_how_far_the_goal_is(tmp_path):
 
 
 def test_an_agent_of_waypoints_is_told_how_far_the_goal_is() -> None:
-    cells, _ = build(grid.sources(["pusht"], []), [Protocol(75, 150)], ["hierarchical"], 2)
+    cells, _ = build(comparison.sources(["pusht"], []), [Protocol(75, 150)], ["hierarchical"], 2)
     assert [json.loads(cell.options)["horizon"] for cell in cells] == [75]
     assert cells[0].open("cpu").horizon == 75
 
 
 def test_bf16_is_for_planners_that_sample_and_only_where_asked_or_native(shipped, monkeypatch):
-    monkeypatch.setattr(grid.torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert grid.faster_precision("cem-mpc") == "bf16"
-    assert grid.faster_precision("gradient") == "fp32"
-    monkeypatch.setattr(grid.torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
-    monkeypatch.setattr(grid.torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert grid.faster_precision("cem-mpc") == "fp32"
+    monkeypatch.setattr(comparison.torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert comparison.faster_precision("cem-mpc") == "bf16"
+    assert comparison.faster_precision("gradient") == "fp32"
+    monkeypatch.setattr(comparison.torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(comparison.torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert comparison.faster_precision("cem-mpc") == "fp32"
     found, _ = build([shipped], [Protocol(25, 50)], ["gradient-sgd"], 5, "bf16")
     assert {json.loads(cell.options)["precision"] for cell in found} == {"bf16"}
 
@@ -198,7 +198,7 @@ def test_scores_over_seeds_are_the_mean_with_the_interval_of_one_set_of_tasks():
 
 
 def test_a_decision_costs_less_than_a_plan_and_threads_are_put_back(shipped, monkeypatch):
-    from wm_agents.reporting import latency
+    from wm_agents.evaluation.report import latency
 
     monkeypatch.setattr(latency, "PAPER", {**latency.PAPER, "samples": 30, "elites": 3, "iterations": 3})
     before = latency.torch.get_num_threads()

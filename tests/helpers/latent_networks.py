@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wm_agents.models.latent_actions import LatentActionConfig, LatentActions
+from wm_agents.models import LatentActionConfig, LatentActions
 
 KINDS = ["vae", "sparse", "vq"]
 

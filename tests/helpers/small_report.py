@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 import wm_agents
-from wm_agents.reporting.grid import Source, sources
+from wm_agents.evaluation.report.comparison import Source, sources
 
 UMAZE = "pointmaze-umaze"
 SMALL: dict[str, Any] = {
-    "tasks": (UMAZE,), "agents": ("gc-idm", "cem-mpc"), "protocols": ("20/20", "25/30"), "tasks_per_cell": 3,
-    "workers": 0, "command": "wm-agents report --small",
-}  # fmt: skip
+    "tasks": (UMAZE,),
+    "agents": ("gc-idm", "cem-mpc"),
+    "protocols": ("20/20", "25/30"),
+    "tasks_per_cell": 3,
+    "workers": 0,
+    "command": "wm-agents report --small",
+}
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from wm_agents import GCIDM, InverseDynamicsTrainingConfig, TrainingConfig, WorldModel, datasets, train_world_model
+from wm_agents import GCIDM, WorldModel, datasets, train_world_model
 from wm_agents.datasets import TrajectoryDataset
-from wm_agents.training import CollapseWarning, History
+from wm_agents.training import CollapseWarning, History, InverseDynamicsTrainingConfig, TrainingConfig
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 DATASET = "wm/small/waypoint-v0"

@@ -15,8 +15,8 @@ import tyro
 from wm_agents import cli
 from wm_agents.envs.rendering import INSTALL_COMMAND
 from wm_agents.evaluation import Manifest
-from wm_agents.reporting.cards import to_cards
-from wm_agents.reporting.markdown import to_markdown
+from wm_agents.evaluation.report.cards import to_cards
+from wm_agents.evaluation.report.markdown import to_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -111,14 +111,14 @@ def test_every_page_is_in_the_navigation():
 
 @pytest.mark.parametrize(("page", "render"), [("report-tables.md", to_markdown), ("models.md", to_cards)])
 def test_the_reports_pages_are_what_its_numbers_give(page, render):
-    content = json.loads((ROOT / "docs" / "results" / "report.json").read_text(encoding="utf-8"))
+    content = json.loads((ROOT / "examples" / "benchmarks" / "results" / "report.json").read_text(encoding="utf-8"))
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render(content)
 
 
 def test_the_cubes_tasks_are_those_of_the_report():
-    content = json.loads((ROOT / "docs" / "results" / "report.json").read_text(encoding="utf-8"))
+    content = json.loads((ROOT / "examples" / "benchmarks" / "results" / "report.json").read_text(encoding="utf-8"))
     protocols = content["tasks"]["cube-single"]["protocols"]
-    folder = ROOT / "docs" / "results" / "manifests"
+    folder = ROOT / "examples" / "benchmarks" / "results" / "manifests"
     found = {path.name: Manifest.load(path).sha256 for path in folder.iterdir()}
     assert found == {
         f"cube-single_{name.replace('/', '-')}_n-200.json": protocol["manifest_sha256"]

@@ -10,22 +10,27 @@ import pytest
 import torch
 from latent_networks import KINDS, latents, network
 
-from wm_agents import planning
+from wm_agents.agents import MPC
 from wm_agents.evaluation import make_manifest
 from wm_agents.studies import learned_latents
-from wm_agents.studies.latent_control import DecodedActions, LatentMPC, LearnedActions, RealActions
 from wm_agents.studies.learned_latents_report import markdown
+from wm_agents.studies.spaces import Space
 
 pytest_plugins = ["trained"]
 
 
 def tiny_space(world_model, kind: str = "vae"):
     if kind == "real":
-        return RealActions(world_model)
-    sizes = world_model.config
-    model = network(kind.split()[0], latent_size=sizes.latent_size, action_block=sizes.action_block, codes=6)
+        return Space("blocks")
+    spec = world_model.spec
+    model = network(kind.split()[0], latent_size=spec.feature_size, action_block=spec.action_block, codes=6)
     model.measure(latents(200, 4))
-    return DecodedActions(model, world_model) if kind.endswith("decoded") else LearnedActions(model)
+    return Space("latent-decoded" if kind.endswith("decoded") else "latent", model)
+
+
+def agent_of(world_model, space, planner, horizon, **options):
+    heads = [] if space.head is None else [space.head]
+    return MPC(world_model, heads=heads, actions=space.actions, planner=planner, horizon=horizon, **options)
 
 
 SPACES = ["real", *KINDS, "vae decoded"]
@@ -37,8 +42,7 @@ def test_each_environment_gets_the_plan_that_it_gets_alone(world_model, kind, pl
     model = world_model(history=2)
     space = tiny_space(model, kind)
     options = {"cem": {"samples": 12, "elites": 3, "iterations": 3}, "gradient": {"steps": 4, "restarts": 2}}
-    searcher = planning.make(planner, horizon=3, **options[planner])
-    agent = LatentMPC(model, space, searcher)
+    agent = agent_of(model, space, planner, 3, **options[planner])
     rng = np.random.default_rng(0)
 
     def play(rows, steps=5):
@@ -66,15 +70,16 @@ def test_each_environment_gets_the_plan_that_it_gets_alone(world_model, kind, pl
 def test_the_agent_executes_the_decoded_plan_and_counts_it(world_model, kind):
     model = world_model(history=2)
     space = tiny_space(model, kind)
-    searcher = planning.make("cem", horizon=2, samples=8, elites=2, iterations=2)
-    agent = LatentMPC(model, space, searcher, seed=3)
+    agent = agent_of(model, space, "cem", 2, samples=8, elites=2, iterations=2, seed=3)
     images = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     actions, state = agent.predict({"pixels": images, "goal_pixels": images[::-1]})
-    z = agent.encode(images).unsqueeze(1)
-    plan = torch.from_numpy(state[2][:, 0])
-    low, high = space.bounds()
+    with torch.no_grad():
+        seen = model.remember(model.encode(torch.from_numpy(images)).unsqueeze(1), torch.zeros(2, 0, 6))
+    plan = torch.from_numpy(state["own.plan"][:, 0])
+    searched = space.of(model)
+    low, high = searched.bounds()
     assert ((plan >= low) & (plan <= high)).all()
-    block = model.denormalize(space.decode(z, plan[:, 0]).detach()).numpy()
+    block = model.denormalize(searched.blocks(seen, plan[:, 0]).detach()).numpy()
     np.testing.assert_allclose(actions, block.reshape(2, 3, 2)[:, 0], atol=1e-5)
     record = agent.last_decision
     assert (record.plans, record.evaluations) == (2, 2 * 2 * 17)  # 8 x 2 sequences and the mean, 2 blocks, 2 plans
@@ -86,15 +91,16 @@ def test_the_agent_executes_the_decoded_plan_and_counts_it(world_model, kind):
 
 def test_decoded_actions_imagine_what_the_world_model_does_with_the_blocks(world_model):
     model = world_model(history=2)
-    space = tiny_space(model, "vae decoded")
+    space = tiny_space(model, "vae decoded").of(model)
     z, past, actions = latents(2, 2, 6), latents(2, 1, 6), latents(2, 4, 3, 4)
-    imagined = space.imagine(z, past, actions)
+    state = model.remember(z, past)
+    imagined = space.imagine(state, actions)
     low, high = model.block_bounds()
-    seen, blocks = z, []
+    now, blocks = state, []
     for h in range(3):
-        blocks.append(space.decode(seen, actions[:, 1, h]).clamp(low, high))
-        real = model.rollout(z, past, torch.stack(blocks, dim=1).unsqueeze(1))[:, 0]
-        seen = torch.cat([z, real], dim=1)
+        blocks.append(space.blocks(now, actions[:, 1, h]).clamp(low, high))
+        now = model.advance(now, blocks[-1])
+    real = model.imagine(state, torch.stack(blocks, dim=1).unsqueeze(1))[:, 0]
     torch.testing.assert_close(imagined[:, 1], real, atol=1e-5, rtol=1e-4)
 
 

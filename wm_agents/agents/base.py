@@ -114,9 +114,9 @@ class WorldModelAgent(BaseAlgorithm):
         self._setup_model()
 
     def _make_logger(self) -> None:
-        self._logger = configure_logger(
-            self.verbose if self.tensorboard_log else 0, self.tensorboard_log or "", self.name
-        )
+        # Without a folder None, not "": SB3 would take "" for the working directory, and write a log into it.
+        folder: Any = self.tensorboard_log
+        self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 
     @classmethod
     def read_options(cls, options: dict[str, Any]) -> Any:

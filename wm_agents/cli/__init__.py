@@ -2,32 +2,80 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 
+import gymnasium as gym
 from rich.console import Console
 
-from wm_agents.cli.common import app, console, rich_escape
+from wm_agents import registry
+from wm_agents.cli.common import app, console, import_modules, rich_escape
 from wm_agents.cli.data import collect, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, train
 from wm_agents.cli.measuring import bench, evaluate, report, study
+from wm_agents.version import __version__
 
-__all__ = ["bench", "collect", "doctor", "evaluate", "fit", "import_dataset", "list_names", "main", "quickstart",
-           "report", "reproduce", "study", "train"]  # fmt: skip
+__all__ = [
+    "bench",
+    "collect",
+    "doctor",
+    "evaluate",
+    "fit",
+    "import_dataset",
+    "list_names",
+    "main",
+    "quickstart",
+    "report",
+    "reproduce",
+    "study",
+    "train",
+]
+
+CLOSED_PIPE = 141
+"""Exit code of a program whose reader is gone, as shells report SIGPIPE."""
 
 
 def main() -> None:
     """Run the command line; an expected error is one line, not a traceback."""
     warnings.filterwarnings("ignore", message=".*MINARI.*")
     try:
-        app.cli(prog="wm-agents", description="World-model agents with the face of Stable-Baselines3.")
+        _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has enough. What is left in the buffer must not fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(CLOSED_PIPE) from None
     except KeyboardInterrupt:
         console.print(
-            "\ninterrupted; bench, collect, fit, quickstart, reproduce and report go on where they were with the same "
-            "command, train with --resume; other commands begin anew",
+            "\ninterrupted; bench, collect, fit, quickstart, report, reproduce and study go on where they were with "
+            "the same command, train with --resume; other commands begin anew",
             style="yellow",
             soft_wrap=True,
         )
         raise SystemExit(130) from None
-    except (ImportError, ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError, gym.error.Error) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+
+
+def _run(arguments: list[str]) -> None:
+    """Read the options before the command, then run the command."""
+    modules: list[str] = []
+    while arguments:
+        if arguments[0] == "--version":
+            print(f"wm-agents {__version__}")  # noqa: T201
+            return
+        if arguments[0] == "--import" and len(arguments) > 1:
+            modules.append(arguments[1])
+            arguments = arguments[2:]
+        elif arguments[0].startswith("--import="):
+            modules.append(arguments[0].removeprefix("--import="))
+            arguments = arguments[1:]
+        elif arguments[0] == "--import":
+            raise ValueError("--import needs the name of a module: wm-agents --import my_module evaluate ...")
+        else:
+            break
+    getattr(registry, "load_plugins", lambda: None)()
+    import_modules(modules)
+    app.parse(arguments)()

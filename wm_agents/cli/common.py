@@ -2,23 +2,160 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import io
 import json
+import os
+import re
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import tyro
 from rich.console import Console
 
-app = tyro.extras.SubcommandApp()
+from wm_agents.registry import did_you_mean
+
 console = Console()
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj|ref):`(?:~[\w.]*\.)?([^`]*)`|``")
+
+
+class App:
+    """The subcommands by name. Each is a function, whose signature and docstring tyro turns into flags and help."""
+
+    def __init__(self) -> None:
+        self._app = tyro.extras.SubcommandApp()
+        self.names: list[str] = []
+
+    def command(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Register a function under its name: ``list_names`` is called ``list``, ``import_dataset`` ``import``."""
+        name = {"list_names": "list", "import_dataset": "import"}.get(function.__name__, function.__name__)
+
+        @functools.wraps(function)
+        def parsed(*args: Any, **kwargs: Any) -> Callable[[], None]:
+            return functools.partial(function, *args, **kwargs)
+
+        self._app.command(name=name)(parsed)
+        self.names.append(name)
+        return function
+
+    def parse(self, arguments: list[str]) -> Callable[[], None]:
+        """Read a command line and return what it asks for, ready to be called.
+
+        Raises:
+            ValueError: There is no such subcommand or no such device.
+            SystemExit: Help was asked for, or a flag is wrong.
+        """
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in self.names:
+            raise ValueError(did_you_mean("command", arguments[0], self.names))
+        with readable_help():
+            call = self._app.cli(prog="wm-agents", description=DESCRIPTION, args=arguments)
+        check_device(call.keywords.get("device", "auto"))
+        return call
+
+
+DESCRIPTION = (
+    "World-model agents for Stable-Baselines3. Options before the command: --version; --import MODULE, which imports "
+    "your module first, so that the environments and parts that it registers are known (repeatable)."
+)
+app = App()
+
+
+@contextmanager
+def readable_help() -> Iterator[None]:
+    """Print help and usage without the markup of docstrings, and without colour where ``NO_COLOR`` is set."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Held(sys.stdout), _Held(sys.stderr)
+    try:
+        yield
+    finally:
+        held = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = streams
+        for stream, text in zip(streams, held, strict=True):
+            stream.write(plain_text(text.getvalue()))  # type: ignore[attr-defined]
+
+
+class _Held(io.StringIO):
+    """What is written to a stream, which still tells tyro what the stream can show."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty() and not os.environ.get("NO_COLOR")
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+def plain_text(text: str) -> str:
+    """Return help without roles and double backticks; borders of boxes stay where they are."""
+    lines = []
+    for line in text.split("\n"):
+        plain = ROLE.sub(lambda found: found[1] or "", line)
+        border = max(plain.rfind("│"), plain.rfind("|"))
+        if border > 0:
+            plain = plain[:border] + " " * (len(line) - len(plain)) + plain[border:]
+        lines.append(plain)
+    return "\n".join(lines)
+
+
+def import_modules(names: list[str]) -> None:
+    """Import the modules of ``--import``; the working directory is searched last.
+
+    Raises:
+        ValueError: A module cannot be imported.
+    """
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a foreign module does wrong when it is imported
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"--import {name}: the module cannot be imported ({reason}).") from error
+
+
+def check_device(device: str) -> None:
+    """Raise ``ValueError`` unless torch can compute on ``device``: auto, cpu, cuda, cuda:1, ..."""
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ValueError(did_you_mean("device", device, ("auto", "cpu", "cuda"))) from None
+    if kind.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(did_you_mean("device", device, ("auto", "cpu", "cuda")))
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind.type, 1)
+    if (kind.index or 0) >= count:
+        raise ValueError(
+            f"--device {device}: torch finds {count or 'no'} such device{'' if count == 1 else 's'} here. Use --device "
+            "cpu, or auto for a GPU where there is one."
+        )
 
 
 def full_id(name: str) -> str:
-    """Return the Gymnasium id that a task name such as "pointmaze-umaze" stands for; other names as they are."""
+    """Return the Gymnasium id that a task name such as "pointmaze-umaze" stands for; other names as they are.
+
+    The module of a long id, ``my_package:my/Task-v0``, is imported.
+
+    Raises:
+        ValueError: That module cannot be imported, or does not register the environment.
+    """
     from wm_agents import datasets, envs
 
+    if ":" in name:
+        from wm_agents.evaluation import check_env_id
+
+        check_env_id(name)
     return {datasets.task_name(env_id): env_id for env_id in envs.ENV_IDS}.get(name, name)
 
 

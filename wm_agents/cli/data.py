@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 import tyro
@@ -19,7 +20,7 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-@app.command(name="list")
+@app.command
 def list_names(
     what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
 ) -> None:
@@ -28,25 +29,12 @@ def list_names(
     Args:
         what: Shipped agents, environments, local datasets, planners, objectives, or exploration policies.
     """
-    import gymnasium as gym
-
     from wm_agents import datasets, list_checkpoints
+    from wm_agents.evaluation import print_table
     from wm_agents.planning import OBJECTIVES, PLANNERS
 
     if what == "envs":
-        table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
-        for env_id in sorted(name for name in gym.registry if name.startswith("wm/")):
-            try:
-                env: Any = gym.make(env_id, obs_type="state")
-            except ImportError as error:
-                table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
-                continue
-            tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
-            action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
-            size = env.observation_space["observation"].shape[0]
-            table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
-            env.close()
-        console.print(table)
+        print_table(_environments(), console)
         return
     if what in ("planners", "objectives"):
         table = Table(Column("name", no_wrap=True), "what it does")
@@ -55,19 +43,57 @@ def list_names(
             table.add_row(name, rich_escape((registry.get(name).__doc__ or "").splitlines()[0]))
         if what == "objectives":  # a network of the checkpoint, so no entry of the registry
             table.add_row("temporal-distance", "Learned number of steps to the goal, averaged over the horizon.")
-        console.print(table)
+        print_table(table, console)
         return
-    names: dict[str, Any] = {"agents": list_checkpoints, "datasets": datasets.list_datasets,
-                             "policies": lambda: datasets.POLICIES}  # fmt: skip
+    names: dict[str, Any] = {
+        "agents": list_checkpoints,
+        "datasets": datasets.list_datasets,
+        "policies": lambda: datasets.POLICIES,
+    }
     for name in names[what]():
-        console.print(name, highlight=False)
+        console.print(name, highlight=False, soft_wrap=True)
+
+
+def _environments() -> Table:
+    """Return the table of the goal environments: ours, and those that imported modules registered."""
+    import gymnasium as gym
+
+    table = Table(Column("id", no_wrap=True), "state", "action", "budget", "success")
+    for env_id in sorted(name for name in gym.registry if name.startswith("wm/") or _is_goal_task(gym.registry[name])):
+        try:
+            env: Any = gym.make(env_id, obs_type="state")
+        except ImportError as error:
+            table.add_row(env_id, "", "", "", rich_escape(str(error)), style="dim")
+            continue
+        tests = "\n".join(f"{mode}: {test}" for mode, test in env.unwrapped.success_tests.items())
+        action = f"{env.action_space.shape[0]} in [{env.action_space.low[0]:g}, {env.action_space.high[0]:g}]"
+        size = env.observation_space["observation"].shape[0]
+        table.add_row(env_id, str(size), rich_escape(action), str(env.spec.max_episode_steps), tests)
+        env.close()
+    return table
+
+
+def _is_goal_task(spec: Any) -> bool:
+    """Tell whether an environment is a goal environment, without importing anything."""
+    entry = spec.entry_point
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        entry = getattr(sys.modules.get(module), attribute, None)
+    return hasattr(entry, "successes")
 
 
 @app.command
 def collect(
-    env_id: tyro.conf.Positional[str], policy: str | None = None, episodes: int = 120, steps: int = 300, seed: int = 0,
-    name: str | None = None, image_size: int = 64, workers: int | None = None, overwrite: bool = False,
-) -> None:  # fmt: skip
+    env_id: tyro.conf.Positional[str],
+    policy: str | None = None,
+    episodes: int = 120,
+    steps: int = 300,
+    seed: int = 0,
+    name: str | None = None,
+    image_size: int = 64,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
     """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
 
     Args:
@@ -84,18 +110,32 @@ def collect(
     from wm_agents import datasets
 
     dataset = datasets.collect(
-        full_id(env_id), policy=policy, episodes=episodes, steps=steps, seed=seed, name=name, image_size=image_size,
-        workers=workers, overwrite=overwrite,
-    )  # fmt: skip
+        full_id(env_id),
+        policy=policy,
+        episodes=episodes,
+        steps=steps,
+        seed=seed,
+        name=name,
+        image_size=image_size,
+        workers=workers,
+        overwrite=overwrite,
+    )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
 
 
-@app.command(name="import")
+@app.command
 def import_dataset(
-    source: tyro.conf.Positional[str], format: str = "auto", env_id: str | None = None, name: str | None = None,
-    frames: Literal["auto", "stored", "rendered"] = "auto", image_size: int = 64, episodes: int | None = None,
-    action_scale: float | None = None, skip_invalid: bool = False, overwrite: bool = False,
-) -> None:  # fmt: skip
+    source: tyro.conf.Positional[str],
+    format: str = "auto",
+    env_id: str | None = None,
+    name: str | None = None,
+    frames: Literal["auto", "stored", "rendered"] = "auto",
+    image_size: int = 64,
+    episodes: int | None = None,
+    action_scale: float | None = None,
+    skip_invalid: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Import a foreign dataset: LeWM's HDF5, OGBench's npz, Minari's D4RL/pointmaze.
 
     Args:
@@ -113,8 +153,15 @@ def import_dataset(
     from wm_agents import datasets
 
     dataset = datasets.import_dataset(
-        source, format=format, env_id=full_id(env_id) if env_id else None, name=name, frames=frames,
-        image_size=image_size, episodes=episodes, action_scale=action_scale, skip_invalid=skip_invalid,
+        source,
+        format=format,
+        env_id=full_id(env_id) if env_id else None,
+        name=name,
+        frames=frames,
+        image_size=image_size,
+        episodes=episodes,
+        action_scale=action_scale,
+        skip_invalid=skip_invalid,
         overwrite=overwrite,
-    )  # fmt: skip
+    )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)

@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import tyro
 
-from wm_agents.cli.common import app, command_line, console
-from wm_agents.models import InverseDynamicsConfig, WorldModelConfig
-from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
+from wm_agents.cli.common import app, command_line, console, parse_options
+from wm_agents.registry import did_you_mean
 
-Flat = tyro.conf.OmitArgPrefixes
+
+def configured(kind: Any, pairs: tuple[str, ...]) -> Any:
+    """Make a configuration from ``name=value`` pairs.
+
+    Raises:
+        ValueError: A pair that is none, a name that the configuration does not have, or a value that it refuses.
+    """
+    options = parse_options(pairs)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in options:
+        if name not in known:
+            raise ValueError(did_you_mean(f"field of {kind.__name__}", name, known))
+    return kind(**options)
 
 
 @app.command
 def train(
-    dataset: tyro.conf.Positional[str], out: Path, model: Annotated[WorldModelConfig, Flat] = WorldModelConfig(),
-    training: Annotated[TrainingConfig, Flat] = TrainingConfig(), device: str = "auto", resume: bool = False,
-) -> None:  # fmt: skip
+    dataset: tyro.conf.Positional[str],
+    out: Path,
+    kind: str = "lewm",
+    model: tuple[str, ...] = (),
+    training: tuple[str, ...] = (),
+    device: str = "auto",
+    resume: bool = False,
+) -> None:
     """Train a world model on a dataset; writes OUT/world-model.safetensors.
 
     Args:
         dataset: Minari id; see "wm-agents list datasets".
         out: Directory of this run.
-        model: Shape of the networks.
-        training: Options of the training.
+        kind: Of world model: lewm, patch, rssm, or one of an installed plug-in.
+        model: Shape of the networks as name=value pairs, for example latent_size=64 action_block=5.
+        training: Options of the training, for example steps=2000 batch_size=64 seed=1.
         device: auto, cpu or cuda.
         resume: Go on with the run that is in OUT.
     """
     from wm_agents import datasets, train_world_model
     from wm_agents.checkpoint import Checkpoint, save_checkpoint, versions
-    from wm_agents.training.common import open_log
+    from wm_agents.registry import WORLD_MODELS
+    from wm_agents.training import TrainingConfig
+    from wm_agents.training.display import open_log
+    from wm_agents.training.run import FOLDER
 
-    if (out / "training.safetensors").exists() and not resume:
+    shape, options = configured(WORLD_MODELS.get(kind).Config, model), configured(TrainingConfig, training)
+    if (out / FOLDER / "world-model.safetensors").exists() and not resume:
         raise ValueError(f"{out} holds a run already: add --resume to go on with it, or give another --out.")
     data = datasets.load(dataset)
-    world_model, history = train_world_model(data, model, training, run_dir=out, logger=open_log(out), device=device)
-    made = {"dataset": data.provenance, "command": command_line(), "versions": versions(), "seed": training.seed,
-            "measured": {name: points[-1][1] for name, points in history.items()}}  # fmt: skip
+    world_model, history = train_world_model(data, shape, options, run_dir=out, logger=open_log(out), device=device)
+    made = {
+        "dataset": data.provenance,
+        "command": command_line(),
+        "versions": versions(),
+        "seed": options.seed,
+        "measured": {name: points[-1][1] for name, points in history.items()},
+    }
     path = out / "world-model.safetensors"
     save_checkpoint(Checkpoint(world_model, env_id=data.env_id, provenance=made), path)
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
@@ -46,33 +73,50 @@ def train(
 
 @app.command
 def fit(
-    checkpoint: tyro.conf.Positional[Path], dataset: tyro.conf.Positional[str], out: Path,
-    model: Annotated[InverseDynamicsConfig, Flat] = InverseDynamicsConfig(),
-    training: Annotated[InverseDynamicsTrainingConfig, Flat] = InverseDynamicsTrainingConfig(), device: str = "auto",
-) -> None:  # fmt: skip
-    """Fit GC-IDM on a world model; writes OUT/agent.safetensors. Run again to go on after an interruption.
+    head: tyro.conf.Positional[str],
+    checkpoint: tyro.conf.Positional[Path],
+    dataset: tyro.conf.Positional[str],
+    out: Path,
+    model: tuple[str, ...] = (),
+    training: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Fit a head on a world model's latents; writes OUT/agent.safetensors. Run again to go on after an interruption.
 
     Args:
+        head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, or one of an
+            installed plug-in; also predictor and imagination, which train further what the file holds.
         checkpoint: File with the world model; what else an agent's file holds, heads and options, is kept.
         dataset: Minari id.
         out: Directory of this run.
-        model: Shape of the network.
-        training: Options of the training.
+        model: Shape of the network as name=value pairs, for example width=64.
+        training: Options of the training, for example steps=2000 seed=1.
         device: auto, cpu or cuda.
     """
-    from wm_agents import GCIDM, datasets
-    from wm_agents.agents.base import open_checkpoint
+    from wm_agents import datasets
+    from wm_agents.agents.files import open_checkpoint, write_agent
+    from wm_agents.models import WorldModel
     from wm_agents.pipeline import AGENT_FILE
+    from wm_agents.registry import HEADS
+    from wm_agents.training import find_device, learner_of, train_head
+    from wm_agents.training.display import open_log
 
+    options = configured(learner_of(head).Training, training)
+    shape = configured(HEADS.get(head).Config, model) if head in HEADS else model or None
     source, data = open_checkpoint(checkpoint), datasets.load(dataset)
-    told = {name: value for name, value in source.options.get(GCIDM.name, {}).items() if name != "seed"}
-    agent = GCIDM(source.world_model, seed=training.seed, device=device, verbose=1, **told)
-    agent.env_id, agent.provenance = source.env_id, {**source.provenance, "fit": command_line()}
-    agent.stored_options = source.options
-    for name, head in source.heads().items():
-        setattr(agent, name, head)  # that of GC-IDM is replaced
-    agent.fit(data, model=model, training=training, run_dir=out)
-    agent.save(out / AGENT_FILE)
+    where = find_device(device)
+    world_model, heads = source.world_model.to(where), {name: kept.to(where) for name, kept in source.heads.items()}
+    log = open_log(out)
+    made, history = train_head(head, world_model, data, shape, options, heads=heads, run_dir=out, logger=log)
+    if isinstance(made, WorldModel):
+        source.world_model = made
+    else:
+        source.heads[made.name] = made
+    if head == "gc-idm":
+        source.agent = source.agent or head
+    measured = source.provenance.get("measured", {}) | {name: points[-1][1] for name, points in history.items()}
+    source.provenance |= {"fit": command_line(), "measured": measured}
+    write_agent(source, out / AGENT_FILE)
     console.print(f"wrote {out / AGENT_FILE}", highlight=False, soft_wrap=True)
 
 
@@ -85,7 +129,7 @@ def reproduce(
     Args:
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
-        tasks: Number of held-out tasks to evaluate GC-IDM and CEM-MPC on, with the recipe's goals; 0 leaves it out.
+        tasks: Number of held-out tasks to evaluate GC-IDM and CEM on, with the recipe's goals; 0 leaves it out.
         seed: Of training.
         device: auto, cpu or cuda.
     """
@@ -102,7 +146,7 @@ def reproduce(
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if tasks:
-        names = ("gc-idm", "cem-mpc")
+        names = ("gc-idm", "cem")
         results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]
         evaluation.print_report(results, console)
         for result in results:
@@ -111,9 +155,12 @@ def reproduce(
 
 @app.command
 def quickstart(
-    out: Path = Path("runs/quickstart"), task: str = "pointmaze-umaze", tasks: int = 50, seed: int = 0,
+    out: Path = Path("runs/quickstart"),
+    task: str = "pointmaze-umaze",
+    tasks: int = 50,
+    seed: int = 0,
     fast: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """The main job in one command: collect, train, fit, evaluate, and show it. About 5 minutes on two CPU cores.
 
     Args:

@@ -12,10 +12,19 @@ from wm_agents.cli.common import app, command_line, console, full_id, parse_offs
 
 @app.command
 def evaluate(
-    agent: tyro.conf.Positional[str], task: str | None = None, tasks: int = 200, offset: str = "25",
-    budget: int | None = None, seed: int = 0, num_envs: int = 16, manifest: Path | None = None,
-    json: Path | None = None, video: Path | None = None, options: tuple[str, ...] = (), device: str = "auto",
-) -> None:  # fmt: skip
+    agent: tyro.conf.Positional[str],
+    task: str | None = None,
+    tasks: int = 200,
+    offset: str = "25",
+    budget: int | None = None,
+    seed: int = 0,
+    num_envs: int = 16,
+    manifest: Path | None = None,
+    json: Path | None = None,
+    video: Path | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
@@ -32,46 +41,76 @@ def evaluate(
         options: The agent's own options as name=value, for example horizon=10 precision=bf16.
         device: auto, cpu or cuda.
     """
-    import gymnasium as gym
-
     from wm_agents import evaluation, load
-    from wm_agents.recipes import RECIPES
 
-    if video is not None:
-        evaluation.check_video_path(video)
+    _check_outputs(manifest=manifest, json=json, video=video)
     name, _, kind = agent.partition(":")
     player: Any = load(name, agent=kind or None, device=device, **parse_options(options))
-    env_id = full_id(task) if task else player.env_id
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
-        if task and env_id != chosen.env_id:
-            raise ValueError(f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
-                             "another --manifest.")  # fmt: skip
+        if task and full_id(task).rpartition(":")[2] != chosen.env_id.rpartition(":")[2]:
+            raise ValueError(
+                f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
+                "another --manifest."
+            )
     else:
-        distance: Any = offset if offset == "random" else parse_offset(offset)
-        evaluation.check_env_id(env_id)
-        limit = gym.spec(env_id).max_episode_steps or 300
-        steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
-        policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
-        chosen = evaluation.make_manifest(
-            env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(env_id)
-        )
+        chosen = _make_manifest(full_id(task) if task else player.env_id, tasks, offset, budget, seed)
         if manifest is not None:
             chosen.save(manifest)
     label = f"{Path(name).resolve().parent.name}/{player.name}" if Path(name).is_file() else agent
     result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
-    evaluation.print_report([result], console)
     if json is not None:
         result.save(json)
     if video is not None:
         evaluation.write_video(video, result.recordings)
+    evaluation.print_report([result], console)
+
+
+def _check_outputs(**paths: Path | None) -> None:
+    """Find out before the work begins whether its results can be written.
+
+    Raises:
+        OSError: A path is not writable.
+        ValueError: The video's format is unknown, or two results have one path.
+    """
+    from wm_agents.evaluation import check_video_path
+    from wm_agents.evaluation.files import check_output
+
+    given = {name: path for name, path in paths.items() if path is not None}
+    if len({path.absolute() for path in given.values()}) < len(given):
+        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need files of their own.")
+    if "video" in given:
+        check_video_path(given["video"])
+    for path in given.values():
+        check_output(path)
+
+
+def _make_manifest(env_id: str, tasks: int, offset: str, budget: int | None, seed: int) -> Any:
+    """Draw tasks with the policy that collects the task's data, and the usual budget unless another is given."""
+    import gymnasium as gym
+
+    from wm_agents import evaluation
+    from wm_agents.recipes import RECIPES
+
+    distance: Any = offset if offset == "random" else parse_offset(offset)
+    name = evaluation.check_env_id(env_id)
+    limit = gym.spec(name).max_episode_steps or 300
+    steps = budget if budget is not None else (limit if distance == "random" else 2 * distance)
+    policies = {recipe.env_id: recipe.policy for recipe in RECIPES.values()}
+    return evaluation.make_manifest(
+        env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(name)
+    )
 
 
 @app.command
 def bench(
-    what: tyro.conf.Positional[Literal["planners"]], agent: str = "pointmaze-umaze", out: Path = Path("runs/bench"),
-    tasks: int = 100, quick: bool = False, device: str = "auto",
-) -> None:  # fmt: skip
+    what: tyro.conf.Positional[Literal["planners"]],
+    agent: str = "pointmaze-umaze",
+    out: Path = Path("runs/bench"),
+    tasks: int = 100,
+    quick: bool = False,
+    device: str = "auto",
+) -> None:
     """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
 
     Args:
@@ -82,7 +121,7 @@ def bench(
         quick: A check that all works in a minute or two, not a result.
         device: auto, cpu or cuda.
     """
-    from wm_agents.bench import bench_planners
+    from wm_agents.evaluation.bench import bench_planners
 
     bench_planners(agent, out=out, tasks=tasks, quick=quick, device=device, console=console)
     console.print(f"wrote {out}/{what}.json and {out}/{what}.png", highlight=False, soft_wrap=True)
@@ -90,11 +129,21 @@ def bench(
 
 @app.command
 def report(
-    out: Path = Path("runs/report"), quick: bool = False, tasks: tuple[str, ...] = (), agents: tuple[str, ...] = (),
-    protocols: tuple[str, ...] = (), checkpoints: tuple[str, ...] = (), tasks_per_cell: int | None = None,
-    num_envs: int = 20, workers: int | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto",
-    videos: bool = True, timing: bool = True, measure: bool = True, device: str = "auto",
-) -> None:  # fmt: skip
+    out: Path = Path("runs/report"),
+    quick: bool = False,
+    tasks: tuple[str, ...] = (),
+    agents: tuple[str, ...] = (),
+    protocols: tuple[str, ...] = (),
+    checkpoints: tuple[str, ...] = (),
+    tasks_per_cell: int | None = None,
+    num_envs: int = 20,
+    workers: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    videos: bool = True,
+    timing: bool = True,
+    measure: bool = True,
+    device: str = "auto",
+) -> None:
     """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
 
     Args:
@@ -114,22 +163,36 @@ def report(
         measure: Measure the missing cells; --no-measure reports those that are there.
         device: auto, cpu or cuda.
     """
-    from wm_agents.reporting import AGENTS, run_report
+    from wm_agents.evaluation.report import AGENTS, run_report
 
     run_report(
-        out, tasks=tasks, agents=agents or tuple(AGENTS), protocols=protocols,
-        checkpoints=checkpoints, quick=quick, tasks_per_cell=tasks_per_cell, num_envs=num_envs, workers=workers,
-        precision=precision, device=device, videos=videos, timing=timing, measure=measure, command=command_line(),
+        out,
+        tasks=tasks,
+        agents=agents or tuple(AGENTS),
+        protocols=protocols,
+        checkpoints=checkpoints,
+        quick=quick,
+        tasks_per_cell=tasks_per_cell,
+        num_envs=num_envs,
+        workers=workers,
+        precision=precision,
+        device=device,
+        videos=videos,
+        timing=timing,
+        measure=measure,
+        command=command_line(),
         console=console,
-    )  # fmt: skip
+    )
     console.print(f"wrote {out}/report.md, report.json and figures", highlight=False, soft_wrap=True)
 
 
 @app.command
 def study(
-    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]], out: Path | None = None,
-    quick: bool = False, task: str = "pointmaze-umaze",
-) -> None:  # fmt: skip
+    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]],
+    out: Path | None = None,
+    quick: bool = False,
+    task: str = "pointmaze-umaze",
+) -> None:
     """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
 
     Args:
@@ -138,10 +201,12 @@ def study(
         quick: A check that all works in a minute, not a result.
         task: Whose world model the learned latent actions are built on.
     """
+    from wm_agents.evaluation.files import check_output
     from wm_agents.recipes import recipe
     from wm_agents.studies import latent_actions, learned_latents
 
     folder = out or Path("runs") / name
+    check_output(folder, folder=True)
     if name == "latent-actions":
         latent_actions.run(folder, quick=quick)
     else:

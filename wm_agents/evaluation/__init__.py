@@ -1,27 +1,35 @@
 """Evaluation: tasks as manifests, agents run on them, statistics, tables, videos and figures."""
 
+from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import graph_figure, maze_figure, proposed_subgoals, save_figure, training_figure
-from wm_agents.evaluation.report import EvaluationResult, Outcomes, Timings, print_report, results_table
+from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
+from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
-from wm_agents.evaluation.tasks import Manifest, check_env_id, make_manifest
+from wm_agents.evaluation.tables import print_report, print_table, results_table
+from wm_agents.evaluation.tasks import Manifest, make_manifest
 from wm_agents.evaluation.video import Recording, check_video_path, write_video
 
 __all__ = [
+    "Cell",
     "EvaluationResult",
+    "Grid",
     "Manifest",
     "Outcomes",
     "Recording",
+    "Runner",
     "Timings",
     "check_env_id",
     "check_video_path",
     "evaluate",
+    "evaluation_cell",
     "floors",
     "graph_figure",
     "make_manifest",
     "maze_figure",
     "mcnemar",
     "print_report",
+    "print_table",
     "proposed_subgoals",
     "results_table",
     "save_figure",

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.evaluation.files import atomic_path
 from wm_agents.evaluation.video import Recording
 
 if TYPE_CHECKING:
@@ -71,9 +71,13 @@ def maze_figure(
 
 
 def graph_figure(
-    env: gym.Env, graph: LatentGraph, recording: Recording | None = None, *, goal: np.ndarray | None = None,
+    env: gym.Env,
+    graph: LatentGraph,
+    recording: Recording | None = None,
+    *,
+    goal: np.ndarray | None = None,
     title: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Draw a latent graph in its maze, and the subgoals that an agent proposed on one task.
 
     Nodes are drawn where the simulator was when they were recorded. Subgoals are filled where the agent came within the

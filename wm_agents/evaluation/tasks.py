@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +13,8 @@ import gymnasium as gym
 import numpy as np
 
 from wm_agents.datasets import POLICIES, default_policy, episode_seed, rollout_states
-from wm_agents.registry import did_you_mean
+from wm_agents.evaluation.environments import check_env_id, open_env, whole_number
+from wm_agents.evaluation.files import write_text
 
 FORMAT = 1
 DECIMALS = 6
@@ -25,29 +24,8 @@ DRAWS_PER_TASK = 50
 """Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
 
 Offset = int | Literal["random"]
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, with its suffix, that replaces it when the block ends without error.
-
-    An exception or a kill leaves what was at ``path`` as it was. Missing parent folders are created.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def check_env_id(env_id: str) -> None:
-    """Raise ``ValueError`` with the known ids and the nearest match if Gymnasium does not know ``env_id``."""
-    if env_id not in gym.registry:
-        raise ValueError(did_you_mean("environment", env_id, [name for name in gym.registry if name.startswith("wm/")]))
+STEPS = "a number of environment steps"
+"""What offsets and budgets are, for error messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +56,15 @@ class Manifest:
     sources: np.ndarray
 
     def __post_init__(self) -> None:
-        _check_settings(self.offset, self.budget)
+        plain = {
+            "env_id": str(self.env_id),
+            "policy": str(self.policy),
+            "offset": _offset(self.offset),
+            "budget": whole_number("budget", self.budget, 1, STEPS),
+            "seed": whole_number("seed", self.seed),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         for name in ("starts", "goals"):
             states = np.round(np.asarray(getattr(self, name), dtype=np.float64), DECIMALS) + 0.0  # + 0.0: no minus zero
             states.setflags(write=False)
@@ -158,8 +144,7 @@ class Manifest:
 
     def save(self, path: str | Path) -> None:
         """Write the manifest as JSON, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+        write_text(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Manifest:
@@ -189,7 +174,8 @@ def make_manifest(
     replaced by one from the next episode. The same arguments give the same manifest; fewer tasks give its beginning.
 
     Args:
-        env_id: A registered id such as ``"wm/PointMaze-UMaze-v0"``.
+        env_id: A registered id such as ``"wm/PointMaze-UMaze-v0"``; ``"my_package:my/Task-v0"`` imports ``my_package``
+            first.
         tasks: Number of tasks, at least 1.
         offset: Environment steps from start to goal, at least 1, or ``"random"``.
         budget: Environment steps that an agent has, at least 1.
@@ -200,18 +186,17 @@ def make_manifest(
     Raises:
         ValueError: An argument is out of range or unknown, or too few pairs are unsolved at the start.
     """
-    check_env_id(env_id)
+    tasks = whole_number("tasks", tasks)
     if tasks < 1:
         raise ValueError(f"an evaluation needs at least one task, got tasks={tasks}.")
-    if seed < 0:
-        raise ValueError(f"the seed must be at least 0, got {seed}.")
-    _check_settings(offset, budget)
-    env = gym.make(env_id, obs_type="state", disable_env_checker=True)
+    seed, offset = whole_number("seed", seed, 0), _offset(offset)
+    budget = whole_number("budget", budget, 1, STEPS)
+    env = open_env(env_id, obs_type="state")
     try:
         if offset == "random":
             policy, candidates = "", _random_pairs(env, seed)
         else:
-            policy = policy or default_policy(env_id)
+            policy = policy or default_policy(check_env_id(env_id))
             POLICIES.get(policy)
             candidates = _episode_pairs(env, policy, offset, seed)
         starts, goals, sources = _unsolved(env, candidates, tasks, offset)
@@ -224,11 +209,13 @@ Pair = tuple[np.ndarray, np.ndarray, "tuple[int, int] | None"]
 """Start state, goal state, and (episode, step) where they come from an episode."""
 
 
-def _check_settings(offset: Any, budget: Any) -> None:
-    if offset != "random" and (isinstance(offset, bool) or not isinstance(offset, int) or offset < 1):
-        raise ValueError(f'offset must be a number of environment steps, at least 1, or "random", got {offset!r}.')
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-        raise ValueError(f"budget must be a number of environment steps, at least 1, got {budget!r}.")
+def _offset(offset: Any) -> Offset:
+    """Return an offset as a Python number or "random"."""
+    if isinstance(offset, str):
+        if offset != "random":
+            raise ValueError(f'offset must be {STEPS}, at least 1, or "random", got {str(offset)!r}.')
+        return "random"
+    return whole_number("offset", offset, 1, STEPS)
 
 
 def _random_pairs(env: gym.Env, seed: int) -> Iterator[Pair]:

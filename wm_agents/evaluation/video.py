@@ -11,7 +11,7 @@ import imageio
 import numpy as np
 from imageio_ffmpeg import count_frames_and_secs
 
-from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.evaluation.files import atomic_path
 
 SUFFIXES = (".mp4", ".gif")
 SEPARATOR, BORDER, HOLD_SECONDS = 4, 6, 0.8

@@ -50,12 +50,12 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]
     Raises:
         ValueError: There is no term, or a weight is negative or not finite.
     """
-    if not weights:
-        raise ValueError("there is no loss term: give a weight to at least one.")
+    if not (isinstance(weights, Mapping) and weights):
+        raise ValueError(f"loss terms are weights by name, at least one: {{'sigreg': 0.09}}, not {weights!r}.")
     found = {}
     for name, given in weights.items():
         options = dict(given) if isinstance(given, Mapping) else {"weight": given}
-        weight = options.pop("weight", None)
+        weight: Any = options.pop("weight", None)
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if not (number and 0 <= weight < math.inf):
             raise ValueError(f"the weight of the loss term {name!r} must be a finite number from 0 on, not {weight!r}.")

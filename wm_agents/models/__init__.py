@@ -21,6 +21,8 @@ from wm_agents.models.heads import (
 )
 from wm_agents.models.lewm import LeWM, LeWMConfig
 
+WorldModelConfig = LeWMConfig  # its name in version 0.1
+
 __all__ = [
     "ActionStatistics",
     "Denoiser",
@@ -43,4 +45,5 @@ __all__ = [
     "Waypoints",
     "WaypointsConfig",
     "WorldModel",
+    "WorldModelConfig",
 ]

@@ -94,7 +94,7 @@ class WorldModel(ScaledActions, ABC):
         return torch.stack(latents, dim=1).unflatten(0, actions.shape[:2])
 
     def remember(self, latents: torch.Tensor, blocks: torch.Tensor) -> State:
-        """State after frames ``latents [N, T, *shape]``, oldest first, and the blocks between them ``[N, T-1, K*A]``."""
+        """State after frames in order, ``latents [N, T, *shape]``, and the ``blocks [N, T-1, K*A]`` between them."""
         state = self.initial(len(latents))
         none = latents.new_zeros(len(latents), self.spec.block_size)
         for t, latent in enumerate(latents.unbind(1)):

@@ -49,9 +49,16 @@ class Results:
         return self._cells[planner, geometry, dim, horizon, coupling, start]
 
     def values(
-        self, planner: str, geometry: str | None, coupling: str, *, dim: int = 8, horizon: int = 8,
-        start: str = "centre", metric: str = "goal_distance",
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        planner: str,
+        geometry: str | None,
+        coupling: str,
+        *,
+        dim: int = 8,
+        horizon: int = 8,
+        start: str = "centre",
+        metric: str = "goal_distance",
+    ) -> np.ndarray:
         """A metric by seed, ``[seeds]``; the mean over geometries where ``geometry`` is None."""
         names = self.geometries if geometry is None else [geometry]
         cells = [self.cell(planner, name, coupling, dim=dim, horizon=horizon, start=start) for name in names]
@@ -151,9 +158,12 @@ def _graceful(results: Results, coupling: str) -> list[np.ndarray]:
 def _by_horizon(planner: str, sign: int) -> Quantities:
     """Goal distance on VAE-8d falls (``sign`` -1) or rises (1) from the shortest horizon to the longest."""
     return lambda results, coupling: [
-        sign * (results.values(planner, "vae", coupling, horizon=results.horizons[-1])
-        - results.values(planner, "vae", coupling, horizon=results.horizons[0]))
-    ]  # fmt: skip
+        sign
+        * (
+            results.values(planner, "vae", coupling, horizon=results.horizons[-1])
+            - results.values(planner, "vae", coupling, horizon=results.horizons[0])
+        )
+    ]
 
 
 def _consistent(results: Results, coupling: str) -> list[np.ndarray]:
@@ -200,10 +210,12 @@ def _predicts(results: Results, coupling: str) -> list[np.ndarray]:
     found = []
     for dim in results.dims:
         scores = np.array([results.of_geometry(name, dim, "amenability") for name in results.geometries])
-        distances = np.array([
-            np.mean([results.values(planner, name, coupling, dim=dim) for planner in results.planners], axis=0)
-            for name in results.geometries
-        ])  # fmt: skip
+        distances = np.array(
+            [
+                np.mean([results.values(planner, name, coupling, dim=dim) for planner in results.planners], axis=0)
+                for name in results.geometries
+            ]
+        )
         pairs = zip(scores.T, distances.T, strict=True)
         found.append(np.array([-rank_correlation(score, distance) for score, distance in pairs]))
     return found
@@ -213,40 +225,86 @@ _RIVALS = ("mppi", "gradient", "sgld", "diffusion")
 
 CLAIMS = (
     Claim("CEM reaches the lowest goal distance, geometries averaged", "section 3.2", "yes", _above("cem", None)),
-    Claim("CEM is best on the sparse and on the VQ geometry", "table 1", "yes",
-          _each(_above("cem", "sparse"), _above("cem", "vq"))),
+    Claim(
+        "CEM is best on the sparse and on the VQ geometry",
+        "table 1",
+        "yes",
+        _each(_above("cem", "sparse"), _above("cem", "vq")),
+    ),
     Claim("Gradient planning is best on VAE", "table 1", "yes", _above("gradient", "vae")),
-    Claim("Gradient planning is worst on VQ", "table 1", "yes",
-          _each(*(_above(name, "vq", ("gradient",)) for name in ("cem", "mppi", "sgld", "diffusion")))),
-    Claim("MPPI is worse than CEM on every geometry", "table 1", "yes",
-          _each(*(_above("cem", geometry, ("mppi",)) for geometry in ("vae", "sparse", "vq")))),
-    Claim("SGLD is poor: worse than CEM, gradient and diffusion, geometries averaged", "table 1", "yes",
-          _each(*(_above(name, None, ("sgld",)) for name in ("cem", "gradient", "diffusion")))),
+    Claim(
+        "Gradient planning is worst on VQ",
+        "table 1",
+        "yes",
+        _each(*(_above(name, "vq", ("gradient",)) for name in ("cem", "mppi", "sgld", "diffusion"))),
+    ),
+    Claim(
+        "MPPI is worse than CEM on every geometry",
+        "table 1",
+        "yes",
+        _each(*(_above("cem", geometry, ("mppi",)) for geometry in ("vae", "sparse", "vq"))),
+    ),
+    Claim(
+        "SGLD is poor: worse than CEM, gradient and diffusion, geometries averaged",
+        "table 1",
+        "yes",
+        _each(*(_above(name, None, ("sgld",)) for name in ("cem", "gradient", "diffusion"))),
+    ),
     Claim("Diffusion differs least between geometries", "section 3.2", "no: CEM .28, diffusion .38", _consistent),
     Claim("Diffusion plans are the smoothest (VAE)", "table 4", "yes", _above("diffusion", "vae", metric="smoothness")),
-    Claim("CEM plans are the roughest (VAE)", "table 4", "yes",
-          _each(*(_above(name, "vae", ("cem",), "smoothness") for name in _RIVALS))),
-    Claim("Diffusion scores the fewest sequences, gradients by finite differences", "table 4", "yes",
-          _fewest("finite_differences")),
+    Claim(
+        "CEM plans are the roughest (VAE)",
+        "table 4",
+        "yes",
+        _each(*(_above(name, "vae", ("cem",), "smoothness") for name in _RIVALS)),
+    ),
+    Claim(
+        "Diffusion scores the fewest sequences, gradients by finite differences",
+        "table 4",
+        "yes",
+        _fewest("finite_differences"),
+    ),
     Claim("Diffusion scores the fewest sequences, exact gradients", "-", "not asked", _fewest("evaluations")),
     Claim("Diffusion varies least between runs of the search (VAE)", "figure 6", "shown, no numbers", _tight),
-    Claim("All planners get worse with every doubling of d", "figure 4", "CEM yes, diffusion mixed",
-          _growth(("cem", *_RIVALS))),
+    Claim(
+        "All planners get worse with every doubling of d",
+        "figure 4",
+        "CEM yes, diffusion mixed",
+        _growth(("cem", *_RIVALS)),
+    ),
     Claim("CEM is lowest at every d, geometries averaged", "figure 4", "yes", _lowest_at_all_dimensions),
     Claim("Goal distance grows faster than d for all, 4 to 16", "abstract", "CEM yes, diffusion no", _superlinear),
     Claim("Diffusion grows by the smallest factor from d = 8 to 16", "section 3.3", "yes", _graceful),
     Claim("CEM improves with the horizon (VAE, d = 8)", "table 3", "yes", _by_horizon("cem", -1)),
-    Claim("Diffusion gets a little worse with the horizon (VAE, d = 8)", "table 3", 'yes, called "stable"',
-          _by_horizon("diffusion", 1)),
-    Claim("VQ is the most amenable geometry at every d, sparse the least", "figure 1", "yes",
-          _order_of_geometries("amenability", ("vq", "vae", "sparse")), False),
-    Claim("Effective dimension: sparse above VAE above VQ at every d", "figure 2", "yes",
-          _order_of_geometries("effective_dimension", ("sparse", "vae", "vq")), False),
+    Claim(
+        "Diffusion gets a little worse with the horizon (VAE, d = 8)",
+        "table 3",
+        'yes, called "stable"',
+        _by_horizon("diffusion", 1),
+    ),
+    Claim(
+        "VQ is the most amenable geometry at every d, sparse the least",
+        "figure 1",
+        "yes",
+        _order_of_geometries("amenability", ("vq", "vae", "sparse")),
+        False,
+    ),
+    Claim(
+        "Effective dimension: sparse above VAE above VQ at every d",
+        "figure 2",
+        "yes",
+        _order_of_geometries("effective_dimension", ("sparse", "vae", "vq")),
+        False,
+    ),
     Claim("Amenability falls with d", "section 3.1, text", "no: it rises", _amenability_by_dimension(-1), False),
     Claim("Amenability rises with d", "section 3.1, numbers", "yes", _amenability_by_dimension(1), False),
-    Claim("More amenable geometries are easier to plan in, at equal d", "section 1", "no: sparse is easiest for CEM",
-          _predicts),
-)  # fmt: skip
+    Claim(
+        "More amenable geometries are easier to plan in, at equal d",
+        "section 1",
+        "no: sparse is easiest for CEM",
+        _predicts,
+    ),
+)
 """The claims that are tested, in the order of the report."""
 
 
@@ -264,8 +322,11 @@ def judge(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             signs = [sign_of_mean(values) for values in claim.quantities(results, coupling)]
             verdict = "does not" if -1 in signs else "open" if 0 in signs else "agrees"
             verdicts[coupling] = {
-                "verdict": verdict, "holds": signs.count(1), "reversed": signs.count(-1), "of": len(signs),
-            }  # fmt: skip
+                "verdict": verdict,
+                "holds": signs.count(1),
+                "reversed": signs.count(-1),
+                "of": len(signs),
+            }
         found.append({"text": claim.text, "source": claim.source, "paper": claim.paper, "verdicts": verdicts})
     return found
 

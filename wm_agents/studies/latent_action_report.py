@@ -36,18 +36,29 @@ def as_markdown(content: Mapping[str, Any]) -> str:
         "# Planning in latent action spaces: synthetic worlds",
         f"{quick}{len(settings['seeds'])} seeds x {settings['problems']} problems a setting; means, 95% t intervals "
         f"over seeds. {settings['seconds']} s, of them {settings['processor_seconds']} s of processor time.",
-        "## Claims", _claims(content["claims"], results.couplings),
-        "## Rank correlation with the paper", _correlations(content["correlations"]),
-        "## Table 1: goal distance, d = h = 8", _table_1(results),
-        "## Table 2: goal distance by dimension, least and most of the geometries' means, h = 8", _table_2(results),
-        "## Table 3: goal distance by horizon, VAE, d = 8", _table_3(results),
-        "## Table 4: smoothness and sequences scored, VAE, d = h = 8", _table_4(results),
-        "## Lowest mean goal distance, in how many of all settings", _wins(results),
-        "## Leaving the support: d = h = 8", _off_support(results),
-        "## Where the search starts: goal distance, d = h = 8", _starts(results),
-        "## Amenability and effective dimension", _geometry(results),
-        "## Figures", *(f"![Figure {number}](figure-{number}.png)" for number in range(1, 9)),
-    ]  # fmt: skip
+        "## Claims",
+        _claims(content["claims"], results.couplings),
+        "## Rank correlation with the paper",
+        _correlations(content["correlations"]),
+        "## Table 1: goal distance, d = h = 8",
+        _table_1(results),
+        "## Table 2: goal distance by dimension, least and most of the geometries' means, h = 8",
+        _table_2(results),
+        "## Table 3: goal distance by horizon, VAE, d = 8",
+        _table_3(results),
+        "## Table 4: smoothness and sequences scored, VAE, d = h = 8",
+        _table_4(results),
+        "## Lowest mean goal distance, in how many of all settings",
+        _wins(results),
+        "## Leaving the support: d = h = 8",
+        _off_support(results),
+        "## Where the search starts: goal distance, d = h = 8",
+        _starts(results),
+        "## Amenability and effective dimension",
+        _geometry(results),
+        "## Figures",
+        *(f"![Figure {number}](figure-{number}.png)" for number in range(1, 9)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,10 +89,15 @@ def _correlations(found: Mapping[str, Mapping[str, float]]) -> str:
 
 def _table_1(results: Results) -> str:
     rows = [
-        [GEOMETRY_NAMES[geometry], NAMES[name], f"{paper.TABLE_1[name][column]:.3f}",
-         *(_mean(results.values(name, geometry, coupling)) for coupling in results.couplings)]
-        for column, geometry in enumerate(results.geometries) for name in results.planners
-    ]  # fmt: skip
+        [
+            GEOMETRY_NAMES[geometry],
+            NAMES[name],
+            f"{paper.TABLE_1[name][column]:.3f}",
+            *(_mean(results.values(name, geometry, coupling)) for coupling in results.couplings),
+        ]
+        for column, geometry in enumerate(results.geometries)
+        for name in results.planners
+    ]
     for label, metric in (("doing nothing", "idle"), ("out of reach", "unreachable")):
         for geometry in results.geometries:
             cells = [_mean(results.baseline(metric, geometry, coupling)) for coupling in results.couplings]
@@ -129,10 +145,12 @@ def _wins(results: Results) -> str:
     settings = list(product(results.geometries, results.dims, results.horizons))
     rows = {name: [NAMES[name]] for name in results.planners}
     for coupling in results.couplings:
-        means = np.array([
-            [results.values(name, geometry, coupling, dim=dim, horizon=horizon).mean() for name in results.planners]
-            for geometry, dim, horizon in settings
-        ])  # fmt: skip
+        means = np.array(
+            [
+                [results.values(name, geometry, coupling, dim=dim, horizon=horizon).mean() for name in results.planners]
+                for geometry, dim, horizon in settings
+            ]
+        )
         for name, wins in zip(results.planners, np.bincount(means.argmin(1), minlength=means.shape[1]), strict=True):
             rows[name].append(str(wins))
     return _table([f"of {len(settings)}", *results.couplings], rows.values())
@@ -158,11 +176,18 @@ def _off_support(results: Results) -> str:
 
 def _starts(results: Results) -> str:
     rows = [
-        [GEOMETRY_NAMES[geometry], NAMES[name],
-         *(_mean(results.values(name, geometry, coupling, start=start))
-           for coupling in ("free", "support") for start in ("centre", "drawn"))]
-        for geometry in results.geometries for name in results.planners
-    ]  # fmt: skip
+        [
+            GEOMETRY_NAMES[geometry],
+            NAMES[name],
+            *(
+                _mean(results.values(name, geometry, coupling, start=start))
+                for coupling in ("free", "support")
+                for start in ("centre", "drawn")
+            ),
+        ]
+        for geometry in results.geometries
+        for name in results.planners
+    ]
     head = [f"{coupling}, {start}" for coupling in ("free", "support") for start in ("centre", "drawn")]
     return _table(["geometry", "planner", *head], rows)
 

@@ -5,19 +5,21 @@ Source: "Planning in Latent Action Spaces: A Comparative Analysis of Sampling an
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.progress import track
+from rich.console import Console
 
 from wm_agents import planning
+from wm_agents.evaluation import grid as measuring
 from wm_agents.evaluation.figures import save_figure
-from wm_agents.evaluation.tasks import atomic_path
+from wm_agents.evaluation.files import check_output, write_text
 from wm_agents.planning import Planner
 from wm_agents.registry import did_you_mean
 from wm_agents.studies import latent_action_claims, latent_action_figures, latent_action_report, worlds
@@ -99,7 +101,7 @@ def run(
         out: Directory for them; created if missing.
         seeds: At least 2; 10 and more give intervals worth reading.
         quick: Two dimensions, horizons and problems, and the first two seeds: a check that all works, not a result.
-        progress: Show a progress bar.
+        progress: Show a progress bar; cells that an earlier run left in ``out/cells`` are not measured again.
 
     Returns:
         What the JSON file holds.
@@ -108,24 +110,53 @@ def run(
         ValueError: Fewer than 2 seeds.
     """
     grid = Grid(tuple(seeds)[:2], problems=2, dims=(4, 8), horizons=(4, 8)) if quick else Grid(tuple(seeds))
+    out = Path(out)
+    check_output(out, folder=True)
     started, used = time.perf_counter(), time.process_time()
-    results: dict[str, Any] = {
-        "settings": {**asdict(grid), "quick": quick, "threads": torch.get_num_threads()},
-        "geometry": run_geometries(grid),
-        "baselines": run_baselines(grid),
-        "cells": [asdict(cell) for cell in run_planners(grid, progress)],
-        "robustness": run_robustness(grid),
-    }
+    settings = {**asdict(grid), "quick": quick, "threads": torch.get_num_threads()}
+    results: dict[str, Any] = {"settings": settings, **_measured(grid, out / "cells", progress)}
     results["claims"] = latent_action_claims.judge(results)
     results["correlations"] = latent_action_claims.correlations(results)
     results["settings"]["seconds"] = round(time.perf_counter() - started)
     results["settings"]["processor_seconds"] = round(time.process_time() - used)
     for name, figure in latent_action_figures.draw(results).items():
-        save_figure(figure, Path(out) / f"{name}.png", dpi=100)
+        save_figure(figure, out / f"{name}.png", dpi=100)
     for suffix, text in (("json", latent_action_report.as_json), ("md", latent_action_report.as_markdown)):
-        with atomic_path(Path(out) / f"latent-actions.{suffix}") as temporary:
-            temporary.write_text(text(results), encoding="utf-8")
+        write_text(out / f"latent-actions.{suffix}", text(results))
     return results
+
+
+def _measured(grid: Grid, folder: Path, progress: bool) -> dict[str, Any]:
+    """Measure the parts that are missing in a folder of results, and return all of them."""
+    whole: dict[str, Callable[[Grid], list[dict[str, Any]]]] = {
+        "geometry": run_geometries,
+        "baselines": run_baselines,
+        "robustness": run_robustness,
+    }
+    key = asdict(grid)
+    jobs = [(seed, dim, horizon) for seed in grid.seeds for dim in grid.dims for horizon in grid.horizons]
+    cells = [measuring.Cell(name, key, functools.partial(_rows, part, grid)) for name, part in whole.items()]
+    cells += [
+        measuring.Cell(
+            f"seed-{seed}_dim-{dim}_horizon-{horizon}",
+            {"problems": grid.problems, "seed": seed, "dim": dim, "horizon": horizon},
+            functools.partial(_rows, run_planners, grid.problems, dim, horizon, seed),
+        )
+        for seed, dim, horizon in jobs
+    ]
+    stored = measuring.Grid(folder)
+    failed = stored.run(cells, measuring.Runner(console=Console(stderr=True) if progress else None), "latent actions")
+    if failed:
+        raise RuntimeError(f"{len(failed)} cells failed: {next(iter(failed.items()))}")
+    found = {cell.name: (stored.read(cell) or {})["rows"] for cell in cells}
+    return {
+        **{name: found[name] for name in whole},
+        "cells": merge([row for cell in cells[len(whole) :] for row in found[cell.name]]),
+    }
+
+
+def _rows(measure: Callable[..., list[dict[str, Any]]], *arguments: Any) -> dict[str, Any]:
+    return {"rows": measure(*arguments)}
 
 
 def make_planner(name: str, horizon: int, spread: float) -> Planner:
@@ -142,15 +173,25 @@ def make_planner(name: str, horizon: int, spread: float) -> Planner:
     options: dict[str, dict[str, Any]] = {
         "cem": {"samples": 200, "elites": 20, "iterations": 10, "initial_std": spread},
         "mppi": {
-            "samples": 200, "elites": None, "iterations": 10, "initial_std": 0.8, "adaptive_std": False,
-            "temperature": 1.0, "normalise": False,
+            "samples": 200,
+            "elites": None,
+            "iterations": 10,
+            "initial_std": 0.8,
+            "adaptive_std": False,
+            "temperature": 1.0,
+            "normalise": False,
         },
         "gradient": {"optimizer": "sgd", "step_size": 0.05, "steps": 100, "cosine": False, "restarts": 1},
         "sgld": {
-            "step_size": 0.01, "noise": 0.005, "steps": 200, "preconditioned": False, "cosine": False, "chains": 1,
+            "step_size": 0.01,
+            "noise": 0.005,
+            "steps": 200,
+            "preconditioned": False,
+            "cosine": False,
+            "chains": 1,
         },
         "diffusion": {"samples": 50, "steps": 20, "guidance": 2.0},
-    }  # fmt: skip
+    }
     if name not in options:
         raise ValueError(did_you_mean("planner of the study", name, PLANNERS))
     return planning.make({"diffusion": "diffusion-guidance"}.get(name, name), horizon=horizon, **options[name])
@@ -190,9 +231,13 @@ def search(
             init = torch.cat([drawn[geometry] for geometry, _ in group]).unsqueeze(1)
         high = torch.full((dim,), worlds.BOX)
         plan = make_planner(name, horizon, problems.geometries[group[0][0]].spread).plan(
-            problems.cost(group, guidance=name == "diffusion"), low=-high, high=high, batch=len(group) * batch,
-            init=init, generator=generator,
-        )  # fmt: skip
+            problems.cost(group, guidance=name == "diffusion"),
+            low=-high,
+            high=high,
+            batch=len(group) * batch,
+            init=init,
+            generator=generator,
+        )
         found |= zip(group, plan.actions.view(len(group), batch, horizon, dim), strict=True)
     for geometry in geometries:
         found.setdefault((geometry, "free"), found[geometries[0], "free"])
@@ -213,21 +258,39 @@ def measure(problems: Problems, actions: torch.Tensor, geometry: str, coupling: 
     return {metric: value.squeeze(1) for metric, value in found.items()}
 
 
-def run_planners(grid: Grid, progress: bool = True) -> list[Cell]:
-    """Search with every planner in every setting; at d = h = 8 from both starts."""
-    cells: dict[tuple[Any, ...], Cell] = {}
-    jobs = [(seed, dim, horizon) for seed in grid.seeds for dim in grid.dims for horizon in grid.horizons]
-    for seed, dim, horizon in track(jobs, "Latent actions", disable=not progress, transient=True):
-        problems = Problems.draw(grid.problems, dim, seed)
-        starts: tuple[Start, ...] = ("centre", "drawn") if dim == horizon == 8 else ("centre",)
-        for name, start in product(PLANNERS, starts):
-            plans, evaluations = search(problems, name, horizon, start, seed)
-            gradients = evaluations - 1 if name in FINITE_DIFFERENCES else 0
-            for (geometry, coupling), actions in plans.items():
-                key = (name, geometry, dim, horizon, coupling, start)
-                cell = cells.setdefault(key, Cell(*key, evaluations, evaluations + gradients * horizon * dim))
-                for metric, values in measure(problems, actions, geometry, coupling).items():
-                    getattr(cell, metric).append(values.mean().item())
+def run_planners(problems: int, dim: int, horizon: int, seed: int) -> list[dict[str, Any]]:
+    """Search with every planner in every setting of one seed; at d = h = 8 from both starts.
+
+    Returns:
+        For every setting the fields of :class:`Cell`, each metric with one entry, the mean over the problems.
+    """
+    drawn = Problems.draw(problems, dim, seed)
+    starts: tuple[Start, ...] = ("centre", "drawn") if dim == horizon == 8 else ("centre",)
+    rows = []
+    for name, start in product(PLANNERS, starts):
+        plans, evaluations = search(drawn, name, horizon, start, seed)
+        gradients = evaluations - 1 if name in FINITE_DIFFERENCES else 0
+        for (geometry, coupling), actions in plans.items():
+            cell = Cell(
+                name, geometry, dim, horizon, coupling, start, evaluations, evaluations + gradients * horizon * dim
+            )
+            for metric, values in measure(drawn, actions, geometry, coupling).items():
+                getattr(cell, metric).append(values.mean().item())
+            rows.append(asdict(cell))
+    return rows
+
+
+def merge(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join the rows of several seeds: one row a setting, whose metrics have one entry a seed."""
+    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
+    metrics = [name for name, value in asdict(Cell("", "", 0, 0, "", "centre", 0, 0)).items() if value == []]
+    for row in rows:
+        key = tuple(row[name] for name in ("planner", "geometry", "dim", "horizon", "coupling", "start"))
+        if key not in cells:
+            cells[key] = {**row, **{metric: list(row[metric]) for metric in metrics}}
+        else:
+            for metric in metrics:
+                cells[key][metric] += row[metric]
     return list(cells.values())
 
 

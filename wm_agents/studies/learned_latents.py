@@ -7,7 +7,7 @@ plan counts only once it has been decoded to real actions and executed. Equation
 
 from __future__ import annotations
 
-import json
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,36 +17,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.progress import track
+from rich.console import Console
 
 from wm_agents import planning
-from wm_agents.agents import load
+from wm_agents.agents import MPC, load
+from wm_agents.agents.loading import shipped
 from wm_agents.datasets import TrajectoryDataset
 from wm_agents.datasets import load as load_dataset
 from wm_agents.evaluation import evaluate, make_manifest, save_figure
-from wm_agents.evaluation.tasks import Manifest, atomic_path
-from wm_agents.models.latent_actions import LatentActionConfig
-from wm_agents.models.world_model import WorldModel
-from wm_agents.planning import Planner
+from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.evaluation.grid import Cell, Grid, Runner
+from wm_agents.evaluation.tasks import Manifest
+from wm_agents.models import LatentActionConfig, WorldModel
 from wm_agents.recipes import recipe
 from wm_agents.studies import learned_latents_report as report
-from wm_agents.studies.latent_control import (
-    ActionSpace,
-    DecodedActions,
-    LatentMPC,
-    LearnedActions,
-    MeanAction,
-    RealActions,
-    summed_cost,
-)
+from wm_agents.studies.spaces import Space
 from wm_agents.studies.worlds import amenability, effective_dimension, smoothness
-from wm_agents.training.heads import encode_frames
-from wm_agents.training.latent_actions import (
-    LatentActionTrainingConfig,
-    LatentWindows,
-    draw_windows,
-    train_latent_actions,
-)
+from wm_agents.training import encode_frames, train_latent_actions
+from wm_agents.training.latent_actions import LatentActionTrainingConfig, LatentWindows, draw_windows
 
 HORIZON = 8
 """Blocks per plan."""
@@ -61,6 +49,10 @@ PLANNERS: dict[str, dict[str, Any]] = {
     "diffusion-guidance": {"samples": 16, "steps": 20},
 }
 """The planners and their budgets: 320 to 400 sequences a plan, or 84 with their gradients (diffusion-guidance: 336)."""
+
+MEAN = {"planner": "random-shooting", "samples": 1, "iterations": 1}
+"""A planner that does not plan: its one sequence is the first proposal, every action the space's mean. The floor of a
+space: decoded, the mean of a learned space is what its data did on average from where the agent is."""
 
 SPACES = (("vae", 4), ("vae", 10), ("sparse", 4), ("sparse", 10), ("vq", 4), ("vq", 10))
 """Regulariser and size of the learned spaces; the mazes' real blocks have 10 numbers."""
@@ -92,6 +84,8 @@ def run(
     Returns:
         What the JSON file holds.
     """
+    out = Path(out)
+    check_output(out, folder=True)
     started, worked = time.perf_counter(), time.process_time()
     made = recipe(task)
     world_model = load(f"{made.task}/cem-mpc").world_model
@@ -106,65 +100,92 @@ def run(
     descriptions = [
         {
             **describe(space, world_model, windows),
-            "mean_action_success": closed_loop(space, MeanAction(HORIZON), world_model, manifest)["success_rate"],
+            "mean_action_success": closed_loop(space, MEAN, world_model, manifest)["success_rate"],
         }
         for space in spaces
     ]
     starts = draw_windows(
         world_model, held_out, latents, HORIZON + 1, 4 if quick else 48, np.random.default_rng(seed + 1)
     )
-    cells = []
-    jobs = [(space, name) for space in spaces for name in planners]
-    for space, name in track(jobs, "planning", disable=not progress, transient=True):
-        planner = planning.make(name, horizon=HORIZON, **PLANNERS[name])
-        cells.append(
-            {
-                "space": space.name,
-                "planner": name,
-                **open_loop(space, planner, world_model, dataset, starts, seed),
-                **closed_loop(space, planner, world_model, manifest, seed),
-            }
+    settings = {
+        "task": made.task,
+        "tasks": len(manifest),
+        "offset": manifest.offset,
+        "budget": manifest.budget,
+        "seed": manifest.seed,
+        "manifest_sha256": manifest.sha256,
+        "horizon": HORIZON,
+        "planners": PLANNERS,
+        "training": asdict(training),
+        "open_loop_starts": len(starts.frame),
+        "quick": quick,
+        "threads": torch.get_num_threads(),
+    }
+    sources = {"checkpoint_sha256": shipped()[made.task], "dataset": dataset.provenance}
+    grid = Grid(out / "cells")
+    cells = [
+        Cell(
+            f"{space.name}_{name}",
+            {**settings, **sources, "planners": PLANNERS[name], "space": space.name},
+            functools.partial(_cell, space, name, world_model, dataset, starts, manifest),
         )
-    results: dict[str, Any] = {
-        "settings": {
-            "task": made.task, "tasks": len(manifest), "offset": manifest.offset, "budget": manifest.budget,
-            "seed": seed, "manifest_sha256": manifest.sha256, "horizon": HORIZON, "planners": PLANNERS,
-            "training": asdict(training), "open_loop_starts": len(starts.frame), "quick": quick,
-            "threads": torch.get_num_threads(),
-        },
-        "spaces": descriptions,
-        "cells": cells,
-    }  # fmt: skip
+        for space in spaces
+        for name in planners
+    ]
+    failed = grid.run(cells, Runner(console=Console(stderr=True) if progress else None), "planning")
+    if failed:
+        raise RuntimeError(f"{len(failed)} cells failed: {next(iter(failed.items()))}")
+    found = [{name: value for name, value in (grid.read(cell) or {}).items() if name != "key"} for cell in cells]
+    results: dict[str, Any] = {"settings": settings, "spaces": descriptions, "cells": found}
     results["settings"]["seconds"] = round(time.perf_counter() - started, 1)
     results["settings"]["core_seconds"] = round(time.process_time() - worked, 1)
-    out = Path(out)
-    kinds = {space.name.split("-")[0]: space for space in reversed(spaces) if not isinstance(space, DecodedActions)}
+    kinds = {space.name.split("-")[0]: space for space in reversed(spaces) if space.actions != "latent-decoded"}
     planes = {space.name: report.plane(space, windows) for space in reversed(kinds.values())}
     save_figure(report.figure(results, planes), out / "learned.png")
-    with atomic_path(out / "learned-latent-actions.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    with atomic_path(out / "learned-latent-actions.md") as temporary:
-        temporary.write_text(report.markdown(results), encoding="utf-8")
+    write_json(out / "learned-latent-actions.json", results)
+    write_text(out / "learned-latent-actions.md", report.markdown(results))
     return results
 
 
+def _cell(
+    space: Space,
+    name: str,
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    starts: LatentWindows,
+    manifest: Manifest,
+) -> dict[str, Any]:
+    """Measure one planner in one space."""
+    options = {"planner": name, **PLANNERS[name]}
+    return {
+        "space": space.name,
+        "planner": name,
+        **open_loop(space, options, world_model, dataset, starts, manifest.seed),
+        **closed_loop(space, options, world_model, manifest, manifest.seed),
+    }
+
+
 def learn_spaces(
-    world_model: WorldModel, dataset: TrajectoryDataset, latents: torch.Tensor, shapes: Sequence[tuple[str, int]],
-    training: LatentActionTrainingConfig, progress: bool = True,
-) -> list[ActionSpace]:  # fmt: skip
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    latents: torch.Tensor,
+    shapes: Sequence[tuple[str, int]],
+    training: LatentActionTrainingConfig,
+    progress: bool = True,
+) -> list[Space]:
     """Train a latent action space of every shape; real blocks come first, the first space decoded third."""
-    spaces: list[ActionSpace] = [RealActions(world_model)]
+    spaces = [Space("blocks")]
     for regulariser, size in shapes:
         config = LatentActionConfig(regulariser=regulariser, size=size)  # type: ignore[arg-type]
         network, _ = train_latent_actions(world_model, dataset, config, training, latents=latents, progress=progress)
-        spaces.append(LearnedActions(network))
+        spaces.append(Space("latent", network))
         if len(spaces) == 2:
-            spaces.append(DecodedActions(network, world_model))
+            spaces.append(Space("latent-decoded", network))
     return spaces
 
 
 @torch.no_grad()
-def describe(space: ActionSpace, world_model: WorldModel, windows: LatentWindows) -> dict[str, Any]:
+def describe(space: Space, world_model: WorldModel, windows: LatentWindows) -> dict[str, Any]:
     """Measure a space on held-out windows: geometry, and how well it predicts and is decoded.
 
     Args:
@@ -179,15 +200,16 @@ def describe(space: ActionSpace, world_model: WorldModel, windows: LatentWindows
         decoded normalised block (about 1 if it were blind); ``effect_error``, as ``forward_error``, of the **real**
         world model given the decoded block, clipped as it is when executed; for VQ, the ``codes`` in use.
     """
-    z, past, actions = windows.z[:, :2], windows.blocks[:, :1], space.infer(windows)
-    imagined = space.imagine(z, past, actions.unsqueeze(1)).squeeze(1)
-    block = space.decode(z, actions[:, 0])
+    searched, actions = space.of(world_model), space.infer(windows)
+    state = world_model.remember(world_model.unflatten(windows.z[:, :2]), windows.blocks[:, :1])
+    imagined = world_model.features(searched.imagine(state, actions.unsqueeze(1))).squeeze(1)
+    block = searched.blocks(state, actions[:, 0])
     low, high = world_model.block_bounds()
-    effect = world_model.rollout(z, past, block.clamp(low, high)[:, None, None])[:, 0, 0]
+    effect = world_model.features(world_model.imagine(state, block.clamp(low, high)[:, None, None]))[:, 0, 0]
     samples = actions[:, 0].unsqueeze(0)
     return {
         "name": space.name,
-        "size": space.size,
+        "size": searched.size,
         "amenability": float(amenability(samples)),
         "effective_dimension": float(effective_dimension(samples)),
         "forward_error": float((imagined[:, 0] - windows.z[:, 2]).square().mean()),
@@ -200,14 +222,18 @@ def describe(space: ActionSpace, world_model: WorldModel, windows: LatentWindows
 
 @torch.no_grad()
 def open_loop(
-    space: ActionSpace, planner: Planner, world_model: WorldModel, dataset: TrajectoryDataset, starts: LatentWindows,
+    space: Space,
+    options: dict[str, Any],
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    starts: LatentWindows,
     seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Plan once from every start to the latent H blocks later, execute the whole plan, compare with what was imagined.
 
     Args:
         space: Real or learned.
-        planner: Its horizon is H.
+        options: The planner's name and its own options.
         world_model: Encodes what is reached.
         dataset: Holds the simulator's states of the starts.
         starts: Windows of H+1 blocks; the plan starts at their second latent.
@@ -220,22 +246,31 @@ def open_loop(
         ``evaluations``, sequences scored for each plan; ``core_ms_per_plan``, processor time, all starts planned for
         together.
     """
-    z, past, goal = starts.z[:, :2], starts.blocks[:, :1], starts.z[:, -1]
-    low, high = space.bounds()
+    z, goal = starts.z[:, :2], starts.z[:, -1]
+    searched, state = space.of(world_model), world_model.remember(world_model.unflatten(z), starts.blocks[:, :1])
+    own = {name: value for name, value in options.items() if name != "planner"}
+    planner = planning.make(options["planner"], horizon=HORIZON, **own)
+    summed, target = planning.make_objective("summed"), world_model.unflatten(goal)
+    low, high = searched.bounds()
     began = time.process_time()
     plan = planner.plan(
-        summed_cost(space, z, past, goal), low=low, high=high, batch=len(z),
+        lambda actions: summed(searched.imagine(state, actions), target, actions),
+        low=low,
+        high=high,
+        batch=len(z),
         generator=torch.Generator(device=z.device).manual_seed(seed),
-    )  # fmt: skip
+    )
     core_ms = 1000 * (time.process_time() - began) / len(z)
-    imagined = space.imagine(z, past, plan.actions.unsqueeze(1)).squeeze(1)
+    imagined = world_model.features(searched.imagine(state, plan.actions.unsqueeze(1))).squeeze(1)
     seen = torch.cat([z, imagined], dim=1)
-    blocks = torch.stack([space.decode(seen[:, h : h + 2], plan.actions[:, h]) for h in range(planner.horizon)], dim=1)
-    k = world_model.config.action_block
+    none = starts.blocks.new_zeros(len(z), 1, world_model.spec.block_size)  # what decodes does not look at past blocks
+    states = [world_model.remember(world_model.unflatten(seen[:, h : h + 2]), none) for h in range(HORIZON)]
+    blocks = torch.stack([searched.blocks(at, plan.actions[:, h]) for h, at in enumerate(states)], dim=1)
+    k = world_model.spec.action_block
     actions = world_model.denormalize(blocks).unflatten(-1, (k, -1)).cpu().numpy()
     frame = starts.frame + k
-    images = replay(dataset.env_id, dataset.states[frame], dataset.states[frame + k * planner.horizon], actions)
-    reached = world_model.encode(torch.from_numpy(images).to(z.device))
+    images = replay(dataset.env_id, dataset.states[frame], dataset.states[frame + k * HORIZON], actions)
+    reached = world_model.features(world_model.encode(torch.from_numpy(images).to(z.device)))
     return {
         "imagined_distance": float((imagined[:, -1] - goal).norm(dim=-1).mean()),
         "reached_distance": float((reached[:, -1] - goal).norm(dim=-1).mean()),
@@ -264,15 +299,16 @@ def replay(env_id: str, states: np.ndarray, goals: np.ndarray, actions: np.ndarr
 
 
 def closed_loop(
-    space: ActionSpace, planner: Planner, world_model: WorldModel, manifest: Manifest, seed: int = 0
+    space: Space, options: dict[str, Any], world_model: WorldModel, manifest: Manifest, seed: int = 0
 ) -> dict[str, Any]:
-    """Control the environment by planning anew after every block; see :class:`LatentMPC`.
+    """Control the environment with :class:`wm_agents.MPC`, which plans anew after every block.
 
     Returns:
         ``success_rate`` with its Wilson interval ``ci95``, ``strict``, the ``floors``, ``steps`` to success of every
         task (None where it failed), and ``final_distance`` (mean over tasks, in the environment's units).
     """
-    agent = LatentMPC(world_model, space, planner, seed)
+    heads = [] if space.head is None else [space.head]
+    agent = MPC(world_model, heads=heads, actions=space.actions, horizon=HORIZON, seed=seed, **options)
     result = evaluate(agent, manifest, progress=False, seed=seed)
     content = result.to_dict()
     env: Any = gym.make(manifest.env_id, obs_type="state", disable_env_checker=True).unwrapped

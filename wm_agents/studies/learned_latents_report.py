@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from wm_agents.evaluation.statistics import mcnemar
-from wm_agents.studies.latent_control import ActionSpace
+from wm_agents.studies.spaces import Space
 from wm_agents.training.latent_actions import LatentWindows
 
 
@@ -22,51 +22,90 @@ def markdown(results: Mapping[str, Any]) -> str:
     floors = cells[0]["floors"]
     geometry = [
         [
-            space["name"], space["size"], space["effective_dimension"], space["amenability"],
-            space["forward_error"], space["rollout_error"], space["decoder_error"], space["effect_error"],
+            space["name"],
+            space["size"],
+            space["effective_dimension"],
+            space["amenability"],
+            space["forward_error"],
+            space["rollout_error"],
+            space["decoder_error"],
+            space["effect_error"],
             f"{100 * space['mean_action_success']:.0f}",
         ]
         for space in spaces
-    ]  # fmt: skip
+    ]
     success = [
         [planner, *(_success(by_key[space["name"], planner], by_key["real", planner]) for space in spaces)]
         for planner in planners
     ]
     full = [
         [
-            cell["space"], cell["planner"], f"{100 * cell['success_rate']:.0f}", cell["final_distance"],
-            cell["core_ms_per_plan"], f"{cell['evaluations']:.0f}", cell["imagined_distance"], cell["reached_distance"],
-            cell["gap"][0], cell["gap"][-1], cell["smoothness"], cell["reached_smoothness"],
+            cell["space"],
+            cell["planner"],
+            f"{100 * cell['success_rate']:.0f}",
+            cell["final_distance"],
+            cell["core_ms_per_plan"],
+            f"{cell['evaluations']:.0f}",
+            cell["imagined_distance"],
+            cell["reached_distance"],
+            cell["gap"][0],
+            cell["gap"][-1],
+            cell["smoothness"],
+            cell["reached_smoothness"],
         ]
         for cell in cells
-    ]  # fmt: skip
+    ]
     quick = "**A quick run: not a result.** " if settings["quick"] else ""
-    return "\n\n".join(
-        [
-            f"# Planning in learned latent action spaces: {settings['task']}",
-            f"{quick}{settings['tasks']} tasks, goals {settings['offset']} steps ahead, budget {settings['budget']}; "
-            f"H = {settings['horizon']} blocks, a new plan after each. Floors: random actions "
-            f"{100 * floors['random']:.0f}%, no action {100 * floors['noop']:.0f}%. "
-            f"{settings['core_seconds']} s of processor time.",
-            "## The spaces, on held-out windows",
-            _table(
-                ["space", "d", "effective dimension", "amenability", "forward error", "error H blocks ahead",
-                 "decoder error", "effect error", "success of the mean action, %"],
-                geometry,
-            ),
-            "## Success, % [95% Wilson interval]; * differs from real actions (exact McNemar, p < 0.05)",
-            _table(["planner", *(space["name"] for space in spaces)], success),
-            "## Every cell",
-            _table(
-                ["space", "planner", "success %", "final distance", "core ms/plan", "sequences", "imagined distance",
-                 "reached distance", "gap, 1 block", "gap, H blocks", "smoothness", "reached smoothness"],
-                full,
-            ),
-        ]
-    ) + "\n"  # fmt: skip
+    return (
+        "\n\n".join(
+            [
+                f"# Planning in learned latent action spaces: {settings['task']}",
+                f"{quick}{settings['tasks']} tasks, goals {settings['offset']} steps ahead, "
+                f"budget {settings['budget']}; H = {settings['horizon']} blocks, a new plan after each. "
+                f"Floors: random actions {100 * floors['random']:.0f}%, no action {100 * floors['noop']:.0f}%. "
+                f"{settings['core_seconds']} s of processor time.",
+                "## The spaces, on held-out windows",
+                _table(
+                    [
+                        "space",
+                        "d",
+                        "effective dimension",
+                        "amenability",
+                        "forward error",
+                        "error H blocks ahead",
+                        "decoder error",
+                        "effect error",
+                        "success of the mean action, %",
+                    ],
+                    geometry,
+                ),
+                "## Success, % [95% Wilson interval]; * differs from real actions (exact McNemar, p < 0.05)",
+                _table(["planner", *(space["name"] for space in spaces)], success),
+                "## Every cell",
+                _table(
+                    [
+                        "space",
+                        "planner",
+                        "success %",
+                        "final distance",
+                        "core ms/plan",
+                        "sequences",
+                        "imagined distance",
+                        "reached distance",
+                        "gap, 1 block",
+                        "gap, H blocks",
+                        "smoothness",
+                        "reached smoothness",
+                    ],
+                    full,
+                ),
+            ]
+        )
+        + "\n"
+    )
 
 
-def plane(space: ActionSpace, windows: LatentWindows, action_size: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def plane(space: Space, windows: LatentWindows, action_size: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Inferred actions on their first two principal axes ``[B, 2]``, and the real block's heading in radians ``[B]``.
 
     The heading is that of the block's mean action, by its first two coordinates.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch.utils import deterministic
 
 
 def find_device(device: torch.device | str = "auto") -> torch.device:
@@ -31,17 +33,18 @@ def own_modes(device: torch.device) -> Iterator[None]:
 
     Without the latter, gradients of indexed tensors are added up in whatever order the threads arrive.
     """
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    memory: Any = deterministic
+    strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, dtype = torch.utils.deterministic.fill_uninitialized_memory, torch.get_default_dtype()
+    fill, dtype = memory.fill_uninitialized_memory, torch.get_default_dtype()
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fill

@@ -69,6 +69,9 @@ def train_head(
     Raises:
         ValueError: Unknown name, or a dataset that does not fit the world model or the options.
     """
-    learner: LatentLearner = learner_of(name)(world_model, dataset, model, training, heads=heads, progress=progress)
+    kind = learner_of(name)
+    if not issubclass(kind, LatentLearner):
+        raise ValueError(f"{name!r} is not trained on the latents of a world model: use train_world_model for that.")
+    learner = kind(world_model, dataset, model, training, heads=heads, progress=progress)
     history = learner.fit(run_dir=run_dir, logger=logger, callback=callback, progress=progress)
     return learner.result, history

@@ -58,7 +58,7 @@ class MacroActionsLearner(HeadLearner):
         return value, {self.key: value}
 
     def finish(self) -> None:
-        """Fill the bank with macro-actions of the training data."""
+        """Fill the bank with macro-actions of the training data and the blocks that they begin with."""
         super().finish()
         network = self.module
         assert isinstance(network, MacroActions)
@@ -66,6 +66,7 @@ class MacroActionsLearner(HeadLearner):
         with torch.no_grad():
             _, blocks, lengths = self._stretches(self.train_data, self.model.bank_size, 1, rng)
             network.bank.copy_(network.encode(blocks, lengths))
+            network.bank_blocks.copy_(blocks[:, 0])
 
     def _stretches(
         self, data: TrajectoryDataset, size: int, segments: int, rng: np.random.Generator

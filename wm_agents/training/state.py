@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wm_agents.checkpoint import CheckpointError, read_tensors, write_tensors
+from wm_agents.tensorfile import CheckpointError, read_tensors, write_tensors
 
 History = dict[str, list[tuple[int, float]]]
 

@@ -93,6 +93,7 @@ class WorldModelLearner(Learner):
         device: torch.device | str = "auto",
     ) -> None:
         training = training or TrainingConfig()
+        self.kind: Any
         self.kind, config = kind_of(model or LeWMConfig())
         self.model = dataclasses.replace(
             config, image_size=dataset.pixels.shape[1], action_size=dataset.actions.shape[1]

@@ -1,0 +1,73 @@
+"""Observations as Stable-Baselines3's ``VecNormalize`` gave them to an agent in its training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+
+from wm_agents.agents.base import WorldModelAgent
+from wm_agents.evaluation.playing import Normalise, Observations
+
+NOTE = "observations normalised with the statistics of the agent's VecNormalize"
+
+
+def find_normalisation(agent: Any, space: spaces.Dict) -> tuple[Normalise, list[str]]:
+    """Return what an agent's observations go through, and notes about it.
+
+    Warns where the agent's ``VecNormalize`` does not fit the environment, or seems to be missing.
+
+    Args:
+        agent: Stable-Baselines3's models know their environment after training and after ``load(..., env=...)``.
+        space: Observations of the environment that it is evaluated on.
+    """
+    found = None if isinstance(agent, WorldModelAgent) else _vec_normalize(agent)
+    if found is None:
+        _warn_of_unknown_images(agent, space)
+        return _unchanged, []
+    if not found.norm_obs:
+        return _unchanged, []
+    try:
+        found.normalize_obs({key: np.zeros((1, *(box.shape or ())), box.dtype) for key, box in space.spaces.items()})
+        fits = all(found.obs_rms[key].mean.shape == space[key].shape for key in found.norm_obs_keys or ())
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        warnings.warn(
+            "the agent was trained with VecNormalize on other observations than the environment gives: they are not "
+            "normalised.",
+            stacklevel=3,
+        )
+        return _unchanged, ["observations not normalised: the agent's VecNormalize does not fit them"]
+
+    def normalise(observations: Observations) -> Observations:
+        return found.normalize_obs(observations)  # type: ignore[return-value]
+
+    return normalise, [NOTE]
+
+
+def _vec_normalize(agent: Any) -> VecNormalize | None:
+    if hasattr(agent, "get_vec_normalize_env"):
+        return agent.get_vec_normalize_env()
+    env = getattr(agent, "env", None)
+    return unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
+
+
+def _unchanged(observations: Observations) -> Observations:
+    return observations
+
+
+def _warn_of_unknown_images(agent: Any, space: spaces.Dict) -> None:
+    """Images that are no longer uint8 were normalised, and nobody knows how."""
+    trained = getattr(agent, "observation_space", None)
+    if not isinstance(trained, spaces.Dict):
+        return
+    if any(space[key].dtype == np.uint8 != box.dtype for key, box in trained.spaces.items() if key in space.spaces):
+        warnings.warn(
+            "the agent was trained on normalised images, but its statistics are missing: load it with env=, wrapped "
+            "in VecNormalize.load(...).",
+            stacklevel=4,
+        )
