@@ -12,13 +12,14 @@ from wm_agents.datasets.collect import collect, default_name, task_name
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.datasets.importing import IMPORT_FORMATS, import_dataset
-from wm_agents.datasets.loading import list_datasets, load
+from wm_agents.datasets.loading import ActionsOutsideWarning, list_datasets, load
 from wm_agents.datasets.mixing import concatenate
 from wm_agents.datasets.policies import POLICIES, Policy, default_policy
 
 __all__ = [
     "IMPORT_FORMATS",
     "POLICIES",
+    "ActionsOutsideWarning",
     "Policy",
     "TrajectoryDataset",
     "collect",

@@ -1,4 +1,4 @@
-"""Evaluate GC-IDM and CEM-MPC, as they ship for a task, on the same held-out goals.
+"""Evaluate the shipped GC-IDM and CEM of a task on the same held-out goals.
 
 Expect a table with two floors (random actions, no action) above the two agents, success with 95% intervals, and one
 line that compares the agents task by task. A minute or two on two CPU cores.
@@ -23,7 +23,7 @@ def main(task: str, tasks: int, budget: int | None) -> None:
         chosen.env_id, tasks=tasks, offset=chosen.offset, budget=budget or chosen.budget, seed=0, policy=chosen.policy
     )
     results = []
-    for name in ("gc-idm", "cem-mpc"):
+    for name in ("gc-idm", "cem"):
         agent = wm_agents.load(f"{chosen.task}/{name}")
         results.append(evaluation.evaluate(agent, manifest, name=name))
     evaluation.print_report(results, Console())

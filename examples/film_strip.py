@@ -1,6 +1,6 @@
-"""What shipped agents see on their way: a row of images for each task, from the start to the goal image at the right.
+"""What shipped agents see on the way to the goal: one row of images per agent, with the goal image at the right.
 
-Expect ``film-strip.png`` with one solved task for each agent, the longest of those tried. A minute on two CPU cores.
+Expect ``film-strip.png`` with one solved task per agent, the longest of those tried. A minute on two CPU cores.
 
     python examples/film_strip.py [AGENT ...] [--out film-strip.png]
 """
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("agents", nargs="*", default=AGENTS, metavar="AGENT", help='shipped agents, "TASK/AGENT"')
     parser.add_argument("--out", type=Path, default=Path("film-strip.png"), help="where the picture is written")
-    parser.add_argument("--tasks", type=int, default=12, help="held-out tasks tried for each agent")
+    parser.add_argument("--tasks", type=int, default=12, help="held-out tasks tried per agent")
     parser.add_argument("--offset", type=int, default=25, help="environment steps from start to goal")
     parser.add_argument("--images", type=int, default=6, help="images before the goal's")
     arguments = parser.parse_args()

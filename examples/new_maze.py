@@ -1,7 +1,7 @@
 """A maze that the world model never saw: keep its encoder, refit GC-IDM and the graph on ten minutes of data.
 
 Ten minutes are 60,000 steps of 0.01 s. Expect the success of both agents on random starts and goals, after some minutes
-on two CPU cores. With ``--fast`` all of it runs in seconds and the agents are no good.
+on two CPU cores. With ``--fast`` it runs in seconds, and the agents are no good.
 
     python examples/new_maze.py [--fast]
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 import gymnasium as gym
 
 import wm_agents
-from wm_agents import GCIDM, InverseDynamicsConfig, InverseDynamicsTrainingConfig, datasets, evaluation
-from wm_agents.agents import HierarchicalMPC
-from wm_agents.training import GraphConfig, fit_graph
+from wm_agents import GCIDM, HierarchicalMPC, datasets, evaluation
+from wm_agents.models import InverseDynamicsConfig
+from wm_agents.training import GraphConfig, InverseDynamicsTrainingConfig, fit_graph
 
 SPIRAL = ("########", "#      #", "# #### #", "# #  # #", "# ##   #", "# ######", "#      #", "########")
 ROWS = [[int(cell == "#") for cell in row] for row in SPIRAL]
@@ -34,9 +34,9 @@ def main(fast: bool, out: Path, tasks: int) -> None:
         run_dir=out,
     )
     graph = fit_graph(world_model, data, GraphConfig(nodes=20, support=1) if fast else None)
-    agent = HierarchicalMPC(world_model, graph=graph, inverse_dynamics=flat.inverse_dynamics)
+    agent = HierarchicalMPC(world_model, heads=[graph, flat.heads["gc-idm"]])
     agent.env_id = "my/Spiral-v0"
-    agent.save(out / "spiral.safetensors")
+    agent.save(out / "spiral")
 
     manifest = evaluation.make_manifest("my/Spiral-v0", tasks=tasks, offset="random", budget=20 if fast else 600)
     for name, player in (("GC-IDM", flat), ("graph + GC-IDM", agent)):

@@ -1,6 +1,6 @@
-"""A world-model agent where an SB3 algorithm would stand: ``evaluate_policy``, and a VecEnv stepped by hand.
+"""A world-model agent used like an SB3 algorithm: ``evaluate_policy``, and a VecEnv stepped by hand.
 
-Expect two numbers, the mean reward (minus the steps to the goal) and the episodes finished; seconds on one CPU core.
+Expect the mean reward (minus the steps to the goal) and the number of finished episodes, after seconds on one CPU core.
 
     python examples/sb3_vecenv.py [--episodes 8]
 """
@@ -24,7 +24,7 @@ def main(episodes: int, budget: int) -> None:
     mean, std = evaluate_policy(agent, vec_env, n_eval_episodes=episodes)
     print(f"mean reward {mean:.1f} +- {std:.1f}")
 
-    # By hand: hand back the state, and say which environments have just started an episode.
+    # By hand: pass the state back, and mark the environments that have just started an episode.
     observations, state, episode_start, finished = vec_env.reset(), None, np.ones(4, dtype=bool), 0
     for _ in range(budget):
         actions, state = agent.predict(observations, state=state, episode_start=episode_start)

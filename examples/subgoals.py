@@ -23,15 +23,14 @@ from wm_agents.recipes import RECIPES
 def main(task: str, out: Path, tasks: int, budget: int | None) -> None:
     agent: Any = wm_agents.load(f"{task}/hierarchical")
     chosen = RECIPES[task]
-    manifest = evaluation.make_manifest(
-        chosen.env_id, tasks=tasks, offset="random", budget=budget or chosen.budget
-    )  # fmt: skip
+    budget = budget or chosen.budget
+    manifest = evaluation.make_manifest(chosen.env_id, tasks=tasks, offset="random", budget=budget)
     result = evaluation.evaluate(agent, manifest, video=tasks, name=f"{task}/hierarchical")
     evaluation.write_video(out.with_suffix(".mp4"), result.recordings)
 
     longest = max(result.recordings, key=lambda recording: len(recording.path))
     env = gym.make(chosen.env_id)
-    figure = evaluation.graph_figure(env, agent.graph, longest, goal=manifest.goals[longest.task])
+    figure = evaluation.graph_figure(env, agent.heads["graph"], longest, goal=manifest.goals[longest.task])
     evaluation.save_figure(figure, out.with_suffix(".png"), dpi=90)
 
     reached = np.concatenate([evaluation.proposed_subgoals(env, recording)[1] for recording in result.recordings])

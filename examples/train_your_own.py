@@ -1,7 +1,7 @@
 """Draw a maze of your own, record it, train on it, save the agent and load it again.
 
-Expect a success rate well above that of random actions, after a few minutes on two CPU cores. With ``--fast`` all of it
-runs in seconds and the agent is no good.
+Expect a success rate well above that of random actions, after a few minutes on two CPU cores. With ``--fast`` it runs
+in seconds, and the agent is no good.
 
     python examples/train_your_own.py [--fast]
 """
@@ -14,33 +14,29 @@ from pathlib import Path
 import gymnasium as gym
 
 import wm_agents
-from wm_agents import InverseDynamicsTrainingConfig, TrainingConfig, datasets, evaluation
+from wm_agents import GCIDM, datasets, evaluation, train_world_model
+from wm_agents.models import InverseDynamicsConfig, LeWMConfig
+from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
 
-CROSS = [
-    [1, 1, 1, 1, 1],
-    [1, 1, 0, 1, 1],
-    [1, 0, 0, 0, 1],
-    [1, 1, 0, 1, 1],
-    [1, 1, 1, 1, 1],
-]  # fmt: skip
-gym.register("my/Cross-v0", "wm_agents.envs.pointmaze:PointMaze", max_episode_steps=300, kwargs={"maze_map": CROSS})
+CROSS = ("#####", "## ##", "#   #", "## ##", "#####")
+ROWS = [[int(cell == "#") for cell in row] for row in CROSS]
+gym.register("my/Cross-v0", "wm_agents.envs.pointmaze:PointMaze", max_episode_steps=300, kwargs={"maze_map": ROWS})
 
 
 def main(fast: bool, out: Path) -> None:
-    # One process: others would not know the id that this file registers ("module:my/Cross-v0" tells them, if you
-    # put the registration into a module that can be imported).
+    # workers=1: other processes would not know the id that this file registers. With the registration in a module that
+    # can be imported, "module:my/Cross-v0" works with any number of workers.
     size = {"episodes": 6, "steps": 60} if fast else {"episodes": 120, "steps": 300}
     data = datasets.collect("my/Cross-v0", name="my/cross-fast-v0" if fast else "my/cross-v0", workers=1, **size)
 
-    shape = wm_agents.WorldModelConfig(latent_size=48, history=2)
     training = TrainingConfig(steps=20 if fast else 1500)
-    world_model, _ = wm_agents.train_world_model(data, shape, training, run_dir=out)
-    agent = wm_agents.GCIDM(world_model, "my/Cross-v0", verbose=1)
-    steps = InverseDynamicsTrainingConfig(steps=50 if fast else 3000)
-    agent.fit(data, model=wm_agents.InverseDynamicsConfig(max_horizon=40), training=steps, run_dir=out)
-    agent.save(out / "cross.safetensors")
+    world_model, _ = train_world_model(data, LeWMConfig(latent_size=48), training, run_dir=out)
+    agent = GCIDM(world_model, "my/Cross-v0", verbose=1)
+    fitting = InverseDynamicsTrainingConfig(steps=50 if fast else 3000)
+    agent.fit(data, model=InverseDynamicsConfig(max_horizon=40), training=fitting, run_dir=out)
+    agent.save(out / "cross")
 
-    agent = wm_agents.load(out / "cross.safetensors", env="my/Cross-v0")
+    agent = wm_agents.load(out / "cross", env="my/Cross-v0")
     tasks = evaluation.make_manifest("my/Cross-v0", tasks=3 if fast else 50, offset=50, budget=20 if fast else 100)
     result = evaluation.evaluate(agent, tasks)
     print(f"success {result.success_rate:.0%}, random actions {result.floors['random'].success_rate():.0%}")

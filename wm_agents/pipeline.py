@@ -111,10 +111,14 @@ def make_learner(
 
 @torch.no_grad()
 def round_weights(*networks: torch.nn.Module) -> None:
-    """Round all weight matrices to half precision, in place: a file of half the size, for a thousandth of a weight."""
+    """Round all weight matrices to half precision, in place: a file of half the size, for a thousandth of a weight.
+
+    Those of an encoder that takes its weights from elsewhere stay, since the file does not hold them.
+    """
     for network in networks:
-        for weight in network.parameters():
-            if weight.ndim > 1:
+        outside = getattr(getattr(network, "encoder", None), "identity", None) is not None
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1 and not (outside and name.startswith("encoder.")):
                 weight.copy_(weight.half())
 
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from wm_agents import evaluation, pipeline
-from wm_agents.agents import MPC
+from wm_agents.agents import MPC, WorldModelAgent
 from wm_agents.envs import MAZE_IDS
 from wm_agents.recipes import recipe
 
@@ -43,18 +43,13 @@ def run(
             evaluation.evaluate(search, manifest, name="cem"),
             evaluation.evaluate(agent, manifest, name="gc-idm", video=min(4, tasks)),
         ]
-    evaluation.print_report(results, console)
     for result in results:
         result.save(out / f"{result.agent}.json")
-    evaluation.write_video(out / "gc-idm.mp4", results[-1].recordings)
-    evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
-    drawn = "gc-idm.mp4 (observation and goal), training.png"
-    if chosen.env_id in MAZE_IDS:
-        _draw_paths(results[-1], manifest, out / "paths.png")
-        drawn += ", paths.png"
+    drawn = draw(agent, manifest, results[-1], out)
+    evaluation.print_report(results, console)
     minutes = (time.perf_counter() - started) / 60
     console.print(
-        f"\nDone in {minutes:.1f} minutes. In {out}/: {drawn}, "
+        f"\nDone in {minutes:.1f} minutes. In {out}/: {', '.join(drawn)}, "
         f"the results as JSON, and the agent in {pipeline.AGENT_FILE}.\n"
         "Next:\n"
         f"  wm-agents evaluate {out / pipeline.AGENT_FILE} --offset 100 --budget 200   # your agent, other tasks\n"
@@ -67,17 +62,25 @@ def run(
     return results
 
 
-def _draw_paths(result: evaluation.EvaluationResult, manifest: evaluation.Manifest, path: Path) -> None:
-    """Draw the first ways through the maze."""
-    env = gym.make(manifest.env_id, obs_type="state")
-    shown = slice(0, 12)
-    figure = evaluation.maze_figure(
-        env,
-        result.paths[shown],
-        manifest.starts[shown],
-        manifest.goals[shown],
-        result.outcomes.moderate[shown] > 0,
-        title=f"GC-IDM on held-out tasks of {manifest.env_id}",
-    )
-    evaluation.save_figure(figure, path)
-    env.close()
+def draw(
+    agent: WorldModelAgent, manifest: evaluation.Manifest, result: evaluation.EvaluationResult, out: Path
+) -> list[str]:
+    """Write the video of some tasks, the training curves and, of a maze, the ways taken; return what was written."""
+    evaluation.write_video(out / "gc-idm.mp4", result.recordings)
+    evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
+    drawn = ["gc-idm.mp4 (observation and goal)", "training.png"]
+    if manifest.env_id in MAZE_IDS:
+        env = gym.make(manifest.env_id, obs_type="state")
+        shown = slice(0, 12)
+        figure = evaluation.maze_figure(
+            env,
+            result.paths[shown],
+            manifest.starts[shown],
+            manifest.goals[shown],
+            result.outcomes.moderate[shown] > 0,
+            title=f"GC-IDM on held-out tasks, {manifest.env_id}",
+        )
+        evaluation.save_figure(figure, out / "paths.png")
+        env.close()
+        drawn.append("paths.png")
+    return drawn

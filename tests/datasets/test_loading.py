@@ -19,8 +19,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.namespace import list_local_namespaces
 
 from wm_agents import cli
-from wm_agents.datasets import collect, concatenate, import_dataset, list_datasets, load
-from wm_agents.datasets.loading import ActionsOutsideWarning
+from wm_agents.datasets import ActionsOutsideWarning, collect, concatenate, import_dataset, list_datasets, load
 from wm_agents.datasets.writing import lossless_images
 
 pytest_plugins = ["foreign_files"]

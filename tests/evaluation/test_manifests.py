@@ -133,3 +133,26 @@ def test_pairs_that_any_test_counts_as_solved_are_no_tasks():
         states, _ = rollout_states(env, "play", at + 10, episode_seed("evaluate", 0, episode))
         assert any(solved for solved in env.unwrapped.successes(states[at], states[-1]).values())
     env.close()
+
+
+NUMBERS = [np.int64(4), np.int16(4), np.uint8(4), np.float64(4.0), np.array(4), np.array([4])]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: f"{type(number).__name__}-{np.shape(number)}")
+def test_numbers_of_numpy_are_numbers(number, tmp_path):
+    plain = make_manifest(UMAZE, tasks=4, offset="random", budget=4, seed=4)
+    manifest = make_manifest(np.str_(UMAZE), tasks=number, offset=np.str_("random"), budget=number, seed=number)
+    assert manifest == plain
+    manifest.save(tmp_path / "tasks.json")
+    assert Manifest.load(tmp_path / "tasks.json") == plain
+    given = Manifest(UMAZE, np.str_(""), number, number, number, plain.starts, plain.goals, [])
+    given.save(tmp_path / "given.json")
+    assert Manifest.load(tmp_path / "given.json") == given
+    assert all(type(value) is int for value in (given.offset, given.budget, given.seed))
+
+
+@pytest.mark.parametrize("wrong", [True, np.True_, 2.5, np.float32(0.5), float("nan"), "4", None, np.array([1, 2])])
+@pytest.mark.parametrize("name", ["tasks", "offset", "budget", "seed"])
+def test_what_is_no_whole_number_is_refused_at_once(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        make_manifest(UMAZE, **{"tasks": 2, name: wrong})

@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RUNS = {
     "quickstart.py": (["--fast"], "gc-idm"),
-    "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem-mpc"),
+    "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem"),
     "train_your_own.py": (["--fast"], "random actions"),
     "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
     "new_maze.py": (["--fast"], "graph + GC-IDM"),

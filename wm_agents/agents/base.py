@@ -114,7 +114,7 @@ class WorldModelAgent(BaseAlgorithm):
         self._setup_model()
 
     def _make_logger(self) -> None:
-        # Without a folder None, not "": SB3 would take "" for the working directory, and write a log into it.
+        # None, not "": SB3 takes "" for the working directory, and would write a log into it.
         folder: Any = self.tensorboard_log
         self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from wm_agents.registry import did_you_mean
 
 console = Console()
-ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj|ref):`(?:~[\w.]*\.)?([^`]*)`|``")
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj|ref):`(?:~[\w.]*\.)?([^`]*)`|``|\(default: \)")
 
 
 class App:
@@ -76,7 +76,8 @@ def readable_help() -> Iterator[None]:
         held = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = streams
         for stream, text in zip(streams, held, strict=True):
-            stream.write(plain_text(text.getvalue()))  # type: ignore[attr-defined]
+            if shown := text.getvalue():  # type: ignore[attr-defined]
+                stream.write(plain_text(shown))
 
 
 class _Held(io.StringIO):
@@ -99,7 +100,7 @@ def plain_text(text: str) -> str:
     lines = []
     for line in text.split("\n"):
         plain = ROLE.sub(lambda found: found[1] or "", line)
-        border = max(plain.rfind("│"), plain.rfind("|"))
+        border = plain.rfind("│")
         if border > 0:
             plain = plain[:border] + " " * (len(line) - len(plain)) + plain[border:]
         lines.append(plain)

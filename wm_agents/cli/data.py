@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, Literal
 
@@ -74,10 +75,12 @@ def _environments() -> Table:
 
 
 def _is_goal_task(spec: Any) -> bool:
-    """Tell whether an environment is a goal environment, without importing anything."""
+    """Tell whether an environment is a goal environment, without importing other packages."""
     entry = spec.entry_point
     if isinstance(entry, str):
         module, _, attribute = entry.partition(":")
+        if module.startswith("wm_agents."):
+            importlib.import_module(module)
         entry = getattr(sys.modules.get(module), attribute, None)
     return hasattr(entry, "successes")
 

@@ -148,9 +148,9 @@ def reproduce(
     if tasks:
         names = ("gc-idm", "cem")
         results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]
-        evaluation.print_report(results, console)
-        for result in results:
+        for result in results:  # saved first: printing fails where a pipe is closed
             result.save(folder / f"{result.agent}.json")
+        evaluation.print_report(results, console)
 
 
 @app.command

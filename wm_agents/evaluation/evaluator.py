@@ -128,12 +128,7 @@ def _floors(manifest: Manifest, seed: int) -> Mapping[str, Outcomes]:
 
 
 def _run(
-    agent: Agent,
-    manifest: Manifest,
-    slots: list[Slot],
-    recorded: Sequence[int],
-    normalise: Normalise,
-    progress: bool,
+    agent: Agent, manifest: Manifest, slots: list[Slot], recorded: Sequence[int], normalise: Normalise, progress: bool
 ) -> tuple[Outcomes, Timings, list[np.ndarray], list[np.ndarray], dict[int, Recording]]:
     n = len(manifest)
     outcomes, timings = Outcomes(np.zeros(n, np.int64), np.zeros(n, np.int64)), Timings()

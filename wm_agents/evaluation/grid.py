@@ -154,6 +154,7 @@ def evaluation_cell(
     agent: Callable[[], Agent],
     manifest: Manifest,
     identity: Mapping[str, Any],
+    /,
     *,
     seed: int | None = 0,
     **options: Any,

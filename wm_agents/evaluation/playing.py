@@ -85,12 +85,7 @@ class Slot:
 
 
 def play(
-    agent: Agent,
-    budget: int,
-    slots: Sequence[Slot],
-    outcomes: Outcomes,
-    timings: Timings,
-    normalise: Normalise,
+    agent: Agent, budget: int, slots: Sequence[Slot], outcomes: Outcomes, timings: Timings, normalise: Normalise
 ) -> Iterator[Slot]:
     """Play tasks that have begun, record their outcomes, and yield each slot when its task ends.
 
@@ -129,12 +124,7 @@ def _row_axes(state: Any, rows: int) -> set[int]:
 
 
 def _decide(
-    agent: Agent,
-    batch: Sequence[Slot],
-    working: Sequence[int],
-    state: Any,
-    timings: Timings,
-    normalise: Normalise,
+    agent: Agent, batch: Sequence[Slot], working: Sequence[int], state: Any, timings: Timings, normalise: Normalise
 ) -> tuple[np.ndarray, Any]:
     """Call ``predict`` for a batch and record what it cost."""
     seen = normalise({key: np.stack([slot.observation[key] for slot in batch]) for key in batch[0].observation})

@@ -63,8 +63,4 @@ def summarise(values: Iterable[float]) -> dict[str, float | None]:
     data = np.asarray(list(values), dtype=np.float64)
     if data.size == 0:
         return {"median": None, "p95": None, "mean": None}
-    return {
-        "median": float(np.median(data)),
-        "p95": float(np.percentile(data, 95)),
-        "mean": float(data.mean()),
-    }
+    return {"median": float(np.median(data)), "p95": float(np.percentile(data, 95)), "mean": float(data.mean())}

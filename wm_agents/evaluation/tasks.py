@@ -158,13 +158,7 @@ class Manifest:
 
 
 def make_manifest(
-    env_id: str,
-    *,
-    tasks: int = 200,
-    offset: Offset = 25,
-    budget: int = 50,
-    seed: int = 0,
-    policy: str | None = None,
+    env_id: str, *, tasks: int = 200, offset: Offset = 25, budget: int = 50, seed: int = 0, policy: str | None = None
 ) -> Manifest:
     """Draw tasks that nobody trained on; no dataset is read and no frame is rendered.
 

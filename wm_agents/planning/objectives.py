@@ -1,6 +1,4 @@
-"""Objectives, which planners minimise.
-
-``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> [B, S]``
+"""What planners minimise: ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> cost [B, S]``.
 
 ``predicted[:, :, h]`` is the latent after action ``h``, of whatever shape latents have; actions are those of the action
 space that the planner searches, for example normalised blocks. Lower is better.
@@ -9,7 +7,6 @@ space that the planner searches, for example normalised blocks. Lower is better.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Mapping
 
 import torch
@@ -36,7 +33,7 @@ def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objec
         if not spec:
             raise ValueError('an objective needs at least one term, for example {"summed": 1.0}.')
         for term, weight in spec.items():
-            if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not math.isfinite(weight):
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise ValueError(f"the weight of the objective {term!r} must be a finite number, not {weight!r}.")
         terms = [(make_objective(term, learned), float(weight)) for term, weight in spec.items()]
 
@@ -99,7 +96,7 @@ def smoothness(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tenso
 
 
 def learned_distance(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Objective:
-    """Average a learned distance ``(z [B, S, H, F], goal [B, 1, 1, F]) -> [B, S, H]`` over the horizon."""
+    """Average a distance between features, ``(z [B, S, H, F], goal [B, 1, 1, F]) -> [B, S, H]``, over the horizon."""
 
     def objective(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         return distance(predicted.flatten(3), goal.flatten(1)[:, None, None]).mean(-1)

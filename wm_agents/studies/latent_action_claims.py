@@ -49,19 +49,14 @@ class Results:
         return self._cells[planner, geometry, dim, horizon, coupling, start]
 
     def values(
-        self,
-        planner: str,
-        geometry: str | None,
-        coupling: str,
-        *,
-        dim: int = 8,
-        horizon: int = 8,
-        start: str = "centre",
-        metric: str = "goal_distance",
+        self, planner: str, geometry: str | None, coupling: str, *, metric: str = "goal_distance", **setting: Any
     ) -> np.ndarray:
-        """A metric by seed, ``[seeds]``; the mean over geometries where ``geometry`` is None."""
+        """A metric by seed, ``[seeds]``; the mean over geometries where ``geometry`` is None.
+
+        ``setting`` has the options of :meth:`cell`.
+        """
         names = self.geometries if geometry is None else [geometry]
-        cells = [self.cell(planner, name, coupling, dim=dim, horizon=horizon, start=start) for name in names]
+        cells = [self.cell(planner, name, coupling, **setting) for name in names]
         return np.mean([cell[metric] for cell in cells], axis=0)
 
     def of_geometry(self, geometry: str, dim: int, metric: str) -> np.ndarray:

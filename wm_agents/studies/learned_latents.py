@@ -107,22 +107,8 @@ def run(
     starts = draw_windows(
         world_model, held_out, latents, HORIZON + 1, 4 if quick else 48, np.random.default_rng(seed + 1)
     )
-    settings = {
-        "task": made.task,
-        "tasks": len(manifest),
-        "offset": manifest.offset,
-        "budget": manifest.budget,
-        "seed": manifest.seed,
-        "manifest_sha256": manifest.sha256,
-        "horizon": HORIZON,
-        "planners": PLANNERS,
-        "training": asdict(training),
-        "open_loop_starts": len(starts.frame),
-        "quick": quick,
-        "threads": torch.get_num_threads(),
-    }
+    settings = _settings(made.task, manifest, training, quick) | {"open_loop_starts": len(starts.frame)}
     sources = {"checkpoint_sha256": shipped()[made.task], "dataset": dataset.provenance}
-    grid = Grid(out / "cells")
     cells = [
         Cell(
             f"{space.name}_{name}",
@@ -132,10 +118,7 @@ def run(
         for space in spaces
         for name in planners
     ]
-    failed = grid.run(cells, Runner(console=Console(stderr=True) if progress else None), "planning")
-    if failed:
-        raise RuntimeError(f"{len(failed)} cells failed: {next(iter(failed.items()))}")
-    found = [{name: value for name, value in (grid.read(cell) or {}).items() if name != "key"} for cell in cells]
+    found = _measured(cells, Grid(out / "cells"), progress)
     results: dict[str, Any] = {"settings": settings, "spaces": descriptions, "cells": found}
     results["settings"]["seconds"] = round(time.perf_counter() - started, 1)
     results["settings"]["core_seconds"] = round(time.process_time() - worked, 1)
@@ -145,6 +128,30 @@ def run(
     write_json(out / "learned-latent-actions.json", results)
     write_text(out / "learned-latent-actions.md", report.markdown(results))
     return results
+
+
+def _settings(task: str, manifest: Manifest, training: LatentActionTrainingConfig, quick: bool) -> dict[str, Any]:
+    return {
+        "task": task,
+        "tasks": len(manifest),
+        "offset": manifest.offset,
+        "budget": manifest.budget,
+        "seed": manifest.seed,
+        "manifest_sha256": manifest.sha256,
+        "horizon": HORIZON,
+        "planners": PLANNERS,
+        "training": asdict(training),
+        "quick": quick,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _measured(cells: Sequence[Cell], grid: Grid, progress: bool) -> list[dict[str, Any]]:
+    """Measure the cells that are missing and return all results."""
+    failed = grid.run(cells, Runner(console=Console(stderr=True) if progress else None), "planning")
+    if failed:
+        raise RuntimeError(f"{len(failed)} cells failed: {next(iter(failed.items()))}")
+    return [{name: value for name, value in (grid.read(cell) or {}).items() if name != "key"} for cell in cells]
 
 
 def _cell(

@@ -13,6 +13,34 @@ from wm_agents.evaluation.statistics import mcnemar
 from wm_agents.studies.spaces import Space
 from wm_agents.training.latent_actions import LatentWindows
 
+GEOMETRY = [
+    "space",
+    "d",
+    "effective dimension",
+    "amenability",
+    "forward error",
+    "error H blocks ahead",
+    "decoder error",
+    "effect error",
+    "success of the mean action, %",
+]
+"""Columns of the table of spaces."""
+EVERY = [
+    "space",
+    "planner",
+    "success %",
+    "final distance",
+    "core ms/plan",
+    "sequences",
+    "imagined distance",
+    "reached distance",
+    "gap, 1 block",
+    "gap, H blocks",
+    "smoothness",
+    "reached smoothness",
+]
+"""Columns of the table of all cells."""
+
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Three tables: the spaces, success by space and planner, and every cell in full."""
@@ -65,40 +93,11 @@ def markdown(results: Mapping[str, Any]) -> str:
                 f"Floors: random actions {100 * floors['random']:.0f}%, no action {100 * floors['noop']:.0f}%. "
                 f"{settings['core_seconds']} s of processor time.",
                 "## The spaces, on held-out windows",
-                _table(
-                    [
-                        "space",
-                        "d",
-                        "effective dimension",
-                        "amenability",
-                        "forward error",
-                        "error H blocks ahead",
-                        "decoder error",
-                        "effect error",
-                        "success of the mean action, %",
-                    ],
-                    geometry,
-                ),
+                _table(GEOMETRY, geometry),
                 "## Success, % [95% Wilson interval]; * differs from real actions (exact McNemar, p < 0.05)",
                 _table(["planner", *(space["name"] for space in spaces)], success),
                 "## Every cell",
-                _table(
-                    [
-                        "space",
-                        "planner",
-                        "success %",
-                        "final distance",
-                        "core ms/plan",
-                        "sequences",
-                        "imagined distance",
-                        "reached distance",
-                        "gap, 1 block",
-                        "gap, H blocks",
-                        "smoothness",
-                        "reached smoothness",
-                    ],
-                    full,
-                ),
+                _table(EVERY, full),
             ]
         )
         + "\n"

@@ -14,7 +14,6 @@ class Boat(GoalEnv):
     goal_names = ("x", "y")
     success_thresholds = {"moderate": 0.1, "strict": 0.05}
     success_tests = {"moderate": "within 0.1", "strict": "within 0.05"}
-    exploration_policy = "smooth-random"
 
     def __init__(self, **kwargs):
         super().__init__(action_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32), **kwargs)

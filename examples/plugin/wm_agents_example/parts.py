@@ -11,24 +11,24 @@ from wm_agents.training import HeadLearner
 
 
 class TinyEncoder(nn.Module):
-    """Two convolutions: uint8 ``[B, H, W, 3] -> [B, features]``."""
+    """A convolution and a linear layer: uint8 ``[B, H, W, 3] -> [B, features]``."""
 
     features = 32
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.SiLU(), nn.Flatten(), nn.LazyLinear(self.features))
-        self.forward(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8))  # tells the layer its size
+        cells = (image_size // 8) ** 2
+        self.net = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.SiLU(), nn.Flatten(), nn.Linear(16 * cells, self.features))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.net(pixels.permute(0, 3, 1, 2).float() / 255)
 
 
+@dataclass
 class Straightness:
     """One minus the cosine between successive changes of the latent; an option sets its power."""
 
-    def __init__(self, power: float = 1.0) -> None:
-        self.power = power
+    power: float = 1.0
 
     def __call__(self, batch) -> torch.Tensor:
         change = batch.z[:, 1:] - batch.z[:, :-1]
@@ -49,10 +49,8 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Sizes: F of the world model, filled in when the head is trained; S numbers of the simulator's state."""
-
-    latent_size: int = 32
-    state_size: int = 4
+    latent_size: int = 32  # F, filled in when the head is trained
+    state_size: int = 4  # S, numbers of the simulator's state
 
 
 class Probe(Head):
@@ -77,5 +75,5 @@ class ProbeLearner(HeadLearner):
 
     def loss(self, data, size, rng, generator):
         frames = rng.choice(data.frame_indices(), size)
-        error = self.module(self.latents[torch.from_numpy(frames)]) - torch.from_numpy(data.states[frames]).float()
+        error = self.module(self.latents[frames]) - torch.from_numpy(data.states[frames]).float()
         return error.square().mean(), {"probe": error.square().mean()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
 
 from wm_agents.configs import check_counts
 from wm_agents.models.heads.base import Head
@@ -76,7 +77,7 @@ class LatentGraph(Head):
         self.register_buffer("states", torch.zeros(config.nodes, config.state_size))
         self.register_buffer("steps_per_unit", torch.ones(()))
         self.register_buffer("radius", torch.zeros(()))
-        self._adjacent: tuple[list[list[tuple[int, float]]], list[list[tuple[int, float]]]] | None = None
+        self._matrix: csr_matrix | None = None
         self._routes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._detours: dict[tuple[int, int], int] = {}
 
@@ -86,19 +87,21 @@ class LatentGraph(Head):
         return node, distance
 
     def routes(self, goal: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shortest ways from every node to node ``goal`` (Dijkstra, 1959); kept, as many starts share a goal.
+        """Shortest ways from every node to node ``goal`` (Dijkstra's); kept, as many starts share a goal.
 
         Returns:
             Steps to the goal, float64 ``[N]``, infinite where there is no way, and the next node on the way, int64
             ``[N]``, the node itself at the goal and where there is none.
         """
         if goal not in self._routes:
-            self._routes[goal] = self._search(goal, self._edges()[1])
+            steps, following = dijkstra(self._edges().T, indices=goal, return_predecessors=True)
+            own = np.arange(self.config.nodes)
+            self._routes[goal] = steps, np.where(following < 0, own, following).astype(np.int64)
         return self._routes[goal]
 
     def reachable(self, start: int) -> np.ndarray:
         """Which nodes can be reached from node ``start``, bool ``[N]``."""
-        return np.isfinite(self._search(start, self._edges()[0])[0])
+        return np.isfinite(dijkstra(self._edges(), indices=start))
 
     def nearest_reachable(self, start: int, goal: int) -> int:
         """The node nearest to node ``goal``, in latent units, among those that can be reached from ``start``."""
@@ -107,31 +110,10 @@ class LatentGraph(Head):
             self._detours[start, goal] = int(np.where(self.reachable(start), distance, np.inf).argmin())
         return self._detours[start, goal]
 
-    def _search(self, root: int, edges: list[list[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
-        """Distances from ``root`` along ``edges`` and the node before each on the way from it."""
-        n = self.config.nodes
-        steps, before = np.full(n, np.inf), np.arange(n)
-        steps[root] = 0.0
-        queue = [(0.0, root)]
-        while queue:
-            so_far, here = heapq.heappop(queue)
-            if so_far > steps[here]:
-                continue
-            for there, weight in edges[here]:
-                if so_far + weight < steps[there]:
-                    steps[there], before[there] = so_far + weight, here
-                    heapq.heappush(queue, (so_far + weight, there))
-        return steps, before
-
-    def _edges(self) -> tuple[list[list[tuple[int, float]]], list[list[tuple[int, float]]]]:
-        """For each node its successors, and for each its predecessors, with steps."""
-        if self._adjacent is None:
-            forward: list[list[tuple[int, float]]] = [[] for _ in range(self.config.nodes)]
-            backward: list[list[tuple[int, float]]] = [[] for _ in range(self.config.nodes)]
-            for source, target, steps in zip(
-                self.sources.tolist(), self.targets.tolist(), self.steps.tolist(), strict=True
-            ):
-                forward[source].append((target, steps))
-                backward[target].append((source, steps))
-            self._adjacent = forward, backward
-        return self._adjacent
+    def _edges(self) -> csr_matrix:
+        """Steps from node to node, ``[N, N]``."""
+        if self._matrix is None:
+            ends = (self.sources.cpu().numpy(), self.targets.cpu().numpy())
+            size = (self.config.nodes, self.config.nodes)
+            self._matrix = csr_matrix((self.steps.cpu().double().numpy(), ends), shape=size)
+        return self._matrix
