@@ -165,7 +165,7 @@ def unpack_checkpoint(data: bytes, name: str | os.PathLike[str]) -> Checkpoint:
 def _from(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], name: Any) -> Checkpoint:
     weights = sum(value.numel() for value in tensors.values())
     try:
-        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 1000 * (len(tensors) + 100)):
+        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
             return _build(
                 *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
             )
