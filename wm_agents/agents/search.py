@@ -100,10 +100,11 @@ class SearchController(Controller):
             rows = np.flatnonzero(boundary)
             state, device = self._state(memory, rows, frames.goal.device), frames.goal.device
             now = torch.from_numpy(plan[rows, 0, step[rows] // spec.action_block]).to(device)
-            memory["block"][rows] = self.space.blocks(state, now).cpu().numpy()
-        raw = frames.world_model.denormalize(torch.from_numpy(memory["block"]).to(frames.goal.device))
-        raw = raw.cpu().numpy().reshape(len(frames), spec.action_block, -1)
-        actions = raw[np.arange(len(frames)), step % spec.action_block]
+            blocks = self.space.blocks(state, now).clamp(*frames.world_model.block_bounds())
+            memory["block"][rows] = blocks.cpu().numpy()
+        blocks = frames.world_model.denormalize(torch.from_numpy(memory["block"]).to(frames.goal.device))
+        blocks = blocks.view(len(frames), spec.action_block, spec.action_size).cpu()
+        actions = blocks.numpy()[np.arange(len(frames)), step % spec.action_block]
         step += 1
         return Decision(actions, int(due.sum()), evaluations)
 
