@@ -17,9 +17,9 @@ from wm_agents.datasets.mixing import concatenate
 from wm_agents.datasets.policies import POLICIES, Policy, default_policy
 
 __all__ = [
-    "ActionsOutsideWarning",
     "IMPORT_FORMATS",
     "POLICIES",
+    "ActionsOutsideWarning",
     "Policy",
     "TrajectoryDataset",
     "collect",

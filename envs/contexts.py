@@ -75,11 +75,8 @@ def create_context(size: int) -> Any:
     before it was set.
     """
     backend = _backend_in_use()
-    if backend in HEADLESS:
-        return importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
-    import mujoco
-
-    return mujoco.GLContext(size, size)
+    kind = backend if backend in HEADLESS else "cgl" if sys.platform == "darwin" else "glfw"
+    return importlib.import_module(f"mujoco.{kind}").GLContext(size, size)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ import numpy as np
 
 from wm_agents.envs.contexts import (
     HEADLESS,
+    LOCK,
     OFF,
     WINDOWED,
     chosen_backend,
@@ -150,10 +151,11 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Free every context; other renderers of the process go on. A later :meth:`render` opens a new one."""
-        if self._screens:
-            with drawing():
-                while self._screens:
-                    self._screens.popitem()[1].close()
+        with LOCK:
+            while self._screens:
+                _, screen = self._screens.popitem()
+                with drawing():
+                    screen.close()
 
     def __getstate__(self) -> dict[str, Any]:
         camera = {name: copy.copy(getattr(self._camera, name)) for name in _CAMERA}  # MuJoCo's class cannot be pickled

@@ -15,7 +15,7 @@ from wm_agents.envs import GoalEnv
 from wm_agents.envs.painting import Canvas, disc
 
 
-class Drift(GoalEnv):  # noqa: D101
+class Drift(GoalEnv):
     state_names, goal_names = ("x", "y", "vx", "vy"), ("x", "y")
     success_thresholds = {"moderate": 0.1, "strict": 0.05}
     success_tests = {"moderate": "within 0.1", "strict": "within 0.05"}

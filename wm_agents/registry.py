@@ -156,7 +156,11 @@ WORLD_MODELS = Registry(
 )
 ENCODERS = Registry(
     "encoder",
-    {"conv": "wm_agents.models.encoders:ConvEncoder", "vit": "wm_agents.models.encoders:ViTEncoder"},
+    {
+        "conv": "wm_agents.models.encoders:ConvEncoder",
+        "conv-grid": "wm_agents.models.patch:ConvGrid",
+        "vit": "wm_agents.models.encoders:ViTEncoder",
+    },
 )
 PREDICTORS = Registry(
     "predictor",

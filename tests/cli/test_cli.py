@@ -14,6 +14,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 
 import wm_agents
 from wm_agents import cli, datasets, doctor, list_checkpoints
@@ -24,7 +25,8 @@ pytest_plugins = ["trained"]
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 SMALL = "wm/small/waypoint-v0"
-TINY = ("--latent-size", "8", "--predictor-width", "32", "--batch-size", "8", "--frames", "3", "--evaluate-every", "4")
+SHAPE = ("--model", "latent_size=8", "predictor_width=32")
+TINY = (*SHAPE, "--training", "batch_size=8", "frames=3", "evaluate_every=4", "steps=6")
 ISSUE_KEYS = {
     "agent",
     "task",
@@ -195,9 +197,9 @@ def test_a_task_whose_upstream_is_missing_says_what_to_install(call: Any, monkey
 
 def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train = ("train", SMALL, "--out", out, "--steps", 6, "--device", "cpu", *TINY)
+    train = ("train", SMALL, "--out", out, "--device", "cpu", *TINY)
     assert call(*train).code == 0
-    assert {path.name for path in out.iterdir()} >= {"world-model.safetensors", "training.safetensors", "progress.csv"}
+    assert {path.name for path in out.iterdir()} >= {"world-model.safetensors", "training", "progress.csv"}
     assert any("tfevents" in path.name for path in out.iterdir())
     checkpoint = load_checkpoint(out / "world-model.safetensors")
     assert checkpoint.world_model.config.latent_size == 8
@@ -206,17 +208,16 @@ def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:
     assert "probe/position" in checkpoint.provenance["measured"]
     before = (out / "world-model.safetensors").read_bytes()
     assert_one_line_error(call(*train), "holds a run already", "--resume")
-    other = list(train)
-    other[5] = 7
+    other = [*train[:-1], "steps=7"]
     assert_one_line_error(call(*other, "--resume"), "training.steps (6 there, 7 here)")
     assert (out / "world-model.safetensors").read_bytes() == before
     assert call(*train, "--resume").code == 0
     again = load_checkpoint(out / "world-model.safetensors").world_model.state_dict()
     assert all(np.array_equal(value, again[name]) for name, value in checkpoint.world_model.state_dict().items())
 
-    fit = ("fit", out / "world-model.safetensors", SMALL, "--out", out, "--width", 16, "--steps", 6)
-    outcome = call(*fit, "--batch-size", 16, "--device", "cpu")
-    assert outcome.code == 0
+    fit = ("fit", "gc-idm", out / "world-model.safetensors", SMALL, "--out", out, "--device", "cpu")
+    outcome = call(*fit, "--model", "width=16", "--training", "steps=6", "batch_size=16")
+    assert outcome.code == 0, outcome.err
     agent = wm_agents.load(out / "agent.safetensors", device="cpu")
     assert agent.env_id == UMAZE
     assert agent.inverse_dynamics.config.width == 16
@@ -228,15 +229,58 @@ def test_train_resume_and_fit(call: Any, data: Path, tmp_path: Path) -> None:
 def test_fit_keeps_what_else_an_agents_file_holds(call: Any, data: Path, trained: Any, tmp_path: Path) -> None:
     whole = tmp_path / "whole.safetensors"
     agent = wm_agents.load(trained.file, device="cpu", horizon=30, countdown=True)
-    agent.temporal_distance = TemporalDistance(TemporalDistanceConfig(width=16, embedding_size=8))
-    agent.stored_options = {"cem-mpc": {"horizon": 2, "samples": 20, "elites": 5}}
+    agent.use(TemporalDistance(TemporalDistanceConfig(width=16, embedding_size=8)))
+    agent.stored_options = {"cem": {"horizon": 2, "samples": 20, "elites": 5}}
     agent.save(whole)
-    fit = ("fit", whole, SMALL, "--out", tmp_path / "run", "--width", 16, "--steps", 6, "--batch-size", 16)
-    assert call(*fit, "--device", "cpu").code == 0
-    fitted = wm_agents.load(tmp_path / "run" / "agent.safetensors", device="cpu")
-    assert (fitted.inverse_dynamics.config.width, fitted.horizon, fitted.countdown) == (16, 30, True)
-    assert fitted.temporal_distance.config.width == 16
-    assert wm_agents.load(tmp_path / "run" / "agent.safetensors", agent="cem-mpc").policy.planner.samples == 20
+    short = ("--training", "steps=6", "batch_size=16", "--device", "cpu")
+    for head, shape in (("gc-idm", ("--model", "width=16")), ("waypoints", ("--model", "width=16", "stride=10"))):
+        assert call("fit", head, whole, SMALL, "--out", tmp_path / head, *shape, *short).code == 0
+        whole = tmp_path / head / "agent.safetensors"
+    fitted = wm_agents.load(whole, device="cpu")
+    assert (fitted.name, fitted.settings.horizon, fitted.settings.countdown) == ("gc-idm", 30, True)
+    widths = {name: head.config.width for name, head in fitted.heads.items()}
+    assert widths == {"gc-idm": 16, "temporal-distance": 16, "waypoints": 16}
+    assert fitted.stored_options["cem"]["samples"] == 20
+    before = fitted.world_model.state_dict()
+    assert call("fit", "predictor", whole, SMALL, "--out", tmp_path / "predictor", *short).code == 0
+    refined = wm_agents.load(tmp_path / "predictor" / "agent.safetensors", device="cpu")
+    assert refined.heads.keys() == fitted.heads.keys()
+    changed = [name for name, value in refined.world_model.state_dict().items() if not value.equal(before[name])]
+    assert changed
+    assert all(name.startswith("predictor.") for name in changed)
+
+
+def test_bad_options_of_training_are_one_line(call: Any, data: Path, trained: Any, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "run")
+    fit, train = ("fit", "gc-idm", trained.file, SMALL, *out), ("train", SMALL, *out)
+    assert_one_line_error(call("fit", "gcidm", *fit[2:]), "Did you mean 'gc-idm'")
+    assert_one_line_error(call(*fit, "--model", "widht=16"), "InverseDynamicsConfig", "Did you mean 'width'")
+    assert_one_line_error(call(*fit, "--training", "steps=20.0"), "steps must be a whole number")
+    assert_one_line_error(call(*fit, "--training", "steps"), "options are name=value")
+    assert_one_line_error(call(*train, "--kind", "lewn"), "Did you mean 'lewm'")
+    assert_one_line_error(call(*train, "--training", "precision=16-mixed"), "precision")
+    assert_one_line_error(call(*train, "--training", 'loss_weights={"sigregg": 1}'), "Did you mean 'sigreg'")
+    assert_one_line_error(call("fit", "predictor", *fit[2:], "--model", "width=3"), "leave model out")
+    assert_one_line_error(call("fit", "world-model", *fit[2:]), "use train_world_model")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_diverged_training_writes_no_checkpoint(call: Any, data: Path, tmp_path: Path) -> None:
+    train = ("train", SMALL, "--out", tmp_path / "run", "--device", "cpu", *TINY)
+    assert_one_line_error(call(*train, "steps=40", "learning_rate=1000"), "diverged", "Lower the learning rate")
+    assert not (tmp_path / "run" / "world-model.safetensors").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(call: Any, data: Path, trained: Any, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "run", "--device", "cuda")
+    for command in (
+        ("train", SMALL),
+        ("fit", "gc-idm", trained.file, SMALL),
+        ("reproduce", "pointmaze-umaze", "--tasks", 0),
+    ):
+        assert_one_line_error(call(*command, *out), "torch sees no CUDA GPU")
+    assert_one_line_error(call("train", SMALL, "--out", tmp_path / "run", "--device", "cpuu"), "no device 'cpuu'")
 
 
 def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from wm_agents.losses import LOSSES, LatentBatch, LearnedLossTerm
+from wm_agents.losses import LOSSES, LatentBatch, LearnedLossTerm, make_losses, split_options
 from wm_agents.losses.inverse_dynamics import InverseDynamicsLoss
 from wm_agents.losses.prediction import Prediction
 from wm_agents.losses.reconstruction import Reconstruction, shrink
 from wm_agents.losses.sigreg import SIGReg
 from wm_agents.losses.vicreg import VICReg
-from wm_agents.models import WorldModelConfig
+from wm_agents.types import LatentSpec
 
 
 def latents(z: torch.Tensor, seed: int = 0, predicted: torch.Tensor | None = None) -> LatentBatch:
@@ -141,7 +141,7 @@ def test_inverse_dynamics_learns_actions_that_latents_show() -> None:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     term = InverseDynamicsLoss()
-    term.prepare(WorldModelConfig(latent_size=2, action_size=1, action_block=2), torch.zeros(1, 8, 8, 3))
+    term.prepare(LatentSpec((2,), 8, action_size=1, action_block=2), torch.zeros(1, 8, 8, 3))
     z = torch.randn(256, 3, 2, generator=generator)
     batch = LatentBatch(z, z[:, 1:], z[:, 1:] - z[:, :-1], torch.zeros(0), generator)
     first, optimizer = term(batch).item(), torch.optim.Adam(term.parameters(), lr=3e-3)
@@ -161,7 +161,7 @@ def test_reconstruction_is_one_for_the_mean_frame_and_falls_for_latents_that_tel
     for frame, corner in zip(frames, where, strict=True):
         frame[16 * int(corner) : 16 * int(corner) + 16] = 200
     term = Reconstruction()
-    term.prepare(WorldModelConfig(latent_size=4), frames)
+    term.prepare(LatentSpec((4,), 64, action_size=2, action_block=5), frames)
     torch.nn.init.zeros_(term.net[-1].weight)
     torch.nn.init.zeros_(term.net[-1].bias)
     z = torch.nn.functional.one_hot(where, 4).float().unsqueeze(1)
@@ -183,7 +183,68 @@ def test_shrinking_averages_over_areas() -> None:
 
 
 def test_terms_with_networks_are_told_from_those_without() -> None:
-    assert {name for name in LOSSES if isinstance(LOSSES.get(name)(), LearnedLossTerm)} == {
-        "inverse_dynamics",
-        "reconstruction",
+    shipped = ("inverse_dynamics", "prediction", "reconstruction", "sigreg", "vicreg")
+    learned = [name for name in shipped if isinstance(LOSSES.get(name)(), LearnedLossTerm)]
+    assert learned == ["inverse_dynamics", "reconstruction"]
+
+
+# Terms by name.
+
+
+def test_terms_are_made_with_their_options() -> None:
+    weights = {
+        "sigreg": {"weight": 0.5, "directions": 7},
+        "prediction": 2,
+        "vicreg": {"weight": 1.0, "covariance": 0.5},
     }
+    terms = make_losses(weights, {})
+    assert terms["sigreg"].directions == 7
+    assert terms["vicreg"].covariance == 0.5
+    assert split_options(weights)["sigreg"] == (0.5, {"directions": 7})
+    assert split_options({"sigreg": np.float32(0.5)})["sigreg"] == (0.5, {})
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "at least one"),
+        ("sigreg", "weights by name"),
+        ({"sigreg": -0.1}, "'sigreg' must be a finite number"),
+        ({"sigreg": math.nan}, "finite"),
+        ({"sigreg": True}, "finite"),
+        ({"sigreg": "0.1"}, "finite"),
+        ({"sigreg": {"directions": 3}}, "finite"),
+        ({"sigregg": 1.0}, r"Unknown loss term 'sigregg'\. Did you mean 'sigreg'"),
+        ({"sigreg": {"weight": 1.0, "direction": 3}}, r"option of the loss term 'sigreg' 'direction'.*'directions'"),
+        ({"prediction": {"weight": 1.0, "knots": 3}}, "Known: weight"),
+    ],
+)
+def test_a_bad_weight_or_option_is_named(weights, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_losses(weights, {})
+
+
+def test_terms_that_the_kind_computes_itself_are_left_to_it() -> None:
+    assert make_losses({"kl": 0.1, "sigreg": 0.1}, {"kl": 1.0}).keys() == {"sigreg"}
+
+
+def test_terms_of_other_packages_are_registered_by_a_decorator() -> None:
+    @LOSSES.register("test-straightness")
+    def straightness(batch: LatentBatch, power: float = 1.0) -> torch.Tensor:
+        return batch.z.diff(n=2, dim=1).abs().pow(power).mean()
+
+    @LOSSES.register("test-drift")
+    class Drift(torch.nn.Module):
+        def __init__(self, scale: float = 1.0) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+        def forward(self, batch: LatentBatch) -> torch.Tensor:
+            return self.scale * batch.z.mean()
+
+    z = torch.tensor([[[0.0], [1.0], [5.0]]])
+    terms = make_losses({"test-straightness": {"weight": 1.0, "power": 2.0}, "test-drift": 0.1}, {})
+    assert terms["test-straightness"](latents(z)).item() == 9
+    assert terms["test-drift"](latents(z)).item() == 2
+    with pytest.raises(ValueError, match="Did you mean 'power'"):
+        make_losses({"test-straightness": {"weight": 1.0, "powr": 2.0}}, {})

@@ -129,5 +129,5 @@ def test_bad_input_is_refused(trained: Any, small_dataset: Any) -> None:
     other = dataclasses.replace(small_dataset, actions=np.zeros((len(small_dataset.actions), 3), np.float32))
     with pytest.raises(ValueError, match="actions of size 3"):
         fit_graph(trained.world_model, other, progress=False)
-    with pytest.raises(ValueError, match=r"LatentGraphConfig.nodes must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"LatentGraphConfig\.nodes must be a whole number of at least 1"):
         LatentGraphConfig(nodes=0)

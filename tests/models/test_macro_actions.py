@@ -87,13 +87,16 @@ def test_bad_input_is_refused(trained: Any, small_dataset: Any) -> None:
         ({"encoder": "gru"}, "Unknown macro-action encoder"),
         ({"encoder": "mlp"}, 'use encoder="transformer"'),
         ({"shortest": 5, "longest": 4}, "shorter than the shortest"),
-        ({"macro_size": 0}, "macro_size must be at least 1"),
+        ({"macro_size": 0}, "macro_size must be a whole number of at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             MacroActionsConfig(**options)
-    with pytest.raises(ValueError, match="at least 1 stretch"):
+    with pytest.raises(ValueError, match="segments must be a whole number of at least 1"):
         MacroActionsTrainingConfig(segments=0)
-    with pytest.raises(ValueError, match=r"no episode of .* holds 2 stretches of 30 blocks \(300 steps\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"2 stretches of 30 blocks, 300 actions, but the longest episode of .* for training has 100",
+    ):
         train_macro_actions(trained.world_model, small_dataset, MacroActionsConfig(longest=30), progress=False)
     model = made()
     with pytest.raises(ValueError, match="pad them to 4 blocks"):

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from wm_agents import datasets
-from wm_agents.models import TemporalDistance, TemporalDistanceConfig, WorldModel
-from wm_agents.models.world_model import ActionStatistics
+from wm_agents.models import ActionStatistics, LeWM, TemporalDistance, TemporalDistanceConfig
 from wm_agents.training import (
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
@@ -76,7 +75,7 @@ def test_imagining_is_rolling_out_the_recorded_actions(trained: Any, small_datas
         z = torch.stack([latents[start - k], latents[start]])[None]
         blocks = model.normalize(torch.from_numpy(small_dataset.actions[start - k : start + 4 * k]).reshape(1, 5, 10))
         with torch.no_grad():
-            expected = model.rollout(z, blocks[:, :1], blocks[:, None, 1:])[0, 0, -1]
+            expected = model.imagine(model.remember(z, blocks[:, :1]), blocks[:, None, 1:])[0, 0, -1]
         torch.testing.assert_close(got[row], expected)
 
 
@@ -112,7 +111,8 @@ def test_the_predictor_learns_from_all_views_of_the_data(trained: Any, small_dat
         blocks = torch.from_numpy(view_actions(actions, np.full(256, view)).reshape(256, 1, 3, -1))
         for row, model in enumerate((plain, viewed)):
             with torch.no_grad():
-                imagined = model.rollout(latents[start][:, None], blocks[:, 0, :0], model.normalize(blocks))[:, 0]
+                state = model.remember(latents[start][:, None], blocks[:, 0, :0])
+                imagined = model.imagine(state, model.normalize(blocks))[:, 0]
             error[row, view] = float((imagined - latents[start[:, None] + 5 * np.arange(1, 4)]).square().mean())
     assert error[1, 1:].mean() < 0.8 * error[0, 1:].mean()
 
@@ -122,13 +122,13 @@ def test_symmetry_needs_motions_along_the_image(trained: Any, small_dataset: Any
     config = dataclasses.replace(trained.world_model.config, action_size=5)
     statistics = ActionStatistics(*(value * np.ones(5) for value in (-1, 1, 0, 1)))
     with pytest.raises(ValueError, match="square_symmetry needs two actions"):
-        train_predictor(
-            WorldModel(config, statistics), arm, PredictorTrainingConfig(square_symmetry=True), progress=False
-        )
+        train_predictor(LeWM(config, statistics), arm, PredictorTrainingConfig(square_symmetry=True), progress=False)
 
 
 def test_rollouts_longer_than_the_episodes_are_refused(trained: Any, small_dataset: Any) -> None:
-    with pytest.raises(ValueError, match=r"No episode of .* holds"):
+    with pytest.raises(
+        ValueError, match=r"predictor learns from rollouts of 25 blocks, 130 actions, but the longest .* has 100"
+    ):
         train_predictor(trained.world_model, small_dataset, PredictorTrainingConfig(steps=1, blocks=25), progress=False)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig
-from wm_agents.models.imagined_control import block_velocity, imagine_control
+from wm_agents.models.imagined_control import imagine_control
 from wm_agents.training import ImaginationTrainingConfig, encode_frames, train_in_imagination
 
 pytest_plugins = ["trained"]
@@ -34,24 +34,26 @@ class Told(torch.nn.Module):
 
 def test_the_steps_left_are_counted_down_and_actions_stay_inside_the_bounds(trained: Any) -> None:
     model = trained.world_model
-    told: Any = Told(trained.agent.inverse_dynamics, (3.0, -0.5))
+    told: Any = Told(trained.agent.heads["gc-idm"], (3.0, -0.5))
     z, goal = torch.randn(2, 2, 32), torch.randn(2, 32)
     past = torch.randn(2, 1, 10)
-    latents, actions = imagine_control(model, told, z, past, goal, torch.tensor([7, 0]), 2)
+    state = model.remember(z, past)
+    latents, actions = imagine_control(model, told, state, goal, torch.tensor([7, 0]), 2)
     assert told.left == [[left, 0] for left in (7, 6, 5, 4, 3, 2, 1, 1, 1, 1)]
     assert torch.equal(actions, torch.tensor([3.0, -0.5]).expand(2, 2, 5, 2))
     executed = model.normalize(torch.tensor([1.0, -0.5]).repeat(2, 1, 2, 5))
     with torch.no_grad():
-        torch.testing.assert_close(latents, model.rollout(z, past, executed)[:, 0])
+        torch.testing.assert_close(latents, model.imagine(state, executed)[:, 0])
 
 
 def test_gradients_pass_from_the_arrival_to_the_network_even_where_actions_are_clipped(trained: Any) -> None:
-    network = copy.deepcopy(trained.agent.inverse_dynamics).requires_grad_(True)
+    network = copy.deepcopy(trained.agent.heads["gc-idm"]).requires_grad_(True)
     with torch.no_grad():
         network.head.bias.fill_(5.0)
     z, goal = torch.randn(3, 1, 32), torch.randn(3, 32)
     steps, past = torch.full((3,), 15), torch.zeros(3, 0, 10)
-    latents, actions = imagine_control(trained.world_model, network, z, past, goal, steps, 3)
+    state = trained.world_model.remember(z, past)
+    latents, actions = imagine_control(trained.world_model, network, state, goal, steps, 3)
     assert (actions > 1).all()
     slope = torch.autograd.grad((latents[:, -1] - goal).square().sum(), network.head.bias)[0]
     assert (slope != 0).all()
@@ -64,19 +66,20 @@ def arrival(trained: Any, network: Any, data: Any) -> float:
     z, goal = (latents[torch.from_numpy(frames)] for frames in (pairs.frame, pairs.goal))
     steps = torch.from_numpy(pairs.steps)
     with torch.no_grad():
-        way, _ = imagine_control(trained.world_model, network, z[:, None], torch.zeros(500, 0, 10), goal, steps, 3)
+        state = trained.world_model.remember(z[:, None], torch.zeros(500, 0, 10))
+        way, _ = imagine_control(trained.world_model, network, state, goal, steps, 3)
     return float((way[:, -1] - goal).square().mean())
 
 
 def test_training_brings_imagined_ways_nearer_to_their_goals(trained: Any, small_dataset: Any, tmp_path: Path) -> None:
-    first = trained.agent.inverse_dynamics
+    first = trained.agent.heads["gc-idm"]
     before = {name: value.clone() for name, value in first.state_dict().items()}
     training = ImaginationTrainingConfig(steps=150, batch_size=64, blocks=3, evaluate_every=75)
     run = lambda: train_in_imagination(  # noqa: E731
         trained.world_model, first, small_dataset, training, run_dir=tmp_path, progress=False
     )
     network, history = run()
-    assert [step for step, _ in history["validation/gc_idm_imagination"]] == [75, 150]
+    assert [step for step, _ in history["validation/imagination"]] == [75, 150]
     assert not network.training
     assert network.config.dropout == 0
     assert arrival(trained, network, small_dataset) < 0.85 * arrival(trained, first, small_dataset)
@@ -88,19 +91,35 @@ def test_training_brings_imagined_ways_nearer_to_their_goals(trained: Any, small
 
 
 def test_bad_input_is_refused_before_the_training(trained: Any, small_dataset: Any) -> None:
-    network = trained.agent.inverse_dynamics
+    network = trained.agent.heads["gc-idm"]
     longer = small_dataset.lengths.max() // 5 + 2
     training = ImaginationTrainingConfig(steps=1, blocks=int(longer))
-    with pytest.raises(ValueError, match=r"No episode of .* holds a goal"):
+    with pytest.raises(ValueError, match=rf"ways of {longer} blocks.* the longest .* has 100"):
         train_in_imagination(trained.world_model, network, small_dataset, training, progress=False)
     stranger = InverseDynamics(InverseDynamicsConfig(latent_size=7))
-    with pytest.raises(ValueError, match=r"reads 7 numbers and acts with 2, the world model has 32 and 2: fit one"):
+    with pytest.raises(ValueError, match="gc-idm head was made on another world model"):
         train_in_imagination(trained.world_model, stranger, small_dataset, progress=False)
-    with pytest.raises(ValueError, match="blocks must be at least 1"):
+    with pytest.raises(ValueError, match="blocks must be a whole number of at least 1"):
         ImaginationTrainingConfig(blocks=0)
 
 
-def test_the_velocity_is_that_of_the_last_block() -> None:
-    z = torch.randn(2, 3, 4)
-    assert torch.equal(block_velocity(z), z[:, 2] - z[:, 1])
-    assert torch.equal(block_velocity(z[:, :1]), torch.zeros(2, 4))
+def test_the_velocity_is_that_of_the_last_block(trained: Any) -> None:
+    model, seen = trained.world_model, []
+
+    class Seeing(Told):
+        def forward(self, z: Any, before: Any, goal: Any, steps_remaining: Any) -> Any:
+            seen.append(z - before)
+            return super().forward(z, before, goal, steps_remaining)
+
+    told: Any = Seeing(trained.agent.heads["gc-idm"], (0.1, 0.1))
+    z, goal, steps = torch.randn(2, 2, 32), torch.randn(2, 32), torch.tensor([5, 5])
+    imagine_control(model, told, model.remember(z, torch.randn(2, 1, 10)), goal, steps, 1)
+    torch.testing.assert_close(seen[0], z[:, 1] - z[:, 0])
+    imagine_control(model, told, model.remember(z[:, :1], torch.zeros(2, 0, 10)), goal, steps, 1)
+    assert torch.equal(seen[2], torch.zeros(2, 32))
+
+
+def test_a_network_that_acts_with_other_numbers_is_refused(trained: Any, small_dataset: Any) -> None:
+    other = InverseDynamics(InverseDynamicsConfig(latent_size=32, action_size=3))
+    with pytest.raises(ValueError, match="acts with 3 numbers, the world model has 2"):
+        train_in_imagination(trained.world_model, other, small_dataset, progress=False)

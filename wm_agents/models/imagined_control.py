@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from wm_agents.models.base import State, WorldModel
@@ -35,22 +37,8 @@ def imagine_control(
         they are clipped.
     """
     k = world_model.spec.action_block
-    lag = inverse_dynamics.config.lag / k  # in blocks
-    fractions = torch.arange(k, device=goal.device) / k
     latents: list[torch.Tensor] = []
     actions: list[torch.Tensor] = []
-
-    def act(part: torch.Tensor, now: torch.Tensor, ahead: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
-        """Actions ``[B, S, A]`` at S fractions of a block, on the straight way from ``now`` to ``now + ahead``."""
-        share = part.view(-1, 1, 1)
-        here = now + share * ahead
-        before = here - lag * ((1 - share) * velocity + share * ahead)
-        elapsed = k * (len(latents) + part.unsqueeze(1))
-        left = torch.where(steps > 0, (steps - elapsed).round().clamp(min=1), 0)
-        raw = inverse_dynamics(
-            here.flatten(0, 1), before.flatten(0, 1), goal.repeat(len(part), 1), left.flatten().long()
-        )
-        return raw.view(len(part), len(now), inverse_dynamics.config.action_size).transpose(0, 1)
 
     def block_of(raw: torch.Tensor) -> torch.Tensor:
         clipped = raw.detach().clamp(world_model.action_low, world_model.action_high)
@@ -58,15 +46,38 @@ def imagine_control(
 
     now = world_model.features(world_model.latent(state))
     velocity = now - world_model.features(world_model.previous(state))
-    for _ in range(blocks):
-        first = act(fractions[:1], now, torch.zeros_like(now), velocity)
+    act = functools.partial(_act, inverse_dynamics, k, goal, steps)
+    for block in range(blocks):
+        first = act(block, range(1), now, torch.zeros_like(now), velocity)
         with torch.no_grad():
             held = world_model.advance(state, block_of(first.expand(-1, k, -1)))
             ahead = world_model.features(world_model.latent(held)) - now
-        raw = torch.cat([first, act(fractions[1:], now, ahead, velocity)], dim=1)
+        raw = torch.cat([first, act(block, range(1, k), now, ahead, velocity)], dim=1)
         state = world_model.advance(state, block_of(raw))
         following = world_model.features(world_model.latent(state))
         now, velocity = following, following - now
         latents.append(following)
         actions.append(raw)
     return torch.stack(latents, dim=1), torch.stack(actions, dim=1)
+
+
+def _act(
+    network: InverseDynamics,
+    k: int,
+    goal: torch.Tensor,
+    steps: torch.Tensor,
+    block: int,
+    part: range,
+    now: torch.Tensor,
+    ahead: torch.Tensor,
+    velocity: torch.Tensor,
+) -> torch.Tensor:
+    """Actions ``[B, S, A]`` at the S steps ``part`` of a block, on the straight way from ``now`` to ``now + ahead``."""
+    fractions = torch.arange(k, device=goal.device)[part.start : part.stop] / k
+    share = fractions.view(-1, 1, 1)
+    here = now + share * ahead
+    before = here - network.config.lag / k * ((1 - share) * velocity + share * ahead)
+    elapsed = k * (block + fractions.unsqueeze(1))
+    left = torch.where(steps > 0, (steps - elapsed).round().clamp(min=1), 0)
+    raw = network(here.flatten(0, 1), before.flatten(0, 1), goal.repeat(len(part), 1), left.flatten().long())
+    return raw.view(len(part), len(now), network.config.action_size).transpose(0, 1)

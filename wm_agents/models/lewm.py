@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -76,7 +76,7 @@ class LeWM(WorldModel):
     def __init__(self, config: LeWMConfig, actions: ActionStatistics) -> None:
         super().__init__(config, actions, (config.latent_size,))
         self.encoder = ENCODERS.get(config.encoder)(config.image_size)
-        features = self.encoder.features
+        features: Any = self.encoder.features
         self.projector = Projector(features, 2 * features, config.latent_size)
         self.predictor = PREDICTORS.get(config.predictor)(config)
 

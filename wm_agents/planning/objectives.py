@@ -1,4 +1,4 @@
-"""Objectives, what planners minimise: ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> [B, S]``.
+"""What planners minimise: ``(predicted [B, S, H, *shape], goal [B, *shape], actions [B, S, H, d]) -> cost [B, S]``.
 
 ``predicted[:, :, h]`` is the latent after action ``h``, of whatever shape latents have; actions are those of the action
 space that the planner searches, for example normalised blocks. Lower is better.

@@ -32,6 +32,8 @@ Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 C = TypeVar("C", bound="SplitConfig")
 
+VALIDATION_SAMPLES = 2048
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -145,15 +147,14 @@ class Learner(ABC):
             longest = max(data.lengths, default=0)
             if longest < needed:
                 raise ValueError(
-                    f"{self.name} learns from {what}, {needed} actions, and of the {len(data)} episodes of {data.name} "
-                    f"that are kept for {purpose} the longest has {longest}: make that shorter, or record longer "
-                    "episodes."
+                    f"{self.name} learns from {what}, {needed} actions, but the longest episode of {data.name} that is "
+                    f"kept for {purpose} has {longest}: make that shorter, or record longer episodes."
                 )
 
     def validate(self) -> dict[str, float]:
         """Metrics on held-out episodes, the same samples at every call; the first one is shown beside the bar."""
         generator = torch.Generator().manual_seed(0)
-        value, _ = self.loss(self.validation_data, 2048, np.random.default_rng(0), generator)
+        value, _ = self.loss(self.validation_data, VALIDATION_SAMPLES, np.random.default_rng(0), generator)
         return {f"validation/{self.key}": float(value)}
 
     def finish(self) -> None:  # noqa: B027 - most have nothing left to do

@@ -1,0 +1,204 @@
+"""A recurrent state-space model, after PlaNet (arXiv 1811.04551): a deterministic memory and a stochastic latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
+
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.models.actions import ActionStatistics
+from wm_agents.models.base import State, WorldModel
+from wm_agents.registry import ENCODERS, did_you_mean
+from wm_agents.types import LatentBatch
+
+MIN_STD = 0.1  # of the latent's Gaussians, as in PlaNet
+
+
+@dataclass(frozen=True)
+class RSSMConfig:
+    """Shape of a recurrent state-space model. What is not a size is a constant of DreamerV3 (arXiv 2301.04104).
+
+    Attributes:
+        image_size: Height and width of the images, in pixels; a multiple of 8.
+        action_size: A, primitive action dimensions.
+        action_block: K, primitive actions per block.
+        latent_size: D, of the stochastic latent.
+        recurrent_size: Of the deterministic memory, and of the layers around it.
+        encoder: One of ``wm_agents.registry.ENCODERS`` that gives a vector per frame: "conv" or "vit".
+        free_nats: A frame whose divergence is below this counts as this: the prior need not become better.
+        dynamics_scale: Weight of the divergence that trains the prior.
+        representation_scale: Weight of the divergence that trains the posterior.
+    """
+
+    image_size: int = 64
+    action_size: int = 2
+    action_block: int = 5
+    latent_size: int = 32
+    recurrent_size: int = 256
+    encoder: str = "conv"
+    free_nats: float = 1.0
+    dynamics_scale: float = 1.0
+    representation_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_counts(self, ("image_size", "action_size", "action_block", "latent_size", "recurrent_size"))
+        check_numbers(self, ("free_nats", "dynamics_scale", "representation_scale"))
+        if self.encoder not in ENCODERS:
+            raise ValueError(did_you_mean("encoder", str(self.encoder), ENCODERS))
+        if self.image_size % 8:
+            raise ValueError(f"image_size must be a multiple of 8, which the decoder draws, not {self.image_size}.")
+
+    @property
+    def block_size(self) -> int:
+        """Numbers in one action block, K*A."""
+        return self.action_block * self.action_size
+
+
+class Recurrence(nn.Module):
+    """The GRU of Dreamer (arXiv 2010.02193): normalised gates, and a bias towards keeping what it remembers."""
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Linear(inputs, size), nn.SiLU())
+        self.gates = nn.Sequential(nn.Linear(2 * size, 3 * size), nn.LayerNorm(3 * size))
+
+    def forward(self, memory: torch.Tensor, latent: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+        """The memory ``[B, size]`` after a block ``[B, K*A]`` from where the latent was ``[B, D]``."""
+        entered = self.enter(torch.cat([latent, block], dim=-1))
+        reset, candidate, update = self.gates(torch.cat([entered, memory], dim=-1)).float().chunk(3, dim=-1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        return memory + torch.sigmoid(update - 1) * (candidate - memory)
+
+
+class Decoder(nn.Module):
+    """Draws frames from latents, at half their size, in 0..1: at full size it would take half of the training's time.
+
+    Args:
+        latent: D.
+        image_size: Height and width of the frames, a multiple of 8.
+    """
+
+    def __init__(self, latent: int, image_size: int) -> None:
+        super().__init__()
+        side = image_size // 8
+        self.enter = nn.Sequential(nn.Linear(latent, 32 * side * side), nn.SiLU(), nn.Unflatten(1, (32, side, side)))
+        self.conv = nn.Sequential(
+            nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1),
+            nn.SiLU(),
+            nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1),
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """``[B, D] -> [B, 3, H/2, W/2]``."""
+        return self.conv(self.enter(latent).contiguous(memory_format=torch.channels_last))
+
+
+class RSSM(WorldModel):
+    """A Gaussian latent per frame ``[..., D]``, and a recurrent memory that predicts the next one.
+
+    ``h' = GRU(h, [s, block])``, prior ``p(s' | h')``, posterior ``q(s' | frame)``; a decoder draws frames from ``s``.
+    What differs from PlaNet, and why:
+
+    - The posterior sees the frame alone, not ``h``, and so does the decoder see ``s`` alone: a goal image is encoded
+      without a past, and its latent must hold the picture. Velocity, which no frame shows, is left to ``h``.
+    - The latent of a frame is the posterior's mean, and imagining follows the prior's mean: plans compare means.
+      Training samples.
+    - A window's first frame has no past, and N(0, 1) for a prior. That sets the scale of the latents, which heads and
+      graphs read.
+    - The two directions of the divergence are weighted 1 (prior) and 0.1 (posterior), with 1 free nat, as in DreamerV3
+      (arXiv 2301.04104). PlaNet has one direction and 3 free nats. Its overshooting and its reward are left out.
+
+    The state holds ``h``, the latents of now and of one block ago, and how many frames there were.
+
+    Args:
+        config: The shape of the networks.
+        actions: Bounds and statistics of the primitive actions.
+    """
+
+    Config = RSSMConfig
+    losses: ClassVar[Mapping[str, float]] = {"kl": 1.0, "reconstruction": 1.0}
+
+    def __init__(self, config: RSSMConfig, actions: ActionStatistics) -> None:
+        super().__init__(config, actions, (config.latent_size,))
+        latent, size = config.latent_size, config.recurrent_size
+        self.encoder = ENCODERS.get(config.encoder)(config.image_size)
+        self.posterior = nn.Linear(self.encoder.features, 2 * latent)
+        self.recurrence = Recurrence(latent + config.block_size, size)
+        self.prior = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, 2 * latent))
+        self.decoder = Decoder(latent, config.image_size)
+
+    def parts(self) -> dict[str, str]:
+        return {"encoder": self.config.encoder}
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.posterior(self.encoder(pixels)).chunk(2, dim=-1)[0]
+
+    def initial(self, n: int) -> State:
+        config, like = self.config, self.action_mean
+        return {
+            "h": like.new_zeros(n, config.recurrent_size),
+            "latent": like.new_zeros(n, config.latent_size),
+            "previous": like.new_zeros(n, config.latent_size),
+            "seen": torch.zeros(n, dtype=torch.int64, device=like.device),
+        }
+
+    def observe(self, state: State, latent: torch.Tensor, block: torch.Tensor) -> State:
+        first = (state["seen"] == 0).unsqueeze(1)
+        after = self.recurrence(state["h"], state["latent"], block)
+        return {
+            "h": torch.where(first, state["h"], after),
+            "latent": latent,
+            "previous": torch.where(first, latent, state["latent"]),
+            "seen": state["seen"] + 1,
+        }
+
+    def advance(self, state: State, block: torch.Tensor) -> State:
+        h = self.recurrence(state["h"], state["latent"], block)
+        latent = self.prior(h).chunk(2, dim=-1)[0].float()
+        return {"h": h, "latent": latent, "previous": state["latent"], "seen": state["seen"] + 1}
+
+    def latent(self, state: State) -> torch.Tensor:
+        return state["latent"]
+
+    def previous(self, state: State) -> torch.Tensor:
+        return state["previous"]
+
+    def learn(self, pixels: torch.Tensor, actions: torch.Tensor, generator: torch.Generator) -> LatentBatch:
+        config, frames = self.config, pixels.flatten(0, 1)
+        posterior = gaussian(self.posterior(self.encoder(frames)).float().unflatten(0, pixels.shape[:2]))
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
+        samples = posterior.mean + posterior.stddev * noise
+        h = self.initial(len(pixels))["h"]
+        priors = [Normal(torch.zeros_like(noise[:, 0]), torch.ones_like(noise[:, 0]))]
+        for sample, block in zip(samples.unbind(1), actions.unbind(1), strict=False):
+            h = self.recurrence(h, sample, block)
+            priors.append(gaussian(self.prior(h).float()))
+        prior = Normal(torch.stack([p.mean for p in priors], 1), torch.stack([p.stddev for p in priors], 1))
+        kl = torch.zeros(())
+        for weight, q, p in (
+            (config.dynamics_scale, fixed(posterior), prior),
+            (config.representation_scale, posterior, fixed(prior)),
+        ):
+            kl = kl + weight * kl_divergence(q, p).sum(-1).clamp(min=config.free_nats).mean()
+        drawn = self.decoder(samples.flatten(0, 1))
+        shown = F.avg_pool2d(frames.permute(0, 3, 1, 2).float() / 255, 2)
+        error = (drawn.float() - shown).square().sum((1, 2, 3)).mean() / 2
+        own = {"kl": kl, "reconstruction": 4 * error}  # a drawn pixel counts for the four that it stands for
+        return LatentBatch(posterior.mean, prior.mean[:, 1:], actions, pixels, generator, self.spec.shape, own)
+
+
+def gaussian(raw: torch.Tensor) -> Normal:
+    """The Gaussian of size D that a layer's ``[..., 2 * D]`` numbers stand for."""
+    mean, std = raw.chunk(2, dim=-1)
+    return Normal(mean, F.softplus(std) + MIN_STD, validate_args=False)
+
+
+def fixed(distribution: Normal) -> Normal:
+    """The same distribution, through which no gradient flows."""
+    return Normal(distribution.mean.detach(), distribution.stddev.detach(), validate_args=False)
