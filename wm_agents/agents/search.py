@@ -141,7 +141,7 @@ class SearchController(Controller):
             init = torch.cat([proposals, init], dim=1)
         extra = {} if self.prior is None else {"denoise": self.prior(state, goal)}
         planner = self.make_planner(horizon=horizon, **extra)
-        cost = self._cost(state, goal)
+        cost = self.cost(state, goal)
         plan = planner.plan(cost, batch=len(rows), low=low, high=high, init=init, generator=generator)
         expected = (len(rows), self.num_elites, horizon, self.space.size)
         if tuple(plan.elites.shape) != expected:
@@ -151,7 +151,7 @@ class SearchController(Controller):
             )
         return plan, len(rows) * evaluations + horizon * int(plan.evaluations.sum())
 
-    def _cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """The objective of what candidates lead to, in this controller's precision, of the weights as they are now."""
         if self.precision == "fp32":
             return lambda actions: self.objective(self.space.imagine(state, actions), goal, actions)
