@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
-from wm_agents.losses import LOSSES
-from wm_agents.planning import OBJECTIVES, PLANNERS
+from wm_agents import registry as tables
 from wm_agents.registry import Registry, did_you_mean
+
+TABLES = [table for table in vars(tables).values() if isinstance(table, Registry)]
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_registries_do_not_share_the_dict_they_were_given():
     assert entries == {"red": "builtins:int"}
 
 
-@pytest.mark.parametrize("registry", [LOSSES, PLANNERS, OBJECTIVES], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", TABLES, ids=lambda registry: registry.kind)
 def test_everything_that_the_library_registers_exists(registry):
     assert list(registry)
     for name in registry:

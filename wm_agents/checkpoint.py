@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,20 @@ import torch
 
 from wm_agents.configs import build_config
 from wm_agents.models import ActionStatistics, Head, WorldModel
-from wm_agents.registry import ENCODERS, HEADS, PREDICTORS, WORLD_MODELS, Registry, origin
-from wm_agents.tensorfile import CheckpointError, read_tensors, write_atomically, write_tensors
+from wm_agents.models.modes import limited, prediction_modes
+from wm_agents.registry import (
+    ACTION_SPACES,
+    AGENTS,
+    ENCODERS,
+    HEADS,
+    OBJECTIVES,
+    PLANNERS,
+    PREDICTORS,
+    WORLD_MODELS,
+    Registry,
+    origin,
+)
+from wm_agents.tensorfile import CheckpointError, pack, read_tensors, unpack, write_atomically, write_tensors
 from wm_agents.version import __version__
 
 __all__ = [
@@ -36,12 +48,23 @@ __all__ = [
     "write_tensors",
 ]
 
-REGISTRIES: dict[str, Registry] = {
+NETWORKS: dict[str, Registry] = {
     "encoder": ENCODERS,
     "head": HEADS,
     "predictor": PREDICTORS,
     "world model": WORLD_MODELS,
 }
+"""Parts without which a file cannot be read at all."""
+REGISTRIES: dict[str, Registry] = {
+    **NETWORKS,
+    "action space": ACTION_SPACES,
+    "agent": AGENTS,
+    "objective": OBJECTIVES,
+    "planner": PLANNERS,
+}
+
+Parts = Iterable[tuple[str, str]]
+"""Kinds and names of registered parts."""
 
 
 @dataclass
@@ -55,6 +78,7 @@ class Checkpoint:
         env_id: Gymnasium id of the environment that it was trained on.
         provenance: Data, seeds, commands, versions, measured numbers; JSON types.
         heads: The networks on the world model's latents, by their names in ``wm_agents.registry.HEADS``.
+        needs: Parts that other packages registered, ``[kind, name, package]`` each.
     """
 
     world_model: WorldModel
@@ -63,6 +87,7 @@ class Checkpoint:
     env_id: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
+    needs: list[list[str]] = field(default_factory=list)
 
 
 def versions() -> dict[str, str]:
@@ -78,15 +103,18 @@ def versions() -> dict[str, str]:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str:
-    """Write a checkpoint atomically and return its content hash.
+    """Write a checkpoint atomically and return its content hash; see :func:`pack_checkpoint`."""
+    data, digest = pack_checkpoint(checkpoint)
+    write_atomically(data, path)
+    return digest
+
+
+def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
+    """Return the contents of a checkpoint's file, and their hash.
 
     Matrices whose numbers are all exact in half precision are kept in it, which loses nothing and halves the file;
     :func:`wm_agents.pipeline.reproduce` rounds its weights to that end. Weights that an encoder takes from elsewhere
     are left out, and its ``identity`` is kept in their place.
-
-    Args:
-        checkpoint: What to write.
-        path: The file; its directory is made if need be.
 
     Raises:
         ValueError: The world model or a head is of a class that is not registered.
@@ -94,6 +122,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
     model = checkpoint.world_model
     kind = WORLD_MODELS.name_of(type(model))
     tensors = {f"world_model.{name}": value for name, value in stored_state(model).items()}
+    parts = [("world model", kind), *model.parts().items(), *(("head", name) for name in checkpoint.heads)]
     header: dict[str, Any] = {
         "agent": checkpoint.agent,
         "options": checkpoint.options,
@@ -102,19 +131,19 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
         "world_model": {"kind": kind, "config": dataclasses.asdict(model.config)},
         "identity": getattr(model.encoder, "identity", None),
         "heads": {name: dataclasses.asdict(head.config) for name, head in checkpoint.heads.items()},
-        "needs": needs(checkpoint),
+        "needs": [*foreign(parts), *(need for need in checkpoint.needs if need[0] not in NETWORKS)],
     }
     for name, head in checkpoint.heads.items():
-        HEADS.name_of(type(head))
+        if HEADS.name_of(type(head)) != name:
+            raise ValueError(f"{type(head).__name__} is registered as {HEADS.name_of(type(head))!r}, not as {name!r}.")
         tensors |= {f"heads.{name}.{key}": value for key, value in head.state_dict().items()}
-    return write_tensors({name: _smallest(value) for name, value in tensors.items()}, header, path)
+    return pack({name: _smallest(value) for name, value in tensors.items()}, header)
 
 
-def needs(checkpoint: Checkpoint) -> list[list[str]]:
-    """Parts of the checkpoint that other packages registered: ``[kind, name, package]`` each."""
-    parts = [("world model", WORLD_MODELS.name_of(type(checkpoint.world_model)))]
-    parts += [*checkpoint.world_model.parts().items(), *(("head", name) for name in checkpoint.heads)]
-    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in parts if kind in REGISTRIES]
+def foreign(parts: Parts) -> list[list[str]]:
+    """Those of the parts that other packages registered, ``[kind, name, package]`` each."""
+    known = [(kind, name) for kind, name in parts if kind in REGISTRIES and name in REGISTRIES[kind]]
+    named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in known]
     return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]
 
 
@@ -125,36 +154,54 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: No such file, truncated, tampered with, of another format, tensors that do not fit, or a part
             of a package that is not installed.
     """
-    tensors, header = read_tensors(path)
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    return _from(*read_tensors(path), path)
+
+
+def unpack_checkpoint(data: bytes, name: str | os.PathLike[str]) -> Checkpoint:
+    """Undo :func:`pack_checkpoint`; see :func:`load_checkpoint`. Messages call the file ``name``."""
+    return _from(*unpack(data, name), name)
+
+
+def _from(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], name: Any) -> Checkpoint:
+    weights = sum(value.numel() for value in tensors.values())
     try:
-        with torch.inference_mode(False):
+        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
             return _build(
                 *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
             )
     except MissingPartError as error:
-        raise CheckpointError(f"{path} {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{name} {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise CheckpointError(
-            f"{path} does not hold a world model that this version can build ({error}): "
+            f"{name} does not hold a world model that this version can build ({error}): "
             "give a file that an agent's save() wrote, or upgrade wm-agents."
         ) from error
-    finally:
-        torch.set_default_dtype(dtype)
 
 
 class MissingPartError(ValueError):
     """A checkpoint has a part of a package that is not installed."""
 
 
-def _build(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Checkpoint:
-    for kind, name, package in header.get("needs", []):
-        if name not in REGISTRIES[kind]:
+def check_needs(needs: Iterable[Iterable[str]], used: Container[tuple[str, str]]) -> None:
+    """Raise :class:`MissingPartError` where one of the parts that are used is not registered here."""
+    for kind, name, package in needs:
+        if (kind, name) in used and name not in REGISTRIES[kind]:
             raise MissingPartError(
                 f"needs the {kind} {name!r} of the package {package}: install that package, or import the module that "
                 "registers it (on the command line: --import MODULE)."
             )
+
+
+def _build(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Checkpoint:
+    needs = header.get("needs", [])
+    check_needs(needs, {(kind, name) for kind, name, _ in needs if kind in NETWORKS})
+    kinds = {"agent": str, "options": dict, "env_id": str, "provenance": dict, "heads": dict}
+    stored = {name: header.get(name, kind()) for name, kind in kinds.items()}
+    for name, kind in kinds.items():
+        if not isinstance(stored[name], kind):
+            raise ValueError(f"its {name!r} must be of type {kind.__name__}, not {type(stored[name]).__name__}")
+    if not all(isinstance(options, dict) for options in stored["options"].values()):
+        raise ValueError("its options must be by agent and by name")
     kind = WORLD_MODELS.get(header["world_model"]["kind"])
     actions = ActionStatistics(
         **{name: tensors[f"world_model.action_{name}"].numpy() for name in ("low", "high", "mean", "std")}
@@ -162,23 +209,19 @@ def _build(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Ch
     world_model = kind(build_config(kind.Config, header["world_model"]["config"]), actions)
     load_stored(world_model, _part(tensors, "world_model."), header.get("identity"))
     world_model.eval().requires_grad_(False)
-    heads: dict[str, Head] = {}
-    for name, config in header["heads"].items():
-        head_kind = HEADS.get(name)
-        head = heads[name] = head_kind(build_config(head_kind.Config, config)).eval().requires_grad_(False)
-        state = _part(tensors, f"heads.{name}.")
-        stamped = "fingerprint" in state
-        head.load_state_dict(state if stamped else {**state, "fingerprint": head.fingerprint})
-        if not stamped:
-            head.stamp(world_model)
-    return Checkpoint(
-        world_model=world_model,
-        agent=header.get("agent", ""),
-        options=header.get("options", {}),
-        env_id=header.get("env_id", ""),
-        provenance=header.get("provenance", {}),
-        heads=heads,
-    )
+    heads = {name: _head(name, config, tensors, world_model) for name, config in stored["heads"].items()}
+    return Checkpoint(world_model, **{**stored, "heads": heads}, needs=needs)
+
+
+def _head(name: str, config: Any, tensors: Mapping[str, torch.Tensor], world_model: WorldModel) -> Head:
+    kind = HEADS.get(name)
+    head: Head = kind(build_config(kind.Config, config)).eval().requires_grad_(False)
+    state = _part(tensors, f"heads.{name}.")
+    stamped = "fingerprint" in state
+    head.load_state_dict(state if stamped else {**state, "fingerprint": head.fingerprint})
+    if not stamped:
+        head.stamp(world_model)
+    return head
 
 
 def stored_state(model: WorldModel) -> dict[str, torch.Tensor]:

@@ -9,6 +9,8 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -67,6 +69,15 @@ def check_numbers(
             left = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
             raise ValueError(f"{type(config).__name__}.{name} must be a finite number, {left}, not {value!r}.")
         object.__setattr__(config, name, value if isinstance(value, int) else float(value))
+
+
+def check_flags(config: Any, names: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless the named fields are True or False."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{type(config).__name__}.{name} must be True or False, not {value!r}.")
+        object.__setattr__(config, name, bool(value))
 
 
 def build_config(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 FORMATS = ("wm-agents/1", "wm-agents/2")
 """Formats that are read; the last one is written."""
@@ -33,12 +33,18 @@ def content_hash(tensors: Mapping[str, torch.Tensor], header: str) -> str:
     return digest.hexdigest()
 
 
-def write_tensors(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
-    """Write tensors and a JSON header to one safetensors file, atomically; return the content hash."""
+def pack(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the contents of one safetensors file with these tensors and JSON header, and the content hash."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(header, sort_keys=True, default=_jsonable)
     digest = content_hash(plain, text)
-    write_atomically(_in_order(save(plain, metadata={"format": FORMATS[-1], "header": text, "sha256": digest})), path)
+    return _in_order(save(plain, metadata={"format": FORMATS[-1], "header": text, "sha256": digest})), digest
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
+    """Write tensors and a JSON header to one safetensors file, atomically; return the content hash."""
+    data, digest = pack(tensors, header)
+    write_atomically(data, path)
     return digest
 
 
@@ -50,6 +56,35 @@ def _in_order(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def unpack(data: bytes, name: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Undo :func:`pack` and verify the hash.
+
+    Args:
+        data: The contents of the file.
+        name: Of the file, for messages.
+
+    Raises:
+        CheckpointError: Truncated, tampered with, or of another format.
+    """
+    try:
+        tensors = load(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{name} is damaged or is no safetensors file ({error}): get it again.") from error
+    if metadata.get("format") not in FORMATS:
+        raise CheckpointError(
+            f"{name} was not written by this version of wm-agents: its format is {metadata.get('format')!r}, not one "
+            f"of {', '.join(FORMATS)}. Give a file that an agent's save() wrote, or upgrade wm-agents."
+        )
+    if content_hash(tensors, metadata.get("header", "")) != metadata.get("sha256"):
+        raise CheckpointError(f"{name} does not match its own SHA-256: it was damaged or changed. Get it again.")
+    try:
+        header = json.loads(metadata["header"])
+        return tensors, {**header, "format": metadata["format"]}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} has no readable JSON header ({error}): get it again.") from error
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -64,30 +99,16 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
             "or load a shipped one by its name (wm_agents.list_checkpoints())."
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or is no safetensors file ({error}): get it again.") from error
-    if metadata.get("format") not in FORMATS:
-        raise CheckpointError(
-            f"{path} was not written by this version of wm-agents: its format is {metadata.get('format')!r}, not one of "
-            f"{', '.join(FORMATS)}. Give a file that an agent's save() wrote, or upgrade wm-agents."
-        )
-    if content_hash(tensors, metadata.get("header", "")) != metadata.get("sha256"):
-        raise CheckpointError(f"{path} does not match its own SHA-256: it was damaged or changed. Get it again.")
-    try:
-        header = json.loads(metadata["header"])
-        return tensors, {"format": metadata["format"], **header}
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} has no readable JSON header ({error}): get it again.") from error
+        return unpack(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
     """Write ``data`` beside ``path`` and rename it into place: a kill or a full disk leaves the old file intact."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:20]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -99,6 +99,7 @@ def test_eval_callback_follows_a_fit_and_keeps_the_best_model(
     log = np.load(tmp_path / "one" / "evaluations.npz")
     assert log["timesteps"].tolist() == [20, 40]
     assert log["successes"].shape == (2, 2)
+    assert (tmp_path / "one" / "best_model.zip").is_file(), "where SB3's users look"
     best = GCIDM.load(tmp_path / "one" / "best_model", env=make_env()())
     assert best.predict(frames[0])[0].shape == (3, 2)
     again, _ = fit(tmp_path / "two")

@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
-from wm_agents import GCIDM
+from wm_agents import GCIDM, MPC
 from wm_agents.agents import WorldModelAgent
 
 pytest_plugins = ["trained", "sb3_agents"]
@@ -89,14 +89,14 @@ def test_episode_start_resets_the_marked_rows_only(make: Make, frames: Any) -> N
     for time in range(3):
         _, state = agent.predict(frames[time], state=state)
     mixed, mixed_state = agent.predict(frames[3], state=state, episode_start=np.array([False, True, False]))
-    carried, carried_state = agent.predict(frames[3], state=state, episode_start=np.zeros(3, dtype=bool))
+    going_on, kept_state = agent.predict(frames[3], state=state, episode_start=np.zeros(3, dtype=bool))
     fresh, fresh_state = agent.predict(frames[3])
     others = [0, 2]
-    np.testing.assert_allclose(mixed[others], carried[others], atol=1e-6)
-    np.testing.assert_allclose(mixed[1], fresh[1], atol=1e-6)
-    for part, kept, new in zip(mixed_state, carried_state, fresh_state, strict=True):
-        np.testing.assert_allclose(part[others], kept[others], atol=1e-5)
-        np.testing.assert_allclose(part[1], new[1], atol=1e-5)
+    np.testing.assert_allclose(mixed[others], going_on[others], atol=1e-5)
+    np.testing.assert_allclose(mixed[1], fresh[1], atol=1e-5)
+    for part, kept, new in zip(mixed_state, kept_state, fresh_state, strict=True):
+        np.testing.assert_allclose(part[others], kept[others], atol=1e-4)
+        np.testing.assert_allclose(part[1], new[1], atol=1e-4)
 
 
 def test_a_batch_acts_as_each_environment_would_alone(make: Make, frames: Any) -> None:
@@ -119,9 +119,9 @@ def test_a_batch_acts_as_each_environment_would_alone(make: Make, frames: Any) -
 def test_a_goal_is_encoded_once_and_again_when_it_changes(make: Make, frames: Any, monkeypatch: Any) -> None:
     agent = make()
     encoded: list[int] = []
-    encode = agent.policy.encode
-    monkeypatch.setattr(agent.policy, "encode", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
-    every_step = isinstance(agent, GCIDM)
+    encode = agent.world_model.encode
+    monkeypatch.setattr(agent.world_model, "encode", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
+    every_step = not isinstance(agent, MPC)
     _, state = agent.predict(frames[0])
     assert encoded == [3, 3], "goals, then frames"
     encoded.clear()
@@ -132,8 +132,9 @@ def test_a_goal_is_encoded_once_and_again_when_it_changes(make: Make, frames: An
     changed["goal_pixels"][1] = frames[0]["pixels"][0]
     _, after = agent.predict(changed, state=state)
     assert encoded == [1, 3 if every_step else 1], "a search looks for a way to the new goal at once"
-    np.testing.assert_allclose(after[1][1], encode(frames[0]["pixels"][:1])[0], atol=1e-5)
-    np.testing.assert_array_equal(after[1][[0, 2]], state[1][[0, 2]])
+    now = encode(torch.from_numpy(frames[0]["pixels"][:1])).numpy()
+    np.testing.assert_allclose(after["goal"][1], now[0], atol=1e-5)
+    np.testing.assert_array_equal(after["goal"][[0, 2]], state["goal"][[0, 2]])
 
 
 def test_actions_follow_the_goal(make: Make, frames: Any) -> None:
@@ -152,11 +153,13 @@ def test_a_new_goal_is_headed_for_at_once(make: Make, frames: Any) -> None:
     changed["goal_pixels"][1] = frames[0]["pixels"][2]
     actions, after = agent.predict(changed, state=state)
     kept, _ = agent.predict(frames[3], state=state)
-    np.testing.assert_allclose(actions[[0, 2]], kept[[0, 2]], atol=1e-5)
+    np.testing.assert_allclose(actions[[0, 2]], kept[[0, 2]], atol=1e-4)
     assert np.abs(actions[1] - kept[1]).max() > 1e-3
-    steps = {"GCIDM": 2, "HierarchicalMPC": None}.get(type(agent).__name__, 3)  # where the memory counts steps
-    if steps is not None:
-        assert after[steps].tolist() == [4, 1, 4]
+    for name in {"elapsed", "own.step", "own.age", "own.low.step"} & set(after.names):
+        assert after[name].tolist() == [4, 1, 4], name
+    if not isinstance(agent, GCIDM):  # a search begins anew; GC-IDM goes on with the velocity that it has seen
+        fresh, _ = agent.predict(changed)
+        np.testing.assert_allclose(actions[1], fresh[1], atol=1e-4)
 
 
 def test_actions_never_leave_the_action_space(make: Make) -> None:

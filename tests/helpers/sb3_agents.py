@@ -8,14 +8,23 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.monitor import Monitor
 
-from wm_agents import CEMMPC, GCIDM
+from wm_agents import GCIDM, MPC, HierarchicalMPC
 from wm_agents.agents import WorldModelAgent
+from wm_agents.models import Denoiser, DenoiserConfig, TemporalDistance, TemporalDistanceConfig
+from wm_agents.training import GraphConfig, fit_graph
 
 UMAZE = "wm/PointMaze-UMaze-v0"
-CHEAP: dict[str, Any] = {"samples": 24, "elites": 6, "iterations": 2, "horizon": 3, "device": "cpu"}
+CHEAP: dict[str, Any] = {"samples": 24, "elites": 6, "iterations": 2, "horizon": 3}
 Make = Callable[..., WorldModelAgent]
+KINDS: dict[str, tuple[type[WorldModelAgent], dict[str, Any]]] = {
+    "cem": (MPC.using("cem"), CHEAP),
+    "gradient": (MPC, {"planner": "gradient", "steps": 2, "horizon": 3, "objective": "temporal-distance"}),
+    "gc-idm": (GCIDM, {}),
+    "hierarchical": (HierarchicalMPC, {"low": "cem", "low_options": CHEAP, "lookahead": 60}),
+}
 
 
 def make_env(steps: int = 12, **options: Any) -> Callable[[], gym.Env]:
@@ -23,15 +32,25 @@ def make_env(steps: int = 12, **options: Any) -> Callable[[], gym.Env]:
     return lambda: Monitor(gym.make(f"wm_agents:{UMAZE}", max_episode_steps=steps, **options))
 
 
-@pytest.fixture(params=["cem-mpc", "gc-idm"])
-def make(request: pytest.FixtureRequest, trained: Any) -> Make:
+@pytest.fixture(scope="session")
+def heads(trained: Any, small_dataset: Any) -> dict[str, Any]:
+    """Heads of the session's world model; the distance and the denoiser are untrained."""
+    torch.manual_seed(0)
+    distance = TemporalDistance(TemporalDistanceConfig(width=16, embedding_size=8)).eval()
+    denoiser = Denoiser(DenoiserConfig(horizon=3, width=32, depth=1)).eval()
+    for head in (distance, denoiser):
+        head.stamp(trained.world_model)
+    graph = fit_graph(trained.world_model, small_dataset, GraphConfig(nodes=40, support=1), progress=False)
+    return {head.name: head for head in (trained.agent.inverse_dynamics, distance, denoiser, graph)}
+
+
+@pytest.fixture(params=sorted(KINDS))
+def make(request: pytest.FixtureRequest, trained: Any, heads: Any) -> Make:
     """Factory of each agent, cheap to run, on the session's world model."""
+    kind, cheap = KINDS[request.param]
 
     def build(env: Any = None, **options: Any) -> WorldModelAgent:
-        if request.param == "cem-mpc":
-            return CEMMPC(trained.world_model, env, **{**CHEAP, **options})
-        network = trained.agent.inverse_dynamics
-        return GCIDM(trained.world_model, env, inverse_dynamics=network, **{"device": "cpu", **options})
+        return kind(trained.world_model, env, **{"heads": heads, "device": "cpu", **cheap, **options})
 
     return build
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import re
 import shlex
@@ -124,6 +125,18 @@ def test_the_cubes_tasks_are_those_of_the_report():
         f"cube-single_{name.replace('/', '-')}_n-200.json": protocol["manifest_sha256"]
         for name, protocol in protocols.items()
     }
+
+
+def test_the_api_page_lists_names_that_exist():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = []
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        module = re.match(r"`([\w.]+)`", section)
+        for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE):
+            for name in re.findall(r"`(\w[\w.]*)", cell) if module else ():
+                if not hasattr(importlib.import_module(module[1]), name):
+                    missing.append(f"{module[1]}.{name}")
+    assert not missing
 
 
 def test_the_renderer_is_installed_with_the_line_that_errors_give():

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import configure_logger
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import configure_logger, get_system_info
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from wm_agents.agents.controller import Controller
 from wm_agents.agents.files import open_checkpoint, write_agent
-from wm_agents.agents.fitting import check_env_fits, collect_heads, head_named, warn_of_another_task
+from wm_agents.agents.fitting import (
+    check_env_fits,
+    check_head,
+    check_seed,
+    collect_heads,
+    head_named,
+    warn_of_another_task,
+)
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.policy import KEYS, WorldModelPolicy
-from wm_agents.checkpoint import Checkpoint
+from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
+from wm_agents.models.modes import ordinary
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
+
+NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
+"""Arguments of the constructor that a file has no say in."""
 
 
 class WorldModelAgent(BaseAlgorithm):
@@ -70,8 +83,10 @@ class WorldModelAgent(BaseAlgorithm):
                 f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
                 "wm_agents.train_world_model(dataset), or load a finished agent with wm_agents.load(name)."
             )
-        self.world_model = world_model
+        self.world_model = ordinary(world_model)
         self.heads, options = collect_heads(heads, options)
+        for head in self.heads.values():
+            check_head(head, self.world_model)
         self.settings = self.read_options(options)
         self.provenance: dict[str, Any] = {}
         self.history: dict[str, list[tuple[int, float]]] = {}  # curves of the last fit
@@ -81,7 +96,7 @@ class WorldModelAgent(BaseAlgorithm):
             policy=WorldModelPolicy,
             env=env,
             learning_rate=0.0,
-            seed=seed,
+            seed=check_seed(seed),
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
@@ -99,7 +114,9 @@ class WorldModelAgent(BaseAlgorithm):
         self._setup_model()
 
     def _make_logger(self) -> None:
-        self._logger = configure_logger(self.verbose if self.tensorboard_log else 0, self.tensorboard_log, self.name)
+        # None, not "": SB3 takes "" for the working directory, and would write a log into it.
+        folder: Any = self.tensorboard_log
+        self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 
     @classmethod
     def read_options(cls, options: dict[str, Any]) -> Any:
@@ -108,16 +125,11 @@ class WorldModelAgent(BaseAlgorithm):
         Raises:
             ValueError: An option that the agent does not have, or one that is out of range.
         """
-        known = cls.option_names(options)
+        known = {field.name for field in dataclasses.fields(cls.Options)}
         for name in options:
             if name not in known:
                 raise ValueError(did_you_mean(f"option of {cls.__name__}", name, known))
         return cls.Options(**options)
-
-    @classmethod
-    def option_names(cls, options: Mapping[str, Any]) -> set[str]:
-        """Names of the options that the agent has, given the ``options`` chosen so far."""
-        return {field.name for field in dataclasses.fields(cls.Options)}
 
     def options(self) -> dict[str, Any]:
         """Constructor options that a checkpoint stores, as JSON types."""
@@ -135,12 +147,18 @@ class WorldModelAgent(BaseAlgorithm):
             option: What needs it, as the user wrote it; for the error message.
 
         Raises:
-            ValueError: The agent has none, or it was made on another world model.
+            ValueError: The agent has none.
         """
-        return head_named(self.heads, name, option, self.world_model).to(self.device)
+        return head_named(self.heads, name, option).to(self.device)
 
     def use(self, head: Head) -> None:
-        """Act with this head from now on, in place of another of its kind."""
+        """Act with this head from now on, in place of another of its kind.
+
+        Raises:
+            ValueError: It was made on another world model.
+        """
+        head = ordinary(head)
+        check_head(head, self.world_model)
         self.heads[head.name] = head
         self._make_policy()
 
@@ -149,15 +167,23 @@ class WorldModelAgent(BaseAlgorithm):
         self._make_policy()
 
     def _make_policy(self) -> None:
-        self.world_model.to(self.device)
-        self.policy = WorldModelPolicy(
-            self.observation_space, self.action_space, self.world_model, self.make_controller(), self.seed or 0
-        ).to(self.device)
+        with torch.inference_mode(False):
+            self.world_model.to(self.device)
+            self.policy = WorldModelPolicy(
+                self.observation_space, self.action_space, self.world_model, self.make_controller(), self.seed or 0
+            ).to(self.device)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Wrap as SB3 does, but leave images in HWC: the encoder takes them as the environment gives them."""
-        return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        env = maybe_make_env(env, verbose)
+        if isinstance(env, VecEnv):
+            return env
+        if not isinstance(env, gym.Env):
+            raise ValueError(f"env must be an environment, its id, or a VecEnv of SB3's, not {type(env).__name__}.")
+        if monitor_wrapper and not is_wrapped(env, Monitor):
+            env = Monitor(env)
+        return DummyVecEnv([lambda: env])
 
     @property
     def last_decision(self) -> DecisionRecord | None:
@@ -187,6 +213,7 @@ class WorldModelAgent(BaseAlgorithm):
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, torch, the environment and the agent's own search; None leaves all as it is."""
+        seed = check_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:
             self.seed = seed
@@ -194,20 +221,27 @@ class WorldModelAgent(BaseAlgorithm):
                 self.policy.seed = seed
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """Give the agent another environment of the same kind."""
-        wrapped = self._wrap_env(env)
+        """Give the agent another environment of the same kind, or its id; the number of environments may change.
+
+        Raises:
+            ValueError: The environment does not fit the world model.
+        """
+        wrapped = self._wrap_env(env, self.verbose)
         check_env_fits(wrapped, self.world_model)
-        warn_of_another_task(wrapped, self.env_id)
+        warn_of_another_task(wrapped, self.env_id, stacklevel=3)
         self.env, self.n_envs = wrapped, wrapped.num_envs
+        self._vec_normalize_env = unwrap_vec_normalize(wrapped)
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that the agent is, ready to be written."""
-        options = {**self.stored_options, self.name: self.options()}
-        return Checkpoint(self.world_model, self.name, options, self.env_id, dict(self.provenance), dict(self.heads))
+        own = self.options()
+        options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
+        heads, provenance = dict(self.heads), dict(self.provenance)
+        return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
 
     def save(  # type: ignore[override]
         self,
-        path: str | Path | io.BufferedIOBase,
+        path: str | Path,
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
@@ -221,9 +255,7 @@ class WorldModelAgent(BaseAlgorithm):
         """
         if exclude or include:
             raise ValueError("exclude and include have no meaning here: a checkpoint holds the whole agent.")
-        if isinstance(path, io.IOBase):
-            raise ValueError("give a path: checkpoints are written atomically, which a stream cannot be.")
-        write_agent(self.checkpoint(), str(path))
+        write_agent(self.checkpoint(), path)
 
     @classmethod
     def load(  # type: ignore[override]
@@ -235,7 +267,8 @@ class WorldModelAgent(BaseAlgorithm):
             path: The file, with or without its suffix.
             env: Environment to control; checked against the checkpoint.
             device: "auto", "cpu", "cuda".
-            **kwargs: Constructor options that override the stored ones.
+            **kwargs: Constructor options that override the stored ones; heads, by ``heads=`` or their names, that
+                replace the stored ones; and SB3's ``print_system_info`` and ``force_reset``.
 
         Raises:
             CheckpointError: Missing, damaged, tampered with, or not an agent of this class.
@@ -245,15 +278,30 @@ class WorldModelAgent(BaseAlgorithm):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
+        if kwargs.pop("custom_objects", None):
+            raise ValueError("custom_objects has no meaning here: nothing in a file is pickled. Pass options instead.")
+        if kwargs.pop("print_system_info", False):
+            get_system_info()
+        kwargs.pop("force_reset", None)  # an agent keeps no observation from an environment
         heads, kwargs = collect_heads(kwargs.pop("heads", None), kwargs)
-        options = {**cls.options_in(checkpoint, kwargs), **kwargs}
+        stored = cls.options_in(checkpoint, kwargs)
+        options = {**{name: value for name, value in stored.items() if name not in NOT_STORED}, **kwargs}
+        try:
+            check_needs(checkpoint.needs, cls.parts(options))
+        except MissingPartError as error:
+            raise CheckpointError(f"the agent {error}") from error
         agent = cls(checkpoint.world_model, env, heads={**checkpoint.heads, **heads}, **options)
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
         if agent.env is not None:
-            warn_of_another_task(agent.env, agent.env_id)
+            warn_of_another_task(agent.env, agent.env_id, stacklevel=4)
         return agent
+
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Registered parts that options name, as ``(kind, name)``: ``("planner", "cem")``."""
+        return [("agent", cls.name)]
 
     @classmethod
     def options_in(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,8 +309,39 @@ class WorldModelAgent(BaseAlgorithm):
         return checkpoint.options.get(cls.name, {})
 
     def get_parameters(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the policy's weights by name."""
+        """Return the policy's weights by name: those of the world model and of the heads that the agent uses."""
         return {"policy": self.policy.state_dict()}
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """Take over weights, from what :meth:`get_parameters` returned or from a file that :meth:`save` wrote.
+
+        Args:
+            load_path_or_dict: See above.
+            exact_match: Refuse weights that are missing or unknown.
+            device: SB3's; the weights stay on the agent's device.
+
+        Raises:
+            ValueError: Names or shapes do not match, or the agent's heads were made on another world model than the
+                one that the weights make. The agent then stays as it was.
+        """
+        given = load_path_or_dict
+        if not isinstance(given, Mapping):
+            given = self._like_this(open_checkpoint(given)).get_parameters()
+        before = {name: value.clone() for name, value in self.policy.state_dict().items()}
+        try:
+            super().set_parameters(dict(given), exact_match)
+            for head in self.heads.values():
+                check_head(head, self.world_model)
+        except (RuntimeError, ValueError) as error:
+            self.policy.load_state_dict(before)
+            raise ValueError(f"these weights are not this agent's: {error}") from error
+
+    def _like_this(self, checkpoint: Checkpoint) -> WorldModelAgent:
+        """An agent with a checkpoint's weights and this one's options."""
+        options = {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        return type(self)(checkpoint.world_model, heads=checkpoint.heads, device=self.device, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the logger's open files and the policy, which is built again from the parts."""
@@ -270,5 +349,7 @@ class WorldModelAgent(BaseAlgorithm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.world_model = ordinary(self.world_model)
+        self.heads = {name: ordinary(head) for name, head in self.heads.items()}
         self._make_logger()
         self._make_policy()

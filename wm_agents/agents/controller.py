@@ -100,7 +100,7 @@ class Controller(ABC):
     def act(self, frames: Frames, memory: Fields) -> Decision:
         """Choose actions and bring the memory, named arrays ``[N, ...]``, up to date in place."""
 
-    def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:
+    def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:  # noqa: B027
         """Forget in place, in these rows, what was meant for the goal before; called before :meth:`act`."""
 
     def modules(self) -> Iterable[nn.Module]:

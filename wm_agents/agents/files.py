@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import os
 import zipfile
 import zlib
 from pathlib import Path
 
-from wm_agents.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from wm_agents.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    pack_checkpoint,
+    unpack_checkpoint,
+    write_atomically,
+)
 
 SUFFIXES = (".zip", ".safetensors")
 _MEMBER = "agent.safetensors"
@@ -16,17 +23,16 @@ _MEMBER = "agent.safetensors"
 
 def write_agent(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint atomically; see :meth:`wm_agents.agents.base.WorldModelAgent.save`."""
-    target = Path(path)
+    target = _path(path)
     if target.suffix not in SUFFIXES:
         target = target.with_name(f"{target.name}.zip")
-    if target.suffix == ".safetensors":
-        save_checkpoint(checkpoint, target)
-        return
-    archive = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
-        save_checkpoint(checkpoint, Path(folder) / _MEMBER)
-        members.write(Path(folder) / _MEMBER, _MEMBER)
-    write_atomically(archive.getvalue(), target)
+    data, _ = pack_checkpoint(checkpoint)
+    if target.suffix == ".zip":
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
+            members.writestr(zipfile.ZipInfo(_MEMBER), data)  # without the time: equal agents are equal files
+        data = archive.getvalue()
+    write_atomically(data, target)
 
 
 def find_file(path: str | Path) -> Path:
@@ -35,8 +41,8 @@ def find_file(path: str | Path) -> Path:
     Raises:
         CheckpointError: Without a suffix the path stands for two files.
     """
-    target = Path(path)
-    if target.suffix in SUFFIXES:
+    target = _path(path)
+    if target.suffix in SUFFIXES or target.is_file():
         return target
     found = [file for suffix in SUFFIXES if (file := target.with_name(target.name + suffix)).is_file()]
     if len(found) > 1:
@@ -51,19 +57,33 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: Missing, damaged, tampered with, or not a file of this library.
     """
     target = find_file(path)
-    if target.suffix != ".zip":
-        return load_checkpoint(target)
     if not target.is_file():
         raise CheckpointError(f"there is no checkpoint file at {target}.")
-    if not zipfile.is_zipfile(target):
-        raise CheckpointError(f"{target} is damaged or is no zip archive: get it again.")
-    with zipfile.ZipFile(target) as archive, tempfile.TemporaryDirectory() as folder:
+    if target.suffix != ".zip" and not zipfile.is_zipfile(target):
+        return load_checkpoint(target)
+    try:
+        return unpack_checkpoint(_member(target), target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+        raise CheckpointError(f"{target} is damaged or is no zip archive ({error}): get it again.") from error
+
+
+def _member(target: Path) -> bytes:
+    """The contents of the safetensors file inside a zip archive."""
+    with zipfile.ZipFile(target) as archive:
         if _MEMBER not in archive.namelist():
             raise CheckpointError(
                 f"{target} is a zip archive without {_MEMBER}: an agent of Stable-Baselines3 itself? Load it there."
             )
-        try:
-            member = archive.extract(_MEMBER, folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise CheckpointError(f"{target} is damaged ({error}): get it again.") from error
-        return load_checkpoint(member)
+        size = archive.getinfo(_MEMBER).file_size
+        if size > 100 * target.stat().st_size:  # weights are as good as random: they do not shrink like this
+            raise CheckpointError(f"{target} claims to hold {size} bytes of weights, which it cannot: get it again.")
+        return archive.read(_MEMBER)
+
+
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"give a path, not {type(path).__name__}: checkpoints are read and written as whole files.")
+    target = Path(path)
+    if not target.name:
+        raise CheckpointError(f"{str(path)!r} is no name of a file.")
+    return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from wm_agents.agents.policy import KEYS
 from wm_agents.models import Head, WorldModel
+from wm_agents.models.modes import ordinary
 from wm_agents.registry import HEADS
 
 OTHER_NAMES = {"inverse_dynamics": "gc-idm"}
@@ -23,43 +25,85 @@ class AnotherTaskWarning(UserWarning):
 
 
 def collect_heads(
-    heads: Mapping[str, Head] | Iterable[Head] | None, options: Mapping[str, Any]
+    heads: Mapping[str, Head | None] | Iterable[Head | None] | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Head], dict[str, Any]]:
     """Return all heads by name, those given as keywords among the options too, and the options that are left.
 
+    None in place of a head, as of any optional argument, means that it is not given.
+
     Raises:
-        ValueError: What is given as a head is none.
+        ValueError: What is given as a head is none, or is given by another head's name.
     """
-    given = list(heads.values() if isinstance(heads, Mapping) else heads or ())
+    if isinstance(heads, Head):
+        heads = [heads]
+    pairs = list(heads.items()) if isinstance(heads, Mapping) else [("", head) for head in heads or ()]
     rest = {}
     for option, value in options.items():
-        name = OTHER_NAMES.get(option, option.replace("_", "-"))
-        if (isinstance(value, Head) or value is None) and name in HEADS:
-            given += [] if value is None else [value]
+        if isinstance(value, Head) or (value is None and _head_meant(option) in HEADS):
+            pairs.append((option, value))
         else:
             rest[option] = value
-    for head in given:
+    found = {}
+    for given, head in pairs:
+        if head is None:
+            continue
         if not isinstance(head, Head):
             raise ValueError(f"heads must be networks such as wm_agents.train_head makes, not {type(head).__name__}.")
-    return {head.name: head for head in given}, rest
+        if not getattr(head, "name", ""):
+            raise ValueError(f"{type(head).__name__} has no name: set its class attribute to the one in HEADS.")
+        if given and _head_meant(given) != head.name:
+            raise ValueError(f"{given} was given the head {head.name!r}: pass it in heads=[...], or by its own name.")
+        found[head.name] = ordinary(head)
+    return found, rest
 
 
-def head_named(heads: Mapping[str, Head], name: str, option: str, world_model: WorldModel) -> Head:
+def _head_meant(option: str) -> str:
+    """The name of the head that a keyword or a key stands for."""
+    return option if option in HEADS else OTHER_NAMES.get(option, option.replace("_", "-"))
+
+
+def check_head(head: Head, world_model: WorldModel) -> None:
+    """Raise ``ValueError`` unless a head was made on this world model."""
+    head.check(world_model)
+    spec = world_model.spec
+    for name in ("action_size", "action_block", "block_size"):
+        size = getattr(head.config, name, getattr(spec, name))
+        if size != getattr(spec, name):
+            raise ValueError(
+                f"the {head.name} head was made on another world model, with {name}={size} and not "
+                f"{getattr(spec, name)}: make one on this world model."
+            )
+
+
+def head_named(heads: Mapping[str, Head], name: str, option: str) -> Head:
     """Return one of the heads; see :meth:`wm_agents.agents.base.WorldModelAgent.head`."""
     if name not in heads:
         raise ValueError(
             f"{option} needs the head {name!r}: make one (wm_agents.train_head({name!r}, world_model, dataset)) and "
             "pass it in heads=[...], or load an agent that has one."
         )
-    heads[name].check(world_model)
     return heads[name]
 
 
-def warn_of_another_task(env: VecEnv, env_id: str) -> None:
+def check_seed(seed: Any) -> int | None:
+    """Return a seed as an int, or None as it is.
+
+    Raises:
+        ValueError: It is neither None nor a whole number in 0..2**32 - 1, which is what NumPy takes.
+    """
+    if seed is None:
+        return None
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be None or a whole number from 0 to 2**32 - 1, not {seed!r}.")
+    return int(seed)
+
+
+def warn_of_another_task(env: VecEnv, env_id: str, stacklevel: int) -> None:
     """Warn when an environment has another id than the one that an agent was trained for."""
     try:
         found = {spec.id for spec in env.get_attr("spec") if spec is not None}
-    except AttributeError:  # an environment without a spec
+    except (AttributeError, NotImplementedError):  # a VecEnv of one's own, without a spec
         return
     trained = env_id.rpartition(":")[2]
     if trained and found and trained not in found:
@@ -67,7 +111,7 @@ def warn_of_another_task(env: VecEnv, env_id: str) -> None:
             f"the agent was trained for {trained} and now acts in {', '.join(sorted(found))}: images and actions have "
             "the same shapes, but they mean something else.",
             AnotherTaskWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

@@ -16,7 +16,7 @@ from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields
 from wm_agents.checkpoint import Checkpoint, CheckpointError, versions
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, check_flags
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig
 from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dynamics
 
@@ -98,6 +98,7 @@ class GCIDMOptions:
     countdown: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self, ("countdown",))
         if self.horizon is not None:
             check_counts(self, ("horizon",))
         elif self.countdown:
@@ -190,7 +191,10 @@ class GCIDM(WorldModelAgent):
         )
         self.use(network)
         self.env_id = dataset.env_id or self.env_id
-        self.provenance |= {"dataset": dataset.provenance, "versions": versions()}
+        # What is known of the world model stays; all that was known of the head before is void.
+        model = self.provenance.get("world_model", self.provenance)
+        data = {"dataset": dataset.provenance, "seed": training.seed, "versions": versions()}
+        self.provenance = {"world_model": model, **data}
         if hooks is not None:
             hooks.on_training_end()
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,9 @@ from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.controller import Controller
 from wm_agents.agents.gc_idm import GCIDMController
 from wm_agents.agents.hierarchy import HierarchicalController, SubgoalRecord
-from wm_agents.agents.mpc import MPC
+from wm_agents.agents.mpc import MPC, search_controller
 from wm_agents.agents.subgoals import SUPPORTS, GraphSubgoals, HighLevel, MacroSubgoals, Support, WaypointSubgoals
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, check_flags
 from wm_agents.registry import PLANNERS, did_you_mean
 
 UNSEARCHED = ("graph", "waypoints")  # high levels that are no planner
@@ -58,6 +59,7 @@ class HierarchicalOptions:
         for kind, chosen, own in (("high level", self.high, UNSEARCHED), ("low level", self.low, ("gc-idm",))):
             if isinstance(chosen, str) and chosen not in own and chosen not in PLANNERS:
                 raise ValueError(did_you_mean(kind, chosen, [*own, *PLANNERS]))
+        check_flags(self, ("snap",))
         counted = ("lookahead", "chains", "horizon", "replan_every")
         check_counts(self, [name for name in counted if getattr(self, name) is not None])
         if self.high == "waypoints" and self.horizon is None:
@@ -91,6 +93,11 @@ class HierarchicalMPC(WorldModelAgent):
     name = "hierarchical"
     Options = HierarchicalOptions
     settings: HierarchicalOptions
+
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        low = MPC.parts({**options.get("low_options", {}), "planner": options.get("low", "gc-idm")})
+        return [("planner", options.get("high", "graph")), *low, *super().parts(options)]
 
     def options(self) -> dict[str, Any]:
         if not isinstance(self.settings.high, str):
@@ -140,5 +147,4 @@ class HierarchicalMPC(WorldModelAgent):
     def _make_low(self) -> Controller:
         if self.settings.low == "gc-idm":
             return GCIDMController(self.head("gc-idm", 'low="gc-idm"'))
-        options = {"planner": self.settings.low, **self.settings.low_options}
-        return MPC(self.world_model, heads=self.heads, device=self.device, **options).make_controller()
+        return search_controller(self, MPC.read_options({**self.settings.low_options, "planner": self.settings.low}))

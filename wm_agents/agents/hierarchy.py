@@ -94,6 +94,7 @@ class HierarchicalController(Controller):
         memory["age"][rows] = -1
         low = part("low", memory)
         self.low.goal_changed(low, rows)
+        memory.update(prefixed("low", low))
 
     def act(self, frames: Frames, memory: Fields) -> Decision:
         block = self.world_model.spec.action_block

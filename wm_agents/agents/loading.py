@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.files import SUFFIXES, find_file, open_checkpoint
 from wm_agents.agents.mpc import MPC
-from wm_agents.checkpoint import Checkpoint, CheckpointError
+from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs
 from wm_agents.registry import AGENTS, PLANNERS, did_you_mean
 
 ALIASES = {"cem-mpc": "cem"}
@@ -87,32 +87,39 @@ def load(
         ValueError: Unknown name (the message lists the known ones), or an env that does not fit.
         CheckpointError: The file is missing, damaged or tampered with.
     """
-    text = str(name)
+    text, known = str(name), shipped()
     task, _, given = text.partition("/")
-    known = shipped()
-    if isinstance(name, Path) or text.endswith(SUFFIXES) or task not in known:
-        if not (isinstance(name, Path) or text.endswith(SUFFIXES) or find_file(text).is_file()):
-            raise ValueError(
-                did_you_mean("agent", text, list_checkpoints())
-                + " To load your own, give the path of a .safetensors or .zip file."
-            )
-        checkpoint = open_checkpoint(text)
-        kind = agent_class(agent or checkpoint.agent or "cem")
-        return kind.from_checkpoint(checkpoint, env=env, device=device, **options)
-    if not given and agent is None:
+    kind = ALIASES.get(given or str(agent), given or str(agent))
+    inside = not isinstance(name, Path) and task in known and kind in [*_agents_of(task), "mpc"]
+    if not inside and _is_file(name):
+        return _load_file(name, agent, env=env, device=device, **options)
+    if task in known and not given and agent is None:
         raise ValueError(
             f"{text!r} names a task: say which agent, for example wm_agents.load({task + '/gc-idm'!r}). "
             f"It has {', '.join(_agents_of(task))}."
         )
-    kind_name = ALIASES.get(given or str(agent), given or str(agent))
-    if kind_name not in [*_agents_of(task), "mpc"]:
-        message = did_you_mean("agent", text, list_checkpoints())
+    if not inside:
+        message = did_you_mean("agent", text if given else f"{text}/{agent}", list_checkpoints())
         raise ValueError(f"{message} To load your own, give the path of a .safetensors or .zip file.")
-    if agent not in (None, given, kind_name):
-        raise ValueError(f"{text!r} already names the agent {kind_name!r}: leave out agent={agent!r}.")
-    return agent_class(kind_name).from_checkpoint(
-        _shipped_checkpoint(task, known[task]), env=env, device=device, **options
-    )
+    if given and agent is not None and ALIASES.get(agent, agent) != kind:
+        raise ValueError(f"{text!r} already names the agent {kind!r}: leave out agent={agent!r}.")
+    return agent_class(kind).from_checkpoint(_shipped_checkpoint(task, known[task]), env=env, device=device, **options)
+
+
+def _is_file(name: str | Path) -> bool:
+    """Whether a name is meant as a path: because it is one, ends like one, or there is such a file."""
+    path = isinstance(name, Path) or name.endswith(SUFFIXES)
+    return path or (bool(Path(name).name) and find_file(name).is_file())
+
+
+def _load_file(path: str | Path, agent: str | None, **options: Any) -> WorldModelAgent:
+    checkpoint = open_checkpoint(path)
+    wanted = agent or checkpoint.agent or "cem"
+    try:
+        check_needs(checkpoint.needs, {("agent", wanted), ("planner", wanted)})
+    except MissingPartError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    return agent_class(wanted).from_checkpoint(checkpoint, **options)
 
 
 def _shipped_checkpoint(task: str, digest: str) -> Checkpoint:

@@ -14,7 +14,7 @@ from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.proposals import diffusion_proposals, inverse_dynamics_proposal, prior
 from wm_agents.agents.search import SearchController, planner_factory
 from wm_agents.checkpoint import Checkpoint
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, check_flags
 from wm_agents.models import Head
 from wm_agents.planning import ObjectiveSpec
 from wm_agents.registry import ACTION_SPACES, PLANNERS, did_you_mean
@@ -59,6 +59,7 @@ class MPCOptions:
 
     def __post_init__(self) -> None:
         check_counts(self, ("horizon", "receding_horizon"))
+        check_flags(self, ("shrinking",))
         if self.receding_horizon > self.horizon:
             raise ValueError(
                 f"receding_horizon must lie in 1..horizon ({self.horizon} blocks), not {self.receding_horizon}."
@@ -106,20 +107,14 @@ class MPC(WorldModelAgent):
         if cls.fixed_planner not in (None, planner):
             raise ValueError(f"{cls.__name__} plans with {cls.fixed_planner!r}, not {planner!r}: use MPC.")
         own = {f.name for f in dataclasses.fields(MPCOptions)}
-        searched = {name: value for name, value in options.items() if name not in own}
-        known = cls.option_names({"planner": planner})
+        given = {name: value for name, value in options.items() if name in own}
+        searched = {**(given.pop("planner_options", None) or {}), **{n: v for n, v in options.items() if n not in own}}
+        kind = PLANNERS.get(planner)
         for name in searched:
-            if name not in known:
+            if name in own or not planning.takes_option(kind, name):
+                known = own.union(planning.option_names(kind)) - {"planner_options"}
                 raise ValueError(did_you_mean(f"option of {cls.__name__} with planner {planner!r}", name, known))
-        rest = {name: value for name, value in options.items() if name in own}
-        searched |= rest.pop("planner_options", {})
-        return MPCOptions(**{**rest, "planner": planner, "planner_options": searched})
-
-    @classmethod
-    def option_names(cls, options: Mapping[str, Any]) -> set[str]:
-        planner = options.get("planner") or cls.fixed_planner or "cem"
-        own = super().option_names(options) - {"planner_options"}
-        return own | planning.option_names(PLANNERS.get(planner))
+        return MPCOptions(**{**given, "planner": planner, "planner_options": searched})
 
     @classmethod
     def options_in(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +122,16 @@ class MPC(WorldModelAgent):
         planner = given.get("planner") or cls.fixed_planner or saved
         stored = checkpoint.options.get(planner, checkpoint.options.get("mpc", {}))
         return {**stored, "planner": planner}
+
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        objective = options.get("objective", "summed")
+        terms = [objective] if isinstance(objective, str) or callable(objective) else [*objective]
+        return [
+            ("planner", options.get("planner", "cem")),
+            ("action space", options.get("actions", "blocks")),
+            *(("objective", term) for term in terms if isinstance(term, str)),
+        ]
 
     def options(self) -> dict[str, Any]:
         spec = self.settings.objective
@@ -139,52 +144,69 @@ class MPC(WorldModelAgent):
         return {**options.pop("planner_options"), **options}
 
     def make_controller(self) -> SearchController:
-        settings, model = self.settings, self.world_model
-        self.name = settings.planner
-        space_kind: type[ActionSpace] = ACTION_SPACES.get(settings.actions)
-        option = f"actions={settings.actions!r}"
-        space = space_kind(model, self.head(space_kind.needs, option) if space_kind.needs else None)
-        used: list[Head] = []
+        self.name = self.settings.planner
+        return search_controller(self, self.settings)
 
-        def learned() -> planning.Objective:
-            used.append(self.head("temporal-distance", 'objective="temporal-distance"'))
-            return planning.learned_distance(used[-1])
 
-        objective = planning.make_objective(settings.objective, {"temporal-distance": learned})
-        amortised, heads = self._amortised()
-        return SearchController(
-            space,
-            planner_factory(settings.planner, settings.planner_options, model.spec.action_block),
-            settings.horizon,
-            objective,
-            settings.receding_horizon,
-            settings.shrinking,
-            settings.precision,
-            heads=(*used, *heads),
-            **amortised,
-        )
+def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchController:
+    """Return what searches as the options say, with the agent's world model and heads."""
+    model = agent.world_model
+    space_kind: type[ActionSpace] = ACTION_SPACES.get(settings.actions)
+    needed = space_kind.needs
+    space = space_kind(model, agent.head(needed, f"actions={settings.actions!r}") if needed else None)
+    used: list[Head] = []
 
-    def _amortised(self) -> tuple[dict[str, Any], list[Head]]:
-        """What helps the planner: a proposer of whole plans, or a prior to sample from; and the head that it uses."""
-        settings = self.settings
-        if settings.proposals == "none":
-            return {}, []
-        option = f"proposals={settings.proposals!r}"
-        if settings.proposals == "gc-idm":
-            network = self.head("gc-idm", option)
-            return {"proposer": functools.partial(inverse_dynamics_proposal, self.world_model, network)}, [network]
-        denoiser = self.head("denoiser", option)
-        if settings.planner != "diffusion":
-            return {"proposer": functools.partial(diffusion_proposals, self.world_model, denoiser)}, [denoiser]
-        if settings.shrinking:
-            raise ValueError("the denoiser plans a fixed number of blocks: leave out shrinking=True.")
-        if settings.horizon != denoiser.config.horizon:
-            raise ValueError(f"the denoiser was trained for horizon={denoiser.config.horizon}, not {settings.horizon}.")
-        return {"prior": functools.partial(prior, self.world_model, denoiser)}, [denoiser]
+    def learned() -> planning.Objective:
+        used.append(agent.head("temporal-distance", 'objective="temporal-distance"'))
+        return planning.learned_distance(used[-1])
+
+    objective = planning.make_objective(settings.objective, {"temporal-distance": learned})
+    amortised, heads = _amortised(agent, settings)
+    return SearchController(
+        space,
+        planner_factory(settings.planner, settings.planner_options, model.spec.action_block),
+        settings.horizon,
+        objective,
+        settings.receding_horizon,
+        settings.shrinking,
+        settings.precision,
+        heads=(*used, *heads),
+        **amortised,
+    )
+
+
+def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, Any], list[Head]]:
+    """What helps the planner: a proposer of whole plans, or a prior to sample from; and the head that it uses."""
+    if settings.proposals == "none":
+        return {}, []
+    model, option = agent.world_model, f"proposals={settings.proposals!r}"
+    if settings.proposals == "gc-idm":
+        network = agent.head("gc-idm", option)
+        return {"proposer": functools.partial(inverse_dynamics_proposal, model, network)}, [network]
+    denoiser = agent.head("denoiser", option)
+    if settings.planner != "diffusion":
+        return {"proposer": functools.partial(diffusion_proposals, model, denoiser)}, [denoiser]
+    if settings.shrinking:
+        raise ValueError("the denoiser plans a fixed number of blocks: leave out shrinking=True.")
+    if settings.horizon != denoiser.config.horizon:
+        raise ValueError(f"the denoiser was trained for horizon={denoiser.config.horizon}, not {settings.horizon}.")
+    return {"prior": functools.partial(prior, model, denoiser)}, [denoiser]
 
 
 @functools.cache
 def _with_planner(kind: type[MPC], planner: str) -> type[MPC]:
     PLANNERS.get(planner)
-    label = "".join(word.upper() if len(word) < 5 else word.capitalize() for word in planner.split("-"))
-    return type(f"{label}MPC", (kind,), {"fixed_planner": planner, "name": planner, "__doc__": kind.__doc__})
+    return type(_label(planner), (kind,), {"fixed_planner": planner, "name": planner, "__doc__": kind.__doc__})
+
+
+def _label(planner: str) -> str:
+    """The name of a planner's class: "CEMMPC", "RandomShootingMPC"."""
+    return "".join(word.upper() if len(word) < 5 else word.capitalize() for word in planner.split("-")) + "MPC"
+
+
+def __getattr__(name: str) -> type[MPC]:
+    """Find a planner's class by its name, as pickle does."""
+    for planner in PLANNERS:
+        if _label(planner) == name:
+            return MPC.using(planner)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

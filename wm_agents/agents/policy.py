@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from wm_agents.agents.controller import Controller, Frames
 from wm_agents.agents.memory import Fields, Memory, part, prefixed
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
+from wm_agents.models.modes import prediction_modes
 from wm_agents.types import DecisionRecord
 
 KEYS = ("pixels", "goal_pixels")
@@ -53,6 +52,7 @@ class WorldModelPolicy(BasePolicy):
         self.world_model = world_model
         self.controller = controller
         self.networks = nn.ModuleList(controller.modules())
+        self._parts = [part for module in (world_model, self.networks) for part in module.modules()]
 
     def set_training_mode(self, mode: bool) -> None:
         """Nothing to do: the networks belong to the user, and :meth:`predict` puts them back as it found them."""
@@ -81,7 +81,8 @@ class WorldModelPolicy(BasePolicy):
         """
         pixels, goal_pixels, vectorized = self._images(observation)
         started = time.perf_counter()
-        with _own_modes(self.device), evaluating(self.world_model, *self.networks):
+        training = [part for part in self._parts if part.training]
+        with prediction_modes(self.device), evaluating(*training):
             memory = self._memory(len(pixels), state, episode_start)
             own = part("own", memory)
             frames = Frames(
@@ -184,17 +185,3 @@ class WorldModelPolicy(BasePolicy):
         """SB3's hook for a decision without memory: plans afresh from a tensor observation."""
         arrays = {key: value.cpu().numpy() for key, value in observation.items()}
         return torch.from_numpy(self.predict(arrays)[0])
-
-
-@contextlib.contextmanager
-def _own_modes(device: torch.device) -> Iterator[None]:
-    """No gradients, and float32 whatever the caller has set: autocast, inference mode, another default dtype."""
-    dtype = torch.get_default_dtype()
-    if dtype is not torch.float32:
-        torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if dtype is not torch.float32:
-            torch.set_default_dtype(dtype)

@@ -100,10 +100,11 @@ class SearchController(Controller):
             rows = np.flatnonzero(boundary)
             state, device = self._state(memory, rows, frames.goal.device), frames.goal.device
             now = torch.from_numpy(plan[rows, 0, step[rows] // spec.action_block]).to(device)
-            memory["block"][rows] = self.space.blocks(state, now).cpu().numpy()
-        raw = frames.world_model.denormalize(torch.from_numpy(memory["block"]).to(frames.goal.device))
-        raw = raw.cpu().numpy().reshape(len(frames), spec.action_block, -1)
-        actions = raw[np.arange(len(frames)), step % spec.action_block]
+            blocks = self.space.blocks(state, now).clamp(*frames.world_model.block_bounds())
+            memory["block"][rows] = blocks.cpu().numpy()
+        blocks = frames.world_model.denormalize(torch.from_numpy(memory["block"]).to(frames.goal.device))
+        blocks = blocks.view(len(frames), spec.action_block, spec.action_size).cpu()
+        actions = blocks.numpy()[np.arange(len(frames)), step % spec.action_block]
         step += 1
         return Decision(actions, int(due.sum()), evaluations)
 
@@ -140,7 +141,7 @@ class SearchController(Controller):
             init = torch.cat([proposals, init], dim=1)
         extra = {} if self.prior is None else {"denoise": self.prior(state, goal)}
         planner = self.make_planner(horizon=horizon, **extra)
-        cost = self._cost(state, goal)
+        cost = self.cost(state, goal)
         plan = planner.plan(cost, batch=len(rows), low=low, high=high, init=init, generator=generator)
         expected = (len(rows), self.num_elites, horizon, self.space.size)
         if tuple(plan.elites.shape) != expected:
@@ -150,7 +151,7 @@ class SearchController(Controller):
             )
         return plan, len(rows) * evaluations + horizon * int(plan.evaluations.sum())
 
-    def _cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """The objective of what candidates lead to, in this controller's precision, of the weights as they are now."""
         if self.precision == "fp32":
             return lambda actions: self.objective(self.space.imagine(state, actions), goal, actions)

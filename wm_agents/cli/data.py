@@ -14,7 +14,7 @@ from wm_agents.cli.common import app, console, full_id, rich_escape
 
 @app.command
 def doctor() -> None:
-    """Check rendering, versions and threads; print the cure for what is missing."""
+    """Check rendering, versions and threads; say how to fix what is missing."""
     from wm_agents.doctor import diagnose
 
     if not diagnose(console):
@@ -107,7 +107,7 @@ def collect(
         seed: Of starts, goals and noise.
         name: Minari id; by default wm/<task>/<policy>-v0.
         image_size: Height and width in pixels.
-        workers: Processes; by default one a core.
+        workers: Processes; by default one per core.
         overwrite: Replace a dataset of that name.
     """
     from wm_agents import datasets

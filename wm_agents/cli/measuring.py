@@ -148,7 +148,7 @@ def report(
 
     Args:
         out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
-        quick: 20 tasks a cell in place of 200, goals up to 50 steps away, planners only as shipped, and no videos.
+        quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
         tasks: Task names; all with a checkpoint by default.
         agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
             agents work too.
@@ -156,7 +156,7 @@ def report(
         checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
         tasks_per_cell: Another number of held-out tasks for each cell.
         num_envs: Environments that share a call.
-        workers: Processes, of one thread each; by default one a core.
+        workers: Processes, of one thread each; by default one per core.
         precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
         videos: Record the first tasks of each cell.
         timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.

@@ -23,15 +23,23 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
     """
     kind = PLANNERS.get(name)
     for option in options:
-        if option not in option_names(kind):
+        if not takes_option(kind, option):
             raise ValueError(did_you_mean(f"option of planner {name!r}", option, option_names(kind)))
     return kind(horizon=horizon, **options)
 
 
 def option_names(kind: Any) -> set[str]:
     """Names of the options that a planner takes, be it a dataclass, another class or a function."""
-    return set(inspect.signature(kind).parameters)
+    return {name for name, parameter in inspect.signature(kind).parameters.items() if parameter.kind in NAMED}
 
+
+def takes_option(kind: Any, name: str) -> bool:
+    """Whether a planner takes an option of this name, by itself or among ``**options``."""
+    parameters = inspect.signature(kind).parameters.values()
+    return name in option_names(kind) or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 __all__ = [
     "OBJECTIVES",
@@ -43,4 +51,5 @@ __all__ = [
     "make",
     "make_objective",
     "option_names",
+    "takes_option",
 ]

@@ -1,18 +1,17 @@
 """The planner's protocol, and what planners share.
 
-A planner of your own is a class with ``horizon`` and ``plan``; ``num_elites`` is 1 where it has none. It must keep to
-the bounds, count NaN and infinite costs as the worst, and draw random numbers from the given generator alone.
-:class:`Search` does all of that.
+A planner of your own is a class with ``horizon`` and ``plan``, or a function of ``horizon`` that returns an instance of
+one; ``num_elites`` is 1 where it has none. Its other arguments are its options. It must keep to the bounds, count NaN
+and infinite costs as the worst, and draw random numbers from the given generator alone. :class:`Search` does all of it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 
+from wm_agents.configs import check_numbers
 from wm_agents.types import CostFn, OnIteration, Plan
 
 
@@ -78,20 +77,28 @@ class Search:
     """
 
     def __init__(
-        self, horizon: int, cost: CostFn, low: torch.Tensor, high: torch.Tensor, batch: int,
-        init: torch.Tensor | None, generator: torch.Generator | None, on_iteration: OnIteration | None,
-    ) -> None:  # fmt: skip
+        self,
+        horizon: int,
+        cost: CostFn,
+        low: torch.Tensor,
+        high: torch.Tensor,
+        batch: int,
+        init: torch.Tensor | None,
+        generator: torch.Generator | None,
+        on_iteration: OnIteration | None,
+    ) -> None:
         check_bounds(low, high)
         self.cost, self.low, self.high = cost, low, high
         self.generator, self.on_iteration = generator, on_iteration
         self.shape = (batch, horizon, low.numel())
+        self._place: dict[str, Any] = {"dtype": low.dtype, "device": low.device}
         if init is not None:
             check_init(init, self.shape)
         middle = ((low + high) / 2).expand(batch, 1, horizon, -1)
         self.proposals = self.clamp(middle if init is None else init.to(low))
         self.active = torch.ones(batch, dtype=torch.bool, device=low.device)
         self.best = self.proposals[:, 0].clone()
-        self.best_cost = torch.full((batch,), torch.inf, device=low.device)
+        self.best_cost = low.new_full((batch,), torch.inf)
         self.evaluations = torch.zeros(batch, dtype=torch.int64, device=low.device)
         self.iteration = 0
 
@@ -108,11 +115,11 @@ class Search:
 
     def noise(self, samples: int) -> torch.Tensor:
         """Standard normal noise ``[S, H, K*A]``, the same for all environments."""
-        return torch.randn(samples, *self.shape[1:], generator=self.generator, device=self.low.device)
+        return torch.randn(samples, *self.shape[1:], generator=self.generator, **self._place)
 
     def uniform(self, samples: int) -> torch.Tensor:
         """Sequences ``[S, H, K*A]`` spread evenly between the bounds, the same for all environments."""
-        unit = torch.rand(samples, *self.shape[1:], generator=self.generator, device=self.low.device)
+        unit = torch.rand(samples, *self.shape[1:], generator=self.generator, **self._place)
         return self.low + unit * (self.high - self.low)
 
     def score(self, candidates: torch.Tensor) -> torch.Tensor:
@@ -144,11 +151,11 @@ class Search:
     def record(self, candidates: torch.Tensor, costs: torch.Tensor) -> None:
         """Enter costs that were computed elsewhere, by a planner that also wants their gradient."""
         check_costs(costs, candidates)
-        candidates, costs = candidates.detach(), finite_costs(costs.detach())
+        candidates, costs = candidates.detach(), finite_costs(costs.detach()).to(self.best_cost)
         if self.on_iteration is not None:
             self.on_iteration(self.iteration, costs)
         self.iteration += 1
-        self.evaluations += self.active * candidates.shape[1]
+        self.evaluations = self.evaluations + self.active * candidates.shape[1]
         cheapest, index = costs.min(dim=1)
         better = self.active & (cheapest < self.best_cost)
         found = candidates.gather(1, index[:, None, None, None].expand(-1, 1, *self.shape[1:])).squeeze(1)
@@ -187,22 +194,11 @@ class Search:
         return Plan(actions, cost, first if elites is None else torch.cat([first, elites], dim=1), evaluations)
 
 
-def check_options(
-    planner: str, at_least: Mapping[str, tuple[float, float]], above: Mapping[str, float] | None = None
-) -> None:
-    """Raise ``ValueError`` unless options are in range.
-
-    Args:
-        planner: Its name, for the message.
-        at_least: Option -> (its value, the least that is allowed).
-        above: Option -> its value, which must be above 0.
-    """
-    for name, (value, least) in at_least.items():
-        if not least <= value < math.inf:
-            raise ValueError(f"{planner} {name} must be at least {least:g} and finite, not {value}.")
-    for name, value in (above or {}).items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{planner} {name} must be above 0 and finite, not {value}.")
+def check_share(planner: Any, name: str) -> None:
+    """Raise ``ValueError`` unless an option is a number in [0, 1)."""
+    check_numbers(planner, (name,), 0, 1)
+    if getattr(planner, name) == 1:
+        raise ValueError(f"{type(planner).__name__}.{name} must be less than 1.")
 
 
 def check_bounds(low: torch.Tensor, high: torch.Tensor) -> None:

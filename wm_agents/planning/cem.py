@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.planning.base import Search, check_share
 from wm_agents.types import CostFn, OnIteration, Plan
 
 
@@ -47,15 +48,12 @@ class CEM:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "elites", "iterations")}
-        check_options(
-            "CEM", {**counts, "min_std": (self.min_std, 0), "tolerance": (self.tolerance, 0)},
-            {"initial_std": self.initial_std},
-        )  # fmt: skip
+        check_counts(self, ("horizon", "samples", "elites", "iterations"))
+        check_numbers(self, ("min_std", "tolerance"))
+        check_numbers(self, ("initial_std",), above=True)
+        check_share(self, "momentum")
         if self.elites > self.samples:
             raise ValueError(f"CEM elites ({self.elites}) must not exceed samples ({self.samples}).")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"CEM momentum must lie in [0, 1), not {self.momentum}.")
         if self.returns not in ("mean", "best"):
             raise ValueError(f'CEM returns must be "mean" or "best", not {self.returns!r}.')
 

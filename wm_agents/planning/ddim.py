@@ -37,7 +37,7 @@ def ddim(denoise: Denoise, actions: torch.Tensor, steps: int, adjust: Adjust | N
     Returns:
         ``[B, S, H, K*A]``, not clamped.
     """
-    levels = torch.linspace(1, 0, steps + 1, device=actions.device)
+    levels = torch.linspace(1, 0, steps + 1, device=actions.device, dtype=actions.dtype)
     for now, following in itertools.pairwise(levels):
         signal, noise = signal_and_noise(now)
         clean = denoise(actions, now)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.planning.base import Search
 from wm_agents.planning.ddim import Denoise, ddim
 from wm_agents.types import CostFn, OnIteration, Plan
 
@@ -59,11 +60,9 @@ class Diffusion:
     spread: float = 0.5
 
     def __post_init__(self) -> None:
-        counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "steps", "elites")}
-        check_options(
-            "Diffusion", {**counts, "guidance": (self.guidance, 0), "spread": (self.spread, 0)},
-            {name: getattr(self, name) for name in ("initial_std", "final_std", "temperature")},
-        )  # fmt: skip
+        check_counts(self, ("horizon", "samples", "steps", "elites"))
+        check_numbers(self, ("guidance", "spread"))
+        check_numbers(self, ("initial_std", "final_std", "temperature"), above=True)
         if self.elites > self.samples:
             raise ValueError(f"Diffusion elites ({self.elites}) must not exceed samples ({self.samples}).")
         if self.final_std > self.initial_std:
@@ -165,9 +164,8 @@ class DiffusionGuidance:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        counts = {name: (getattr(self, name), 1) for name in ("horizon", "samples", "steps")}
-        weights = {name: (getattr(self, name), 0) for name in ("guidance", "residual")}
-        check_options("DiffusionGuidance", {**counts, **weights})
+        check_counts(self, ("horizon", "samples", "steps"))
+        check_numbers(self, ("guidance", "residual"))
 
     def plan(
         self,
@@ -185,7 +183,7 @@ class DiffusionGuidance:
         rows = self.samples if init is None else max(self.samples, init.shape[1])
         start = search.proposals[:, :1] + search.noise(rows)
         actions = search.clamp(start) if init is None else search.enter(start)
-        time = torch.arange(1, self.horizon + 1, device=low.device)[:, None] / self.horizon
+        time = torch.arange(1, self.horizon + 1).to(low)[:, None] / self.horizon
         for step in range(self.steps):
             alpha = (step + 1) / self.steps
             pull = -self.guidance * time * search.gradient(actions) / self.horizon

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_flags, check_numbers
+from wm_agents.planning.base import Search
 from wm_agents.types import CostFn, OnIteration, Plan
 
 
@@ -52,9 +53,10 @@ class Gradient:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        least = {name: (getattr(self, name), 1) for name in ("horizon", "steps", "restarts")}
-        least |= {name: (getattr(self, name), 0) for name in ("spread", "tolerance")}
-        check_options("Gradient", least, {"step_size": self.step_size})
+        check_counts(self, ("horizon", "steps", "restarts"))
+        check_numbers(self, ("spread", "tolerance"))
+        check_numbers(self, ("step_size",), above=True)
+        check_flags(self, ("cosine",))
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f'Gradient optimizer must be "adam" or "sgd", not {self.optimizer!r}.')
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.planning.base import Search, check_share
 from wm_agents.planning.cem import refit
 from wm_agents.planning.noise import coloured, to_blocks, to_steps
 from wm_agents.types import CostFn, OnIteration, Plan
@@ -53,18 +55,14 @@ class ICEM:
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = ("horizon", "samples", "elites", "iterations", "action_block", "decay")
-        check_options(
-            "ICEM",
-            {**{name: (getattr(self, name), 1) for name in counts}, "colour": (self.colour, 0),
-             "tolerance": (self.tolerance, 0)},
-            {"initial_std": self.initial_std},
-        )  # fmt: skip
+        check_counts(self, ("horizon", "samples", "elites", "iterations", "action_block"))
+        check_numbers(self, ("decay",), 1)
+        check_numbers(self, ("colour", "tolerance"))
+        check_numbers(self, ("initial_std",), above=True)
+        for name in ("keep", "momentum"):
+            check_share(self, name)
         if self.elites > self.samples:
             raise ValueError(f"ICEM elites ({self.elites}) must not exceed samples ({self.samples}).")
-        for name, value in (("keep", self.keep), ("momentum", self.momentum)):
-            if not 0 <= value < 1:
-                raise ValueError(f"ICEM {name} must lie in [0, 1), not {value}.")
 
     @property
     def kept(self) -> int:
@@ -117,7 +115,6 @@ class ICEM:
     def _noise(self, search: Search, samples: int) -> torch.Tensor:
         """Noise ``[S, H, K*A]``, correlated over primitive steps."""
         _, steps, size = to_steps(search.best, self.action_block).shape
-        noise = coloured(
-            samples, steps, size, exponent=self.colour, generator=search.generator, device=search.low.device
-        )
+        place: dict[str, Any] = {"device": search.low.device, "dtype": search.low.dtype}
+        noise = coloured(samples, steps, size, exponent=self.colour, generator=search.generator, **place)
         return to_blocks(noise, self.action_block)

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_flags, check_numbers
+from wm_agents.planning.base import Search
 from wm_agents.planning.cem import moments
 from wm_agents.planning.noise import to_blocks, to_steps
 from wm_agents.types import CostFn, OnIteration, Plan
@@ -70,13 +71,10 @@ class MPPI:
 
     def __post_init__(self) -> None:
         counts = ("horizon", "samples", "iterations", "action_block")
-        least: dict[str, tuple[float, float]] = {name: (getattr(self, name), 1) for name in counts}
-        if self.elites is not None:
-            least["elites"] = (self.elites, 1)
-        for name in ("min_std", "smoothness", "tolerance"):
-            least[name] = (getattr(self, name), 0)
-        above = {name: getattr(self, name) for name in ("temperature", "initial_std", "max_std")}
-        check_options("MPPI", least, above)
+        check_counts(self, counts if self.elites is None else (*counts, "elites"))
+        check_numbers(self, ("min_std", "smoothness", "tolerance"))
+        check_numbers(self, ("temperature", "initial_std", "max_std"), above=True)
+        check_flags(self, ("normalise", "adaptive_std", "smooth"))
         if self.elites is not None and self.elites > self.samples:
             raise ValueError(f"MPPI elites ({self.elites}) must not exceed samples ({self.samples}).")
         if self.min_std > self.max_std:

@@ -7,6 +7,7 @@ space that the planner searches, for example normalised blocks. Lower is better.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 
 import torch
@@ -33,7 +34,7 @@ def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objec
         if not spec:
             raise ValueError('an objective needs at least one term, for example {"summed": 1.0}.')
         for term, weight in spec.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not math.isfinite(weight):
                 raise ValueError(f"the weight of the objective {term!r} must be a finite number, not {weight!r}.")
         terms = [(make_objective(term, learned), float(weight)) for term, weight in spec.items()]
 

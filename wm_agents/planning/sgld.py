@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_flags, check_numbers
+from wm_agents.planning.base import Search
 from wm_agents.planning.gradient import falling, starts
 from wm_agents.types import CostFn, OnIteration, Plan
 
@@ -49,9 +50,10 @@ class SGLD:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        least = {name: (getattr(self, name), 1) for name in ("horizon", "steps", "chains")}
-        least |= {name: (getattr(self, name), 0) for name in ("noise", "spread")}
-        check_options("SGLD", least, {"step_size": self.step_size})
+        check_counts(self, ("horizon", "steps", "chains"))
+        check_numbers(self, ("noise", "spread"))
+        check_numbers(self, ("step_size",), above=True)
+        check_flags(self, ("preconditioned", "cosine"))
 
     def plan(
         self,

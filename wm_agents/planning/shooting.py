@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from wm_agents.planning.base import Search, check_options
+from wm_agents.configs import check_counts, check_numbers
+from wm_agents.planning.base import Search
 from wm_agents.types import CostFn, OnIteration, Plan
 
 
@@ -30,8 +31,7 @@ class RandomShooting:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        counts = ("horizon", "samples", "iterations")
-        check_options("RandomShooting", {name: (getattr(self, name), 1) for name in counts})
+        check_counts(self, ("horizon", "samples", "iterations"))
 
     def plan(
         self,
@@ -77,12 +77,8 @@ class PredictiveSampling:
     num_elites: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        counts = ("horizon", "samples", "iterations")
-        check_options(
-            "PredictiveSampling",
-            {name: (getattr(self, name), 1) for name in counts},
-            {"initial_std": self.initial_std, "final_std": self.final_std},
-        )
+        check_counts(self, ("horizon", "samples", "iterations"))
+        check_numbers(self, ("initial_std", "final_std"), above=True)
 
     def plan(
         self,

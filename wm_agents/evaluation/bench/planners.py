@@ -264,7 +264,7 @@ def _timing(agents: Mapping[str, MPC], manifest: Manifest, envs: Sequence[int], 
         for count in envs:
             batch = {key: images[:count] for key, images in observations.items()}
             state = None
-            for _ in range(agent.receding_horizon * agent.world_model.config.action_block):
+            for _ in range(agent.settings.receding_horizon * agent.world_model.spec.action_block):
                 _, state = agent.predict(batch, state)
             calls[name, count] = functools.partial(_plan_ms, agent, batch, state)
     times = in_turns(calls, rounds)
@@ -280,7 +280,7 @@ def _plan_ms(agent: MPC, batch: Mapping[str, np.ndarray], state: Any) -> float:
 
 def _observations(agent: MPC, manifest: Manifest, count: int) -> dict[str, np.ndarray]:
     """Images of the first ``count`` tasks' starts and goals, around again where there are fewer."""
-    env = gym.make(manifest.env_id, obs_type="pixels", image_size=agent.world_model.config.image_size)
+    env = gym.make(manifest.env_id, obs_type="pixels", image_size=agent.world_model.spec.image_size)
     found = []
     for task in range(min(count, len(manifest))):
         options = {"state": manifest.starts[task].copy(), "goal_state": manifest.goals[task].copy()}
@@ -294,8 +294,7 @@ def _scaling(
     agents: Mapping[str, MPC], manifest: Manifest, samples: Sequence[int], horizons: Sequence[int], rounds: int
 ) -> Content:
     images = _observations(next(iter(agents.values())), manifest, PAIRS)
-    policies: dict[str, Any] = {name: agents[name].policy for name in SCALED if name in agents}
-    return scaling(policies, images, samples, horizons, rounds)
+    return scaling({name: agents[name] for name in SCALED if name in agents}, images, samples, horizons, rounds)
 
 
 def _rates(device: torch.device, rounds: int, quick: bool) -> Content:

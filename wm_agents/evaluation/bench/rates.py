@@ -14,8 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from wm_agents import planning
-from wm_agents.models import WorldModel, WorldModelConfig
-from wm_agents.models.world_model import ActionStatistics, PredictorName
+from wm_agents.models import ActionStatistics, LeWM, LeWMConfig
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -66,7 +65,7 @@ def spread(times: list[float]) -> dict[str, float]:
 
 
 def batch_ratio(
-    predictor: PredictorName = "mlp",
+    predictor: str = "mlp",
     *,
     envs: int = 16,
     iterations: int = 10,
@@ -112,7 +111,7 @@ def batch_ratio(
 
 
 def plan_rate(
-    predictor: PredictorName = "transformer",
+    predictor: str = "transformer",
     *,
     samples: int = 300,
     iterations: int = 30,
@@ -186,19 +185,20 @@ def time_shares(plan: Callable[[slice], object], device: torch.device) -> dict[s
 
 
 def _planning(
-    predictor: PredictorName, envs: int, iterations: int, device: torch.device, samples: int = 300, horizon: int = 5
+    predictor: str, envs: int, iterations: int, device: torch.device, samples: int = 300, horizon: int = 5
 ) -> Callable[[slice], object]:
     """Return a function that plans with CEM for a slice of ``envs`` environments, over random weights and latents."""
     generator = torch.Generator().manual_seed(0)
-    config = WorldModelConfig(predictor=predictor)
+    config = LeWMConfig(predictor=predictor)
     ones = np.ones(config.action_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = WorldModel(config, ActionStatistics(-ones, ones, 0 * ones, ones)).eval().requires_grad_(False)
+        model = LeWM(config, ActionStatistics(-ones, ones, 0 * ones, ones)).eval().requires_grad_(False)
     model = model.to(device)
     z = torch.randn(envs, config.history, config.latent_size, generator=generator).to(device)
     past = torch.randn(envs, config.history - 1, config.block_size, generator=generator).to(device)
     goal = torch.randn(envs, config.latent_size, generator=generator).to(device)
+    state = model.remember(z, past)
     planner = planning.make(
         "cem", horizon=horizon, samples=samples, elites=max(1, samples // 10), iterations=iterations
     )
@@ -206,8 +206,10 @@ def _planning(
     low, high = model.block_bounds()
 
     def plan(rows: slice) -> object:
+        now = {name: values[rows] for name, values in state.items()}
+
         def cost(actions: torch.Tensor) -> torch.Tensor:
-            return objective(model.rollout(z[rows], past[rows], actions), goal[rows], actions)
+            return objective(model.imagine(now, actions), goal[rows], actions)
 
         seeded = torch.Generator(device=device).manual_seed(0)
         with torch.no_grad():

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_agents.agents.mpc import MPCPolicy
+from wm_agents.agents import MPC
+from wm_agents.agents.search import SearchController
 from wm_agents.evaluation.bench.rates import in_turns, spread, timed
 from wm_agents.types import Plan
 
 
 def scaling(
-    policies: Mapping[str, MPCPolicy],
+    agents: Mapping[str, MPC],
     images: Mapping[str, np.ndarray],
     samples: Sequence[int],
     horizons: Sequence[int],
@@ -24,25 +25,28 @@ def scaling(
     """Plan for a fixed batch of starts and goals with searches of many sizes.
 
     Args:
-        policies: By name of the planner, which must have ``samples`` and ``elites``.
+        agents: By name of the planner, which must have ``samples`` and ``elites``.
         images: Observations, ``pixels`` and ``goal_pixels``, uint8 ``[B, H, W, C]``.
-        samples: At each policy's own horizon.
-        horizons: At each policy's own number of samples.
+        samples: At each agent's own horizon.
+        horizons: At each agent's own number of samples.
         rounds: Measured in turns.
 
     Returns:
-        By policy, "samples" or "horizon", and value: ``cost`` (the planner's own, mean over the batch), ``left`` (share
+        By agent, "samples" or "horizon", and value: ``cost`` (the planner's own, mean over the batch), ``left`` (share
         of the squared latent distance to the goal that is left where a plan comes closest), ``evaluations``
         (sequences), ``ms`` (for one of the B, best and median).
     """
     content: dict[str, Any] = {}
     calls: dict[tuple[str, str, int], Callable[[], float]] = {}
-    for name, policy in policies.items():
+    for name, agent in agents.items():
+        controller = agent.policy.controller
+        assert isinstance(controller, SearchController)
+        planner = controller.make_planner(horizon=controller.horizon)
         for over, values in (("samples", samples), ("horizon", horizons)):
             for value in values:
-                search = _Search(policy, resized(policy.planner, over, value), images)
+                search = _Search(agent, resized(planner, over, value), images)
                 content.setdefault(name, {}).setdefault(over, {})[str(value)] = search.quality()
-                calls[name, over, value] = timed(search.plan, search.z.device)
+                calls[name, over, value] = timed(search.plan, agent.device)
     for (name, over, value), times in in_turns(calls, rounds).items():
         content[name][over][str(value)]["ms"] = spread([ms / len(images["pixels"]) for ms in times])
     return content
@@ -61,23 +65,22 @@ def resized(planner: Any, over: str, value: int) -> Any:
 class _Search:
     """Plans from single frames to goals."""
 
-    def __init__(self, policy: MPCPolicy, planner: Any, images: Mapping[str, np.ndarray]) -> None:
-        self.policy, self.planner = policy, planner
+    def __init__(self, agent: MPC, planner: Any, images: Mapping[str, np.ndarray]) -> None:
+        controller, model = agent.policy.controller, agent.world_model
+        assert isinstance(controller, SearchController)
+        self.model, self.space, self.planner = model, controller.space, planner
         with torch.no_grad():
-            self.z = policy.encode(images["pixels"]).unsqueeze(1)
-            self.goal = policy.encode(images["goal_pixels"])
-        self.past = self.z.new_zeros(len(self.z), 0, policy.world_model.config.block_size)
-
-        self.rollout = policy.imagination()
-
-    def imagine(self, actions: torch.Tensor) -> torch.Tensor:
-        return self.rollout(self.z, self.past, actions)
+            self.z, self.goal = (
+                model.encode(torch.from_numpy(images[key]).to(agent.device)) for key in ("pixels", "goal_pixels")
+            )
+            self.state = model.remember(self.z.unsqueeze(1), self.z.new_zeros(len(self.z), 0, model.spec.block_size))
+        self.cost = controller.cost(self.state, self.goal)
 
     def plan(self) -> Plan:
-        low, high = self.policy.world_model.block_bounds()
+        low, high = self.space.bounds()
         with torch.no_grad():
             return self.planner.plan(
-                lambda actions: self.policy.objective(self.imagine(actions), self.goal, actions),
+                self.cost,
                 low=low,
                 high=high,
                 batch=len(self.z),
@@ -87,9 +90,10 @@ class _Search:
     def quality(self) -> dict[str, Any]:
         found = self.plan()
         with torch.no_grad():
-            imagined = self.imagine(found.actions.unsqueeze(1)).squeeze(1)
-        left = (imagined - self.goal.unsqueeze(1)).square().sum(-1).amin(1)
-        start = (self.z[:, 0] - self.goal).square().sum(-1)
+            imagined = self.space.imagine(self.state, found.actions.unsqueeze(1)).squeeze(1)
+        goal = self.model.features(self.goal)
+        left = (self.model.features(imagined) - goal.unsqueeze(1)).square().sum(-1).amin(1)
+        start = (self.model.features(self.z) - goal).square().sum(-1)
         return {
             "cost": float(found.cost.mean()),
             "left": float((left / start.clamp(min=1e-12)).mean()),

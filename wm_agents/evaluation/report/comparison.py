@@ -16,8 +16,7 @@ import gymnasium as gym
 import torch
 
 from wm_agents.agents.base import WorldModelAgent, open_checkpoint
-from wm_agents.agents.loading import AGENTS as KINDS
-from wm_agents.agents.loading import load, shipped
+from wm_agents.agents.loading import agent_names, load, shipped
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.evaluation.files import file_sha256
@@ -171,7 +170,7 @@ def kind_of(agent: str) -> tuple[str, dict[str, Any]]:
     """
     if agent in AGENTS:
         return AGENTS[agent]
-    known = [*AGENTS, *(name for name in KINDS if name not in ("mpc", *AGENTS, *ALIASES))]
+    known = [*AGENTS, *(name for name in agent_names() if name not in (*AGENTS, *ALIASES))]
     if agent not in known:
         raise ValueError(did_you_mean("agent", agent, known))
     return agent, {}
@@ -280,11 +279,11 @@ def _variants(
         yield 1, True, fixed, stored.options()
         return
     chosen = faster_precision(kind) if precision == "auto" else precision
-    block, horizon = stored.world_model.config.action_block, stored.planner_options["horizon"]
-    blocks = {stored.receding_horizon, *((max(1, min(horizon, COMMITTED // block)),) if committed else ())}
+    block, usual = stored.world_model.spec.action_block, stored.settings.receding_horizon
+    blocks = {usual, *((max(1, min(stored.settings.horizon, COMMITTED // block)),) if committed else ())}
     for receding in sorted(blocks):
         overrides = {**fixed, "precision": chosen, "receding_horizon": receding}
-        as_shipped = receding == stored.receding_horizon
+        as_shipped = receding == usual
         yield receding * block, as_shipped, overrides, {**stored.options(), **overrides}
 
 

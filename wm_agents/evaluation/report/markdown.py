@@ -81,7 +81,7 @@ def _task(task: str, part: Content) -> Iterator[str]:
                 f"`{one['sha256'][:12]}`",
                 f"{one['image_size']} px",
                 _count(one["parameters"]),
-                _count(one["heads"].get("inverse_dynamics")),
+                _count(one["heads"].get("gc-idm", one["heads"].get("inverse_dynamics"))),
                 "{episodes} x {steps} steps, {policy}".format_map(one["dataset"]),
                 f"`{one['command']}`",
             )

@@ -196,7 +196,7 @@ def _checkpoint(source: Source) -> Content:
         "image_size": config.image_size,
         "latent_size": config.latent_size,
         "parameters": _parameters(checkpoint.world_model),
-        "heads": {name: _parameters(head) for name, head in checkpoint.heads().items()},
+        "heads": {name: _parameters(head) for name, head in checkpoint.heads.items()},
         "options": checkpoint.options,
         "dataset": {key: data.get(key) for key in ("env_id", "policy", "episodes", "steps", "seed", "sha256")},
         "versions": made.get("versions"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from wm_agents.models.base import WorldModel
+from wm_agents.models.modes import prediction_modes
 
 
 class Head(nn.Module):
@@ -54,23 +55,19 @@ class Head(nn.Module):
             )
 
 
-@torch.no_grad()
 def fingerprint(world_model: WorldModel) -> torch.Tensor:
     """The features ``[F]`` of a black image."""
-    size = world_model.spec.image_size
-    black = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=world_model.action_mean.device)
-    with evaluating(world_model):
+    size, device = world_model.spec.image_size, world_model.action_mean.device
+    with prediction_modes(device), evaluating(world_model):
+        black = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
         return world_model.features(world_model.encode(black))[0]
 
 
 class evaluating:  # noqa: N801 - a context manager that reads like a verb, as torch.no_grad does
-    """Evaluation mode inside, and whatever mode each module was in before outside.
-
-    Looks at the modules given, not at their parts, so that it costs nothing where all is in evaluation mode already.
-    """
+    """Evaluation mode inside, and whatever mode each part of the modules was in before outside."""
 
     def __init__(self, *modules: nn.Module) -> None:
-        self.training = [part for module in modules if module.training for part in module.modules() if part.training]
+        self.training = [part for module in modules for part in module.modules() if part.training]
 
     def __enter__(self) -> None:
         for part in self.training:

@@ -1,0 +1,71 @@
+"""Torch's ambient modes: what a caller has set for its own code must not leak into ours."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@contextlib.contextmanager
+def prediction_modes(device: torch.device | str = "cpu") -> Iterator[None]:
+    """No gradients, no inference mode, no autocast, float32, and no default device, whatever the caller has set."""
+    dtype = torch.get_default_dtype()
+    if dtype is not torch.float32:
+        torch.set_default_dtype(torch.float32)
+    elsewhere = torch.empty(0).device.type != "cpu"  # costs a tenth of asking for the default device
+    try:
+        with (
+            torch.device("cpu") if elsewhere else contextlib.nullcontext(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(torch.device(device).type, enabled=False),
+        ):
+            yield
+    finally:
+        if dtype is not torch.float32:
+            torch.set_default_dtype(dtype)
+
+
+def ordinary(module: M) -> M:
+    """The module, or a copy of it where it was made under inference mode: such weights can have no gradients."""
+    if not any(value.is_inference() for value in itertools.chain(module.parameters(), module.buffers())):
+        return module
+    with torch.inference_mode(False):
+        return copy.deepcopy(module)
+
+
+class limited(TorchFunctionMode):  # noqa: N801 - a context manager, as torch.no_grad
+    """Refuses to make tensors that are too large or too many: what a hostile file asks for must not fill the memory.
+
+    Args:
+        numbers: Elements of the largest tensor.
+        calls: Of torch's functions.
+    """
+
+    def __init__(self, numbers: int, calls: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.calls = calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls -= 1
+        sizes = [n for value in args for n in (value if isinstance(value, list | tuple) else (value,))]
+        asked = math.prod(n for n in sizes if isinstance(n, int) and n > 0)
+        result = func(*args, **(kwargs or {})) if asked <= self.numbers else None
+        if (
+            asked > self.numbers
+            or self.calls < 0
+            or (isinstance(result, torch.Tensor) and result.numel() > self.numbers)
+        ):
+            raise ValueError("its configuration asks for far larger networks than it has weights for")
+        return result
