@@ -69,7 +69,7 @@ def test_the_predictor_stage_trains_all_that_imagining_uses_and_nothing_else(mad
 
 @pytest.mark.parametrize("name", ["gc-idm", "temporal-distance", "imagination", "macro-actions"])
 def test_heads_train_on_features(name: str, made: Any, small_dataset: Any) -> None:
-    kind, model = made
+    model = made[1]
     size = model.spec.feature_size
     network = tiny_gc_idm()
     given = type(network)(InverseDynamicsConfig(latent_size=size, width=32))
