@@ -125,22 +125,10 @@ def import_modules(names: list[str]) -> None:
 
 def check_device(device: str) -> None:
     """Raise ``ValueError`` unless torch can compute on ``device``: auto, cpu, cuda, cuda:1, ..."""
-    if device in ("auto", "cpu"):
-        return
-    import torch
+    if device not in ("auto", "cpu"):
+        from wm_agents.training import find_device
 
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        raise ValueError(did_you_mean("device", device, ("auto", "cpu", "cuda"))) from None
-    if kind.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(did_you_mean("device", device, ("auto", "cpu", "cuda")))
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind.type, 1)
-    if (kind.index or 0) >= count:
-        raise ValueError(
-            f"--device {device}: torch finds {count or 'no'} such device{'' if count == 1 else 's'} here. Use --device "
-            "cpu, or auto for a GPU where there is one."
-        )
+        find_device(device)
 
 
 def full_id(name: str) -> str:

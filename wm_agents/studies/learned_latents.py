@@ -94,7 +94,7 @@ def run(
     training = LatentActionTrainingConfig(steps=20 if quick else 1000, seed=seed)
     latents = encode_frames(world_model, dataset, progress=progress)
     shapes = SPACES[:1] + SPACES[-1:] if quick else SPACES
-    spaces = learn_spaces(world_model, dataset, latents, shapes, training, progress)
+    spaces = learn_spaces(world_model, dataset, shapes, training, progress)
     _, held_out = dataset.split(training.validation_fraction)
     windows = draw_windows(world_model, held_out, latents, HORIZON + 1, 2000, np.random.default_rng(seed))
     descriptions = [
@@ -175,7 +175,6 @@ def _cell(
 def learn_spaces(
     world_model: WorldModel,
     dataset: TrajectoryDataset,
-    latents: torch.Tensor,
     shapes: Sequence[tuple[str, int]],
     training: LatentActionTrainingConfig,
     progress: bool = True,
@@ -184,7 +183,7 @@ def learn_spaces(
     spaces = [Space("blocks")]
     for regulariser, size in shapes:
         config = LatentActionConfig(regulariser=regulariser, size=size)  # type: ignore[arg-type]
-        network, _ = train_latent_actions(world_model, dataset, config, training, latents=latents, progress=progress)
+        network, _ = train_latent_actions(world_model, dataset, config, training, progress=progress)
         spaces.append(Space("latent", network))
         if len(spaces) == 2:
             spaces.append(Space("latent-decoded", network))

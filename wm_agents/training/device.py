@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils import deterministic
 
+from wm_agents.registry import did_you_mean
+
 
 def find_device(device: torch.device | str = "auto") -> torch.device:
     """The device of that name; "auto" is a CUDA GPU where torch sees one, else the CPU.
@@ -21,9 +23,15 @@ def find_device(device: torch.device | str = "auto") -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"there is no device {device!r}: use auto, cpu or cuda.") from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no device {device}: torch sees {torch.cuda.device_count()} GPUs. Use cpu, or auto.")
+        raise ValueError(did_you_mean("device", str(device), ("auto", "cpu", "cuda"))) from None
+    if found.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(did_you_mean("device", str(device), ("auto", "cpu", "cuda")))
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(found.type, 1)
+    if (found.index or 0) >= count:
+        raise ValueError(
+            f"device {device}: torch finds {count or 'no'} such device{'' if count == 1 else 's'} here. Use cpu, or auto "
+            "for a GPU where there is one."
+        )
     return found
 
 
