@@ -82,5 +82,5 @@ def test_heads_train_on_features(name: str, made: Any, small_dataset: Any) -> No
 def test_a_device_that_is_not_there_is_an_error() -> None:
     assert find_device("cpu") == torch.device("cpu")
     for name in ("cuda:99", "cpuu", "nonsense"):
-        with pytest.raises(ValueError, match="such device|Unknown device"):
+        with pytest.raises(ValueError, match=r"such device|Unknown device"):
             find_device(name)

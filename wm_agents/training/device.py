@@ -29,8 +29,8 @@ def find_device(device: torch.device | str = "auto") -> torch.device:
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(found.type, 1)
     if (found.index or 0) >= count:
         raise ValueError(
-            f"device {device}: torch finds {count or 'no'} such device{'' if count == 1 else 's'} here. Use cpu, or auto "
-            "for a GPU where there is one."
+            f"device {device}: torch finds {count or 'no'} such device{'' if count == 1 else 's'} here. Use cpu, or "
+            "auto for a GPU where there is one."
         )
     return found
 
