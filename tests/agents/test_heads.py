@@ -124,7 +124,7 @@ def test_what_is_no_head_is_refused(build, tiny):
 def test_a_head_that_is_missing_is_named(name, head, build, tiny):
     rest = [value for key, value in tiny[1].items() if key != head]
     if name == "gc-idm":
-        with pytest.raises(ValueError, match="call agent.fit"):
+        with pytest.raises(ValueError, match=r"call agent\.fit"):
             act(build(name, heads=rest))
         return
     with pytest.raises(ValueError, match=rf"needs the head '{head}': make one \(wm_agents.train_head"):

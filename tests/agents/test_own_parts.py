@@ -205,9 +205,7 @@ def test_a_part_that_nobody_here_knows_names_its_package(table, name, options, o
     monkeypatch.setattr(table.get(name), "__module__", "their_package.parts")
     flat = MPC(tiny[0], heads=tiny[1], device="cpu", **options)
     low = {key: value for key, value in options.items() if key != "planner"}
-    levels = HierarchicalMPC(
-        tiny[0], heads=tiny[1], low=options.get("planner", "cem"), low_options=low, device="cpu"
-    )
+    levels = HierarchicalMPC(tiny[0], heads=tiny[1], low=options.get("planner", "cem"), low_options=low, device="cpu")
     for number, agent in enumerate((flat, levels)):
         agent.save(tmp_path / str(number))
     del table._entries[name]
