@@ -199,7 +199,10 @@ def test_edited_metadata(file, old, new):
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "wm-agents/999", "header": "{}"}])
 def test_safetensors_file_of_something_else(tmp_path, metadata):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata=metadata)
-    refused(tmp_path / "other.safetensors", r"not one of wm-agents/1, wm-agents/2\. Give a file that")
+    refused(
+        tmp_path / "other.safetensors",
+        r"not one of wm-agents/1, wm-agents/2\. Give a file that an agent's save\(\) wrote",
+    )
 
 
 class Trap:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ pytest_plugins = ["trained"]
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 CHEAP: dict[str, Any] = {"samples": 24, "elites": 6, "iterations": 2, "horizon": 4, "device": "cpu"}
-PLAN, STEP, SEEN = 2, 3, 6  # where CEM-MPC's memory keeps them
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +58,10 @@ def test_it_replans_after_the_receding_horizon_and_executes_blocks_in_order(
         assert decision.plans == (1 if time % due == 0 else 0)
         assert decision.evaluations == ((24 * 2 + 1) * 4 if decision.plans else 0)
         if time % due == 0:
-            plan = trained.world_model.denormalize(torch.from_numpy(state[PLAN])).numpy().reshape(-1, 2)
+            plan = trained.world_model.denormalize(torch.from_numpy(state["own.plan"])).numpy().reshape(-1, 2)
         np.testing.assert_allclose(action, plan[time % due], atol=1e-6)
-        assert state[STEP].tolist() == [time % due + 1]
-        assert state[SEEN].tolist() == [min(2, time // 5 + 1)]
+        assert state["own.step"].tolist() == [time % due + 1]
+        assert state["own.model.seen"].tolist() == [min(2, time // 5 + 1)]
     assert np.ptp(plan, axis=0).min() > 0, "a block is different actions, not one repeated"
 
 
@@ -74,28 +72,26 @@ def test_history_is_the_latents_of_block_boundaries_and_the_blocks_between(train
         action, state = agent.predict(observation, state=state)
         executed.append(action)
     frames = torch.from_numpy(np.stack([episode[5]["pixels"], episode[10]["pixels"]]))
-    np.testing.assert_allclose(state[4][0], trained.world_model.encode(frames).numpy(), atol=1e-5)
-    between = trained.world_model.denormalize(torch.from_numpy(state[5][0, 0])).numpy().reshape(5, 2)
+    np.testing.assert_allclose(state["own.model.latents"][0], trained.world_model.encode(frames).numpy(), atol=1e-5)
+    between = trained.world_model.denormalize(torch.from_numpy(state["own.model.blocks"][0, 0])).numpy().reshape(5, 2)
     np.testing.assert_allclose(between, executed[5:10], atol=1e-6)
 
 
 def test_plans_start_from_the_shifted_last_plan(trained: Any, episode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = CEMMPC(trained.world_model, **CHEAP, receding_horizon=2)
     starts: list[np.ndarray] = []
-    planner = agent.policy.planner
+    controller: Any = agent.policy.controller
+    plan = controller._plan
 
-    class Spy:
-        horizon, carried = planner.horizon, planner.carried
+    def spy(frames: Any, memory: Any, rows: Any, start: torch.Tensor) -> Any:
+        starts.append(start.numpy().copy())
+        return plan(frames, memory, rows, start)
 
-        def plan(self, cost: Any, **options: Any) -> Any:
-            starts.append(options["init"].numpy().copy())
-            return planner.plan(cost, **options)
-
-    monkeypatch.setattr(agent.policy, "planner", Spy())
+    monkeypatch.setattr(controller, "_plan", spy)
     state, plans = None, []
     for observation in episode[:11]:
         _, state = agent.predict(observation, state=state)
-        plans.append(state[PLAN].copy())
+        plans.append(state["own.plan"].copy())
     assert not starts[0].any()
     np.testing.assert_array_equal(starts[1][0], plans[0][0][:, [2, 3, 3, 3]])
 
@@ -104,8 +100,9 @@ def test_the_search_lowers_the_cost_and_its_seed_matters(trained: Any, episode: 
     def cost(agent: CEMMPC) -> float:
         _, state = agent.predict(episode[0])
         z = trained.world_model.encode(torch.from_numpy(episode[0]["pixels"][None]))
-        goal = torch.from_numpy(state[1])
-        rollout = trained.world_model.rollout(z[:, None], torch.zeros(1, 0, 10), torch.from_numpy(state[PLAN]))
+        goal = torch.from_numpy(state["goal"])
+        now = trained.world_model.remember(z[:, None], torch.zeros(1, 0, 10))
+        rollout = trained.world_model.imagine(now, torch.from_numpy(state["own.plan"]))
         return float((rollout[:, 0] - goal[:, None]).square().sum(-1).mean())
 
     few = cost(CEMMPC(trained.world_model, **{**CHEAP, "samples": 6, "elites": 6, "iterations": 1}))
@@ -207,7 +204,7 @@ def test_a_state_that_does_not_fit_is_refused(agent: WorldModelAgent, trained: A
     batch = {key: np.stack([value] * 2) for key, value in episode[0].items()}
     _, of_two = agent.predict(batch)
     other = GCIDM if isinstance(agent, CEMMPC) else CEMMPC
-    stranger = other.from_checkpoint(dataclasses.replace(trained.agent.checkpoint(), agent=""), device="cpu")
+    stranger = other.from_checkpoint(trained.agent.checkpoint(), device="cpu")
     for state in (of_two, (), (np.zeros(1),), stranger.predict(episode[0])[1], np.zeros((1, 3)), [[0.0]] * len(of_two)):
         with pytest.raises(ValueError, match="state does not belong to this agent with 1 environments"):
             agent.predict(episode[0], state=state)
@@ -261,11 +258,11 @@ def test_impossible_options_are_refused(trained: Any) -> None:
             lambda: CEMMPC(model, horizon=3, receding_horizon=4),
             r"receding_horizon must lie in 1\.\.horizon \(3 blocks\)",
         ),
-        (lambda: CEMMPC(model, receding_horizon=0), "receding_horizon must lie in"),
+        (lambda: CEMMPC(model, receding_horizon=0), "receding_horizon must be a whole number"),
         (lambda: CEMMPC(model, samples=10, elites=11), r"elites \(11\) must not exceed samples \(10\)"),
-        (lambda: CEMMPC(model, iterations=0), "iterations must be at least 1"),
+        (lambda: CEMMPC(model, iterations=0), "iterations must be a whole number of at least 1"),
         (lambda: CEMMPC(model, objective="sumed"), r"Unknown objective 'sumed'\. Did you mean 'summed'"),
-        (lambda: GCIDM(model, horizon=0), "horizon must be at least 1 step"),
+        (lambda: GCIDM(model, horizon=0), "horizon must be a whole number of at least 1"),
         (lambda: GCIDM(model, countdown=True), "countdown needs a horizon"),
         (lambda: GCIDM(None), "must be a WorldModel, not NoneType"),
         (lambda: CEMMPC("pointmaze-umaze"), "must be a WorldModel, not str"),
@@ -289,9 +286,9 @@ def test_a_diverged_world_model_is_an_error_not_an_action(trained: Any, episode:
     broken = copy.deepcopy(trained.world_model)
     with torch.no_grad():
         next(broken.projector.parameters()).fill_(float("nan"))
-    for agent in (
-        CEMMPC(broken, **CHEAP),
-        GCIDM(broken, inverse_dynamics=copy.deepcopy(trained.agent.inverse_dynamics), device="cpu"),
+    for build in (
+        lambda: CEMMPC(broken, **CHEAP),
+        lambda: GCIDM(broken, inverse_dynamics=trained.agent.inverse_dynamics, device="cpu"),
     ):
         with pytest.raises(ValueError, match="NaN or infinite"):
-            agent.predict(episode[0])
+            build().predict(episode[0])

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from landscapes import bowl, box, seeded, two_wells
 
 from wm_agents.datasets import TrajectoryDataset
-from wm_agents.models import Denoiser, DenoiserConfig, WorldModel, WorldModelConfig
-from wm_agents.models.world_model import ActionStatistics
+from wm_agents.models import ActionStatistics, Denoiser, DenoiserConfig, LeWM, LeWMConfig
 from wm_agents.planning import make
 from wm_agents.planning.ddim import ddim, signal_and_noise
 from wm_agents.planning.diffusion import boltzmann
@@ -144,7 +143,7 @@ def test_a_prior_proposes_and_the_cost_chooses():
     planner = make("diffusion", horizon=2, samples=64, elites=5, spread=1.0, denoise=prior_of(modes))
     plan = planner.plan(bowl(torch.full((1, 2, 2), 1.6)), **box(2), generator=seeded())
     torch.testing.assert_close(plan.actions[0], modes[2], rtol=0, atol=0.3)
-    assert plan.elites.shape == (1, planner.carried, 2, 2)
+    assert plan.elites.shape == (1, planner.num_elites, 2, 2)
     costs = bowl(torch.full((1, 2, 2), 1.6))(plan.elites)[0]
     assert (costs.diff() >= 0).all()
     assert costs[0] == plan.cost[0]
@@ -211,9 +210,13 @@ def test_evaluations_are_counted_exactly_and_the_callback_sees_them(kind):
         return actions.square().sum((-1, -2))
 
     plan = planner_of(kind, horizon=2, samples=6, steps=4).plan(
-        cost, batch=2, **box(2), init=torch.ones(2, 9, 2, 2), generator=seeded(),
+        cost,
+        batch=2,
+        **box(2),
+        init=torch.ones(2, 9, 2, 2),
+        generator=seeded(),
         on_iteration=lambda iteration, costs: seen.append((iteration, costs.shape[1])),
-    )  # fmt: skip
+    )
     assert plan.evaluations.tolist() == [sum(asked)] * 2
     assert seen == list(enumerate(asked))
 
@@ -267,16 +270,16 @@ def test_costs_that_are_all_unusable_raise_and_name_the_environments(kind):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("diffusion", {"samples": 0}, "samples must be at least 1 and finite, not 0"),
-        ("diffusion", {"steps": 0}, "steps must be at least 1"),
-        ("diffusion", {"temperature": 0.0}, "temperature must be above 0"),
-        ("diffusion", {"final_std": 0.0}, "final_std must be above 0"),
+        ("diffusion", {"samples": 0}, "samples must be a whole number of at least 1"),
+        ("diffusion", {"steps": 0}, "steps must be a whole number of at least 1"),
+        ("diffusion", {"temperature": 0.0}, "temperature must be a finite number, above 0"),
+        ("diffusion", {"final_std": 0.0}, "final_std must be a finite number, above 0"),
         ("diffusion", {"final_std": 2.0}, r"final_std \(2\.0\) must not exceed initial_std \(1\.0\)"),
         ("diffusion", {"samples": 4, "elites": 5}, r"elites \(5\) must not exceed samples \(4\)"),
-        ("diffusion", {"guidance": -1.0}, "guidance must be at least 0"),
-        ("diffusion", {"spread": math.nan}, "spread must be at least 0 and finite"),
-        ("diffusion-guidance", {"horizon": 0}, "horizon must be at least 1"),
-        ("diffusion-guidance", {"residual": -0.1}, "residual must be at least 0"),
+        ("diffusion", {"guidance": -1.0}, "guidance must be a finite number, at least 0"),
+        ("diffusion", {"spread": math.nan}, "spread must be a finite number, at least 0"),
+        ("diffusion-guidance", {"horizon": 0}, "horizon must be a whole number of at least 1"),
+        ("diffusion-guidance", {"residual": -0.1}, "residual must be a finite number, at least 0"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, message):
@@ -313,7 +316,7 @@ def test_guidance_weights_interpolate_between_free_and_conditioned():
     assert (trusted - ignored).abs().max() > 1e-3
 
 
-def straight_lines(episodes: int = 40, steps: int = 30) -> tuple[TrajectoryDataset, WorldModel]:
+def straight_lines(episodes: int = 40, steps: int = 30) -> tuple[TrajectoryDataset, LeWM]:
     """Points that walk along a line, each episode at its own constant action; the latent is the position."""
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (episodes, 1, 2)).repeat(steps + 1, axis=1).astype(np.float32)
@@ -321,19 +324,27 @@ def straight_lines(episodes: int = 40, steps: int = 30) -> tuple[TrajectoryDatas
     actions[:, -1] = 0
     frames = episodes * (steps + 1)
     dataset = TrajectoryDataset(
-        name="lines", env_id="", pixels=np.zeros((frames, 16, 16, 3), np.uint8), actions=actions.reshape(frames, 2),
-        states=states.reshape(frames, 2), starts=np.arange(episodes) * (steps + 1), lengths=np.full(episodes, steps),
-        action_low=-np.ones(2, np.float32), action_high=np.ones(2, np.float32), state_names=("x", "y"), provenance={},
+        name="lines",
+        env_id="",
+        pixels=np.zeros((frames, 16, 16, 3), np.uint8),
+        actions=actions.reshape(frames, 2),
+        states=states.reshape(frames, 2),
+        starts=np.arange(episodes) * (steps + 1),
+        lengths=np.full(episodes, steps),
+        action_low=-np.ones(2, np.float32),
+        action_high=np.ones(2, np.float32),
+        state_names=("x", "y"),
+        provenance={},
         episode_ids=np.arange(episodes),
-    )  # fmt: skip
+    )
     statistics = ActionStatistics(-np.ones(2), np.ones(2), np.zeros(2), np.full(2, 0.5))
-    return dataset, WorldModel(WorldModelConfig(image_size=16, latent_size=2, action_block=5), statistics)
+    return dataset, LeWM(LeWMConfig(image_size=16, latent_size=2, action_block=5), statistics)
 
 
 def test_training_learns_to_head_for_the_goal(monkeypatch):
     dataset, world_model = straight_lines()
     positions = torch.from_numpy(dataset.states).float() / 5
-    monkeypatch.setattr("wm_agents.training.denoiser.encode_frames", lambda *args, **options: positions)
+    monkeypatch.setattr("wm_agents.training.learner.encode_frames", lambda *args, **options: positions)
     training = DenoiserTrainingConfig(steps=400, batch_size=256, learning_rate=3e-3, evaluate_every=400)
     network, history = train_denoiser(
         world_model, dataset, DenoiserConfig(horizon=2, width=64, max_horizon=15), training, progress=False
@@ -354,13 +365,13 @@ def test_training_learns_to_head_for_the_goal(monkeypatch):
 def test_the_same_seed_trains_the_same_network_and_a_run_resumes(monkeypatch, tmp_path):
     dataset, world_model = straight_lines(episodes=6)
     latents = torch.from_numpy(dataset.states).float()
-    monkeypatch.setattr("wm_agents.training.denoiser.encode_frames", lambda *args, **options: latents)
+    monkeypatch.setattr("wm_agents.training.learner.encode_frames", lambda *args, **options: latents)
     options = {"progress": False}
     shape = DenoiserConfig(horizon=2, width=16)
     training = DenoiserTrainingConfig(steps=6, batch_size=8, evaluate_every=3)
     whole, _ = train_denoiser(world_model, dataset, shape, training, **options)
     train_denoiser(
-        world_model, dataset, shape, training, run_dir=tmp_path, on_step=lambda network, step: step < 3, **options
+        world_model, dataset, shape, training, run_dir=tmp_path, callback=lambda learner, step: step < 3, **options
     )
     resumed, history = train_denoiser(world_model, dataset, shape, training, run_dir=tmp_path, **options)
     assert [step for step, _ in history["validation/denoiser"]] == [3, 6]
@@ -369,9 +380,9 @@ def test_the_same_seed_trains_the_same_network_and_a_run_resumes(monkeypatch, tm
 
 
 def test_bad_shapes_and_shares_are_refused():
-    with pytest.raises(ValueError, match=r"DenoiserConfig\.horizon must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"DenoiserConfig\.horizon must be a whole number of at least 1"):
         DenoiserConfig(horizon=0)
-    with pytest.raises(ValueError, match=r"DenoiserConfig\.lag must be at least 0 steps, not -1"):
+    with pytest.raises(ValueError, match=r"DenoiserConfig\.lag must be a whole number of at least 0"):
         DenoiserConfig(lag=-1)
-    with pytest.raises(ValueError, match=r"hidden_fraction must lie in \[0, 1\], not 2"):
+    with pytest.raises(ValueError, match="hidden_fraction must be a finite number, at least 0 and at most 1, not 2"):
         DenoiserTrainingConfig(hidden_fraction=2)

@@ -15,24 +15,23 @@ from stable_baselines3.common.evaluation import evaluate_policy
 import wm_agents
 from wm_agents import GCIDM, evaluation
 from wm_agents.agents import HierarchicalMPC
-from wm_agents.agents.subgoals import RESIDUAL, GraphSubgoals, MacroSubgoals, Subgoals, SupportWarning
+from wm_agents.agents.subgoals import GraphSubgoals, MacroSubgoals, Subgoals, SupportWarning
 from wm_agents.models import (
     LatentGraph,
     LatentGraphConfig,
+    LeWM,
     MacroActions,
     MacroActionsConfig,
     TemporalDistance,
     TemporalDistanceConfig,
-    WorldModel,
 )
-from wm_agents.models.fingerprint import fingerprint
+from wm_agents.models.heads.macro_actions import RESIDUAL
 from wm_agents.planning import make
 from wm_agents.training import GraphConfig, fit_graph
 
 pytest_plugins = ["trained"]
 
 UMAZE = "wm/PointMaze-UMaze-v0"
-SUBGOAL, AGE, EXPECTED, NODE = 2, 4, 5, 6  # where the memory keeps them
 NO_CLOCK = np.array([np.inf], np.float32)
 CHEAP: dict[str, Any] = {"samples": 12, "elites": 4, "iterations": 2}
 
@@ -43,7 +42,7 @@ def heads(trained: Any, small_dataset: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     macro_actions = MacroActions(MacroActionsConfig(shortest=2, longest=4, width=32, bank_size=64))
     macro_actions.bank.copy_(torch.randn(64, 8))
-    macro_actions.fingerprint.copy_(fingerprint(trained.world_model))
+    macro_actions.stamp(trained.world_model)
     return {
         "graph": fit_graph(trained.world_model, small_dataset, GraphConfig(nodes=60, support=1), progress=False),
         "macro_actions": macro_actions,
@@ -204,7 +203,7 @@ def test_a_subgoal_is_replaced_when_reached_overdue_or_old(
         record = agent.last_subgoal
         assert record.new.tolist() == [time % period == 0] * 3
         assert agent.last_decision.plans == (3 if time % period == 0 else 0)
-        assert state[AGE].tolist() == [time % period + 1] * 3
+        assert state["own.age"].tolist() == [time % period + 1] * 3
         assert record.reached.tolist() == [high.gap < 5 and time > 0] * 3
         assert record.overdue.tolist() == [high.expected == 3 and time == 10] * 3
         assert record.node.tolist() == [7] * 3
@@ -216,20 +215,21 @@ def test_a_new_goal_or_episode_gets_a_new_subgoal_and_other_rows_keep_theirs(mak
     changed = {"pixels": frames[1]["pixels"], "goal_pixels": frames[1]["goal_pixels"][[1, 1, 2]]}
     _, following = agent.predict(changed, state=state)
     assert agent.last_subgoal.new.tolist() == [True, False, False]
-    np.testing.assert_array_equal(following[SUBGOAL][1:], state[SUBGOAL][1:])
+    np.testing.assert_array_equal(following["own.subgoal"][1:], state["own.subgoal"][1:])
     agent.predict(changed, state=following, episode_start=np.array([False, True, False]))
     assert agent.last_subgoal.new.tolist() == [False, True, False]
 
 
 def test_gc_idm_is_told_the_steps_that_are_left(make_agent: Any, frames: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     agent, told, state = make_agent(high=Scripted(9), replan_every=None), [], None
-    network = agent.policy.low.network
+    low: Any = agent.policy.controller.low
+    network = low.network
 
     def spy(z: torch.Tensor, before: torch.Tensor, subgoal: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         told.append(steps.tolist())
         return network(z, before, subgoal, steps)
 
-    monkeypatch.setattr(agent.policy.low, "network", spy)
+    monkeypatch.setattr(low, "network", spy)
     spy.config = network.config  # type: ignore[attr-defined]
     for observation in frames[:6]:
         _, state = agent.predict(observation, state=state)
@@ -270,18 +270,18 @@ def test_every_combination_acts_and_each_environment_as_if_alone(options: Any, m
 def test_it_is_saved_with_its_heads_and_serves_the_other_agents(make_agent: Any, frames: Any, tmp_path: Path) -> None:
     agent = make_agent(lookahead=17, replan_every=None, seed=3)
     agent.save(tmp_path / "agent")
-    again = wm_agents.load(tmp_path / "agent.safetensors", device="cpu")
+    again = wm_agents.load(tmp_path / "agent.zip", device="cpu")
     assert isinstance(again, HierarchicalMPC)
-    assert (again.lookahead, again.replan_every, again.seed) == (17, None, 3)
-    for name in ("graph", "macro_actions"):
-        for key, value in getattr(agent, name).state_dict().items():
-            assert torch.equal(value, getattr(again, name).state_dict()[key])
+    assert (again.settings.lookahead, again.settings.replan_every, again.seed) == (17, None, 3)
+    for name in ("graph", "macro-actions"):
+        for key, value in agent.heads[name].state_dict().items():
+            assert torch.equal(value, again.heads[name].state_dict()[key])
     np.testing.assert_array_equal(again.predict(frames[0])[0], agent.predict(frames[0])[0])
-    flat = wm_agents.load(tmp_path / "agent.safetensors", agent="gc-idm", device="cpu")
+    flat = wm_agents.load(tmp_path / "agent.zip", agent="gc-idm", device="cpu")
     assert isinstance(flat, GCIDM)
     flat.save(tmp_path / "flat")
-    assert wm_agents.load(tmp_path / "flat", agent="hierarchical", device="cpu").graph is not None
-    assert wm_agents.load(tmp_path / "flat", agent="cem", device="cpu", **CHEAP).macro_actions is not None
+    assert wm_agents.load(tmp_path / "flat", agent="hierarchical", device="cpu").heads["graph"] is not None
+    assert wm_agents.load(tmp_path / "flat", agent="cem", device="cpu", **CHEAP).heads["macro-actions"] is not None
 
 
 def test_evaluation_counts_and_draws_subgoals(make_agent: Any, tmp_path: Path) -> None:
@@ -297,12 +297,12 @@ def test_evaluation_counts_and_draws_subgoals(make_agent: Any, tmp_path: Path) -
         assert recording.subgoals[0].shape == (64, 64, 3)
         proposed, reached = evaluation.proposed_subgoals(env, recording)
         assert proposed.shape == (len(reached), 4)
-        assert set(map(tuple, proposed)) <= set(map(tuple, agent.graph.states.numpy()))
+        assert set(map(tuple, proposed)) <= set(map(tuple, agent.heads["graph"].states.numpy()))
     evaluation.write_video(tmp_path / "tasks.gif", result.recordings, height=64)
-    figure = evaluation.graph_figure(env, agent.graph, result.recordings[0], title="UMaze")
+    figure = evaluation.graph_figure(env, agent.heads["graph"], result.recordings[0], title="UMaze")
     evaluation.save_figure(figure, tmp_path / "graph.png", dpi=40)
     with pytest.raises(ValueError, match="has none: show"):
-        evaluation.graph_figure(gym.make("CartPole-v1"), agent.graph)
+        evaluation.graph_figure(gym.make("CartPole-v1"), agent.heads["graph"])
     env.close()
 
 
@@ -318,23 +318,23 @@ def test_bad_input_is_refused(make_agent: Any, trained: Any, heads: dict[str, An
     for options, message in (
         ({"high": "grpah"}, "Unknown high level 'grpah'. Did you mean 'graph'"),
         ({"low": "gcidm"}, "Unknown low level 'gcidm'. Did you mean 'gc-idm'"),
-        ({"lookahead": 0}, "lookahead must be at least 1"),
-        ({"replan_every": 0}, "replan_every must be at least 1"),
+        ({"lookahead": 0}, "lookahead must be a whole number"),
+        ({"replan_every": 0}, "replan_every must be a whole number"),
         ({"high": "cem", "support": "bnak"}, "Did you mean 'bank'"),
         ({"low_options": {"samples": 3}}, "are a planner's"),
         ({"high_options": {"samples": 3}}, "are a planner's"),
         ({"high": "cem", "high_options": {"sample": 3}}, "Did you mean 'samples'"),
-        ({"graph": None}, r"needs graph=: make one \(wm_agents\.fit_graph\)"),
-        ({"high": "cem", "macro_actions": None}, "needs macro_actions="),
-        ({"high": "cem", "temporal_distance": None}, "needs temporal_distance="),
-        ({"inverse_dynamics": None}, "needs inverse_dynamics="),
+        ({"graph": None}, "needs the head 'graph': make one"),
+        ({"high": "cem", "macro_actions": None}, "needs the head 'macro-actions'"),
+        ({"high": "cem", "temporal_distance": None}, "needs the head 'temporal-distance'"),
+        ({"inverse_dynamics": None}, "needs the head 'gc-idm'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_agent(**options)
     torch.manual_seed(1)
     names = ("low", "high", "mean", "std")
     statistics: Any = type("S", (), {name: getattr(trained.world_model, f"action_{name}").numpy() for name in names})
-    stranger = WorldModel(trained.world_model.config, statistics).eval()
+    stranger = LeWM(trained.world_model.config, statistics).eval()
     for high in ("graph", "cem"):
         with pytest.raises(ValueError, match="was made on another world model"):
             HierarchicalMPC(stranger, high=high, device="cpu", **heads)

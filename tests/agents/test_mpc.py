@@ -42,6 +42,13 @@ def heads() -> dict[str, Any]:
     }
 
 
+def state_of(model: Any, frames: int, n: int = 2) -> Any:
+    """The world model's state after some frames, and a goal."""
+    latents = torch.randn(n, frames, *model.spec.shape)
+    state = model.remember(latents, torch.randn(n, frames - 1, model.spec.block_size))
+    return latents, state, torch.randn(n, *model.spec.shape)
+
+
 def observations(n: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Frames of noise; the goals are the same for every ``seed``."""
     rngs = {"pixels": np.random.default_rng(seed), "goal_pixels": np.random.default_rng(99)}
@@ -70,13 +77,14 @@ def test_a_shrinking_horizon_counts_down_to_one_block_and_starts_again(trained: 
 def test_a_shrinking_plan_that_is_followed_for_longer_ends_where_it_ends(trained: Any) -> None:
     """Of 3 blocks 2 are executed, then the last one, planned anew; the next plan has 3, and starts from nothing."""
     agent = MPC(trained.world_model, horizon=3, receding_horizon=2, shrinking=True, device="cpu", **QUICK["cem"])
-    plan, starts = agent.policy._plan, []
+    controller: Any = agent.policy.controller
+    plan, starts = controller._plan, []
 
-    def noted(z: torch.Tensor, past: torch.Tensor, start: torch.Tensor, goal: torch.Tensor) -> Any:
+    def noted(frames: Any, memory: Any, rows: Any, start: torch.Tensor) -> Any:
         starts.append((time, start.shape[2], bool(start.any())))
-        return plan(z, past, start, goal)
+        return plan(frames, memory, rows, start)
 
-    agent.policy._plan = noted
+    controller._plan = noted
     state = None
     for time in range(31):
         _, state = agent.predict(observations(1, time), state=state)
@@ -103,8 +111,16 @@ def test_a_terminal_cost_arrives_only_if_the_horizon_shrinks(trained: Any) -> No
             # The last block must be 1; blocks before it should rest.
             return (actions[:, :, -1] - 1).square().mean(-1) + actions[:, :, :-1].square().mean(-1).sum(-1)
 
-        agent = MPC(trained.world_model, horizon=3, shrinking=shrinking, objective=postpone, samples=200, elites=20,
-                    iterations=8, device="cpu")  # fmt: skip
+        agent = MPC(
+            trained.world_model,
+            horizon=3,
+            shrinking=shrinking,
+            objective=postpone,
+            samples=200,
+            elites=20,
+            iterations=8,
+            device="cpu",
+        )
         raw = run(agent, [observations(1, seed) for seed in range(15)])[:, 0]
         blocks = trained.world_model.normalize(torch.from_numpy(raw)).reshape(3, -1)
         executed[shrinking] = blocks.mean(dim=1)
@@ -132,7 +148,7 @@ def test_every_planner_acts_inside_the_bounds_and_each_environment_as_if_alone(n
 @pytest.mark.parametrize("name", sorted(set(QUICK) - {"diffusion"}))
 def test_every_planner_is_a_shipped_agent(name: str) -> None:
     agent = wm_agents.load(f"pointmaze-umaze/{name}", device="cpu")
-    assert agent.planner_name == name
+    assert agent.settings.planner == name
     assert f"pointmaze-umaze/{agent.name}" in wm_agents.list_checkpoints()
 
 
@@ -146,11 +162,11 @@ def test_named_classes_refuse_another_planner(trained: Any) -> None:
     [
         ({"planner": "cme"}, "Unknown planner 'cme'. Did you mean 'cem'"),
         ({"objective": "sumed"}, "Unknown objective 'sumed'. Did you mean 'summed'"),
-        ({"sample": 3}, "Unknown option of planner 'cem' 'sample'. Did you mean 'samples'"),
+        ({"sample": 3}, "Unknown option of MPC with planner 'cem' 'sample'. Did you mean 'samples'"),
         ({"proposals": "gcidm"}, "Unknown proposals 'gcidm'"),
-        ({"proposals": "gc-idm"}, "needs inverse_dynamics="),
-        ({"proposals": "diffusion"}, "needs denoiser="),
-        ({"objective": "temporal-distance"}, "needs temporal_distance="),
+        ({"proposals": "gc-idm"}, "needs the head 'gc-idm'"),
+        ({"proposals": "diffusion"}, "needs the head 'denoiser'"),
+        ({"objective": "temporal-distance"}, "needs the head 'temporal-distance'"),
         ({"receding_horizon": 6}, "receding_horizon must lie in 1..horizon"),
         ({"precision": "fp16"}, "precision must be"),
         ({"elites": 400}, "elites"),
@@ -212,8 +228,15 @@ def test_weighted_sums_and_constraints_of_your_own() -> None:
 
 
 def test_an_objective_of_your_own_works_but_is_not_saved(trained: Any, tmp_path: Path) -> None:
-    agent = MPC(trained.world_model, device="cpu", horizon=3, objective=lambda z, goal, a: a.square().sum((-1, -2)),
-                samples=50, elites=5, iterations=20)  # fmt: skip
+    agent = MPC(
+        trained.world_model,
+        device="cpu",
+        horizon=3,
+        objective=lambda z, goal, a: a.square().sum((-1, -2)),
+        samples=50,
+        elites=5,
+        iterations=20,
+    )
     actions = run(agent, [observations(1)])
     raw_zero = trained.world_model.denormalize(torch.zeros(2)).numpy()
     np.testing.assert_allclose(actions[0, 0], raw_zero, atol=0.05)
@@ -225,13 +248,13 @@ def test_options_survive_saving(trained: Any, heads: Any, tmp_path: Path) -> Non
     options = {"horizon": 4, "objective": {"temporal-distance": 1.0, "smoothness": 0.1}, "temperature": 0.3}
     agent = MPPIMPC(trained.world_model, device="cpu", **options, **heads)
     agent.save(tmp_path / "agent")
-    loaded = wm_agents.load(tmp_path / "agent.safetensors")
+    loaded = wm_agents.load(tmp_path / "agent.zip")
     assert isinstance(loaded, MPPIMPC)
     assert loaded.options() == agent.options()
     frames = [observations(2, seed) for seed in range(2)]
     np.testing.assert_allclose(run(loaded, frames), run(agent, frames), atol=1e-5)
-    other = wm_agents.load(tmp_path / "agent.safetensors", agent="diffusion", horizon=4, proposals="diffusion")
-    assert other.denoiser.config == heads["denoiser"].config
+    other = wm_agents.load(tmp_path / "agent.zip", agent="diffusion", horizon=4, proposals="diffusion")
+    assert other.heads["denoiser"].config == heads["denoiser"].config
 
 
 def test_a_search_in_bf16_follows_the_weights(trained: Any) -> None:
@@ -253,9 +276,9 @@ def test_a_search_in_bf16_follows_the_weights(trained: Any) -> None:
 
 def test_gc_idm_proposals_are_its_actions_in_imagination(trained: Any) -> None:
     model, network = trained.world_model, trained.agent.inverse_dynamics
-    z, goal = torch.randn(2, 2, 32), torch.randn(2, 32)
-    past = torch.randn(2, 1, 10)
-    plans, evaluations = inverse_dynamics_proposal(model, network, z, past, goal, 3, torch.Generator())
+    z, state, goal = state_of(model, frames=2)
+    with torch.no_grad():
+        plans, evaluations = inverse_dynamics_proposal(model, network, state, goal, 3, torch.Generator())
     assert plans.shape == (2, 1, 3, 10)
     assert evaluations == 6
     with torch.no_grad():
@@ -270,23 +293,27 @@ def test_gc_idm_proposals_are_its_actions_in_imagination(trained: Any) -> None:
 
 @pytest.mark.parametrize("horizon", [2, 4, 6])
 def test_diffusion_proposals_fit_the_planners_horizon(horizon: int, trained: Any, heads: Any) -> None:
-    z, past, goal = torch.randn(2, 1, 32), torch.zeros(2, 0, 10), torch.randn(2, 32)
-    make = lambda: torch.Generator().manual_seed(0)  # noqa: E731
-    plans, evaluations = diffusion_proposals(
-        trained.world_model, heads["denoiser"], 5, 3, z, past, goal, horizon, make()
-    )
+    _, state, goal = state_of(trained.world_model, frames=1)
+
+    def propose(horizon: int) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        return diffusion_proposals(
+            trained.world_model, heads["denoiser"], state, goal, horizon, generator, samples=5, steps=3
+        )
+
+    plans, evaluations = propose(horizon)
     assert plans.shape == (2, 5, horizon, 10)
     assert evaluations == 0
-    full, _ = diffusion_proposals(trained.world_model, heads["denoiser"], 5, 3, z, past, goal, 4, make())
+    full, _ = propose(4)
     torch.testing.assert_close(plans[:, :, : min(horizon, 4)], full[:, :, :horizon])
     if horizon > 4:
         torch.testing.assert_close(plans[:, :, 4:], full[:, :, 3:4].expand(-1, -1, 2, -1))
 
 
 def test_the_prior_sees_standing_still_where_one_frame_is_known(trained: Any, heads: Any) -> None:
-    z, goal, noisy = torch.randn(2, 1, 32), torch.randn(2, 32), torch.randn(2, 3, 4, 10)
-    level = torch.tensor(0.5)
-    guess = prior(trained.world_model, heads["denoiser"], z, goal)(noisy, level)
+    z, state, goal = state_of(trained.world_model, frames=1)
+    noisy, level = torch.randn(2, 3, 4, 10), torch.tensor(0.5)
+    guess = prior(trained.world_model, heads["denoiser"], state, goal)(noisy, level)
     torch.testing.assert_close(guess, heads["denoiser"](noisy, level, z[:, 0], z[:, 0], goal))
 
 
@@ -294,25 +321,30 @@ def test_the_prior_sees_standing_still_where_one_frame_is_known(trained: Any, he
 def test_a_hybrid_is_no_worse_than_its_proposals(source: str, trained: Any, heads: Any) -> None:
     """The best candidate is returned, and the proposals are among the candidates."""
     options: dict[str, Any] = {"horizon": 4, "samples": 20, "elites": 4, "iterations": 2, "returns": "best"}
-    agent = CEMMPC(trained.world_model, device="cpu", proposals=source, **options, **heads,
-                   inverse_dynamics=trained.agent.inverse_dynamics)  # fmt: skip
-    policy: Any = agent.policy
-    frame = observations(3)
-    z, goal = policy.encode(frame["pixels"])[:, None], policy.encode(frame["goal_pixels"])
-    past, start = torch.zeros(3, 0, 10), torch.zeros(3, 1, 4, 10)
+    agent = CEMMPC(
+        trained.world_model,
+        device="cpu",
+        proposals=source,
+        **options,
+        **heads,
+        inverse_dynamics=trained.agent.inverse_dynamics,
+    )
+    model, frame, summed = agent.world_model, observations(3), planning.make_objective("summed")
+    _, memory = agent.predict(frame)
     with torch.no_grad():
-        elites, evaluations = policy._plan(z, past, start, goal)
-        proposals, asked = policy.proposer(z, past, goal, 4, torch.Generator().manual_seed(agent.policy.seed))
-        costs = planning.make_objective("summed")(agent.world_model.rollout(z, past, proposals), goal, proposals)
-        chosen = planning.make_objective("summed")(agent.world_model.rollout(z, past, elites), goal, elites)
+        z, goal = (model.encode(torch.from_numpy(frame[key])) for key in ("pixels", "goal_pixels"))
+        state, elites = model.remember(z[:, None], torch.zeros(3, 0, 10)), torch.from_numpy(memory["own.plan"])
+        proposer: Any = agent.policy.controller.proposer
+        proposals, asked = proposer(state, goal, 4, torch.Generator().manual_seed(agent.policy.seed))
+        costs = summed(model.imagine(state, proposals), goal, proposals)
+        chosen = summed(model.imagine(state, elites), goal, elites)
     assert (chosen[:, 0] <= costs.amin(1) + 1e-4).all()
-    assert evaluations == 3 * (asked + 4 * (max(20, proposals.shape[1] + 1) + 20))
+    assert agent.last_decision.evaluations == 3 * (asked + 4 * (max(20, proposals.shape[1] + 1) + 20))
 
 
 def test_a_prior_cannot_shrink(trained: Any, heads: Any) -> None:
     with pytest.raises(ValueError, match="leave out shrinking"):
-        MPC(trained.world_model, planner="diffusion", horizon=4, shrinking=True, proposals="diffusion",
-            denoiser=heads["denoiser"], device="cpu")  # fmt: skip
+        MPC(trained.world_model, planner="diffusion", horizon=4, shrinking=True, proposals="diffusion", **heads)
 
 
 def test_a_prior_of_another_horizon_is_refused(trained: Any, heads: Any) -> None:

@@ -113,21 +113,21 @@ def expand(table: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "option"), [*expand(COUNTS), *[(name, "horizon") for name in NAMES]])
 def test_counts_must_be_at_least_one(name, option):
     for value in (0, -3, math.nan):
-        with pytest.raises(ValueError, match=f"{option} must be at least 1 and finite, not {value}"):
+        with pytest.raises(ValueError, match=rf"{option} must be a .* at least 1.*, not {value}"):
             make(name, **{"horizon": 2, option: value})
 
 
 @pytest.mark.parametrize(("name", "option"), expand(NOT_NEGATIVE))
 def test_amounts_must_not_be_negative(name, option):
     for value in (-0.1, math.inf, math.nan):
-        with pytest.raises(ValueError, match=f"{option} must be at least 0 and finite, not {value}"):
+        with pytest.raises(ValueError, match=f"{option} must be a finite number, at least 0, not {value}"):
             make(name, **{"horizon": 2, option: value})
 
 
 @pytest.mark.parametrize(("name", "option"), expand(ABOVE_ZERO))
 def test_scales_must_be_above_zero(name, option):
     for value in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match=f"{option} must be above 0 and finite, not {value}"):
+        with pytest.raises(ValueError, match=f"{option} must be a finite number, above 0, not {value}"):
             make(name, **{"horizon": 2, option: value})
 
 
@@ -138,9 +138,9 @@ def test_scales_must_be_above_zero(name, option):
             (name, {"samples": 10, "elites": 11}, r"elites \(11\) must not exceed samples \(10\)")
             for name in ("cem", "icem", "mppi")
         ],
-        ("cem", {"momentum": 1.0}, r"momentum must lie in \[0, 1\), not 1.0"),
-        ("icem", {"momentum": -0.1}, r"momentum must lie in \[0, 1\), not -0.1"),
-        ("icem", {"keep": 1.0}, r"keep must lie in \[0, 1\), not 1.0"),
+        ("cem", {"momentum": 1.0}, "momentum must be less than 1"),
+        ("icem", {"momentum": -0.1}, "momentum must be a finite number, at least 0 and at most 1, not -0.1"),
+        ("icem", {"keep": 1.0}, "keep must be less than 1"),
         ("mppi", {"min_std": 3.0}, r"min_std \(3.0\) must not exceed max_std \(2.0\)"),
         ("cem", {"returns": "median"}, 'returns must be "mean" or "best", not \'median\''),
         ("mppi", {"returns": "median"}, 'returns must be "mean" or "best", not \'median\''),

@@ -162,7 +162,7 @@ class MacroSubgoals:
         self.lookahead = lookahead
         self.support = support
         self.graph = graph
-        self.modules: tuple[nn.Module, ...] = (macro_actions, temporal_distance)
+        self.modules: tuple[nn.Module, ...] = (macro_actions, temporal_distance, *(() if graph is None else (graph,)))
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
         return self.distance(z, subgoal)

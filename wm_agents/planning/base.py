@@ -88,6 +88,8 @@ class Search:
         on_iteration: OnIteration | None,
     ) -> None:
         check_bounds(low, high)
+        if not low.is_floating_point():
+            low, high = low.float(), high.float()
         self.cost, self.low, self.high = cost, low, high
         self.generator, self.on_iteration = generator, on_iteration
         self.shape = (batch, horizon, low.numel())

@@ -47,6 +47,8 @@ class Head(nn.Module):
         fits.
         """
         own, known = fingerprint(world_model).cpu(), self.fingerprint.cpu()
+        if not own.isfinite().all():
+            raise ValueError("the world model's latents are NaN or infinite: it has collapsed or diverged.")
         fits = own.shape == known.shape
         if not fits or (known.any() and not (own - known).norm() <= 0.02 * own.norm()):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +82,10 @@ class LatentGraph(Head):
         self._routes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._detours: dict[tuple[int, int], int] = {}
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._matrix, self._routes, self._detours = None, {}, {}  # of the edges before
+
     def nearest(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The node nearest to each of ``z [B, D]``, int64 ``[B]``, and its distance ``[B]`` in latent units."""
         distance, node = torch.cdist(z, self.latents).min(dim=1)
@@ -113,7 +118,10 @@ class LatentGraph(Head):
     def _edges(self) -> csr_matrix:
         """Steps from node to node, ``[N, N]``."""
         if self._matrix is None:
-            ends = (self.sources.cpu().numpy(), self.targets.cpu().numpy())
-            size = (self.config.nodes, self.config.nodes)
-            self._matrix = csr_matrix((self.steps.cpu().double().numpy(), ends), shape=size)
+            nodes, steps = self.config.nodes, self.steps.cpu().double().numpy()
+            sources, targets = self.sources.cpu().long().numpy(), self.targets.cpu().long().numpy()
+            # Of parallel edges the shortest counts; a sparse matrix would add them up.
+            order = np.argsort(steps, kind="stable")
+            chosen = order[np.unique((sources * nodes + targets)[order], return_index=True)[1]]
+            self._matrix = csr_matrix((steps[chosen], (sources[chosen], targets[chosen])), shape=(nodes, nodes))
         return self._matrix
