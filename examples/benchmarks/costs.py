@@ -82,14 +82,13 @@ def main() -> None:
     arguments = parser.parse_args()
     made = recipe(arguments.task)
     run_dir = arguments.runs / f"{arguments.task}-{arguments.seed}"
-    data = datasets.collect(made.env_id, policy=made.policy, episodes=made.episodes, steps=made.episode_steps)
+    main = made.data["main"]
+    data = datasets.collect(made.env_id, policy=main.policy, episodes=main.episodes, steps=main.steps)
     manifest = evaluation.make_manifest(made.env_id, tasks=arguments.tasks, offset=100, budget=200, seed=1000)
     maze = gym.make(made.env_id, obs_type="state").unwrapped
-    agent = wm_agents.load(run_dir / "agent.safetensors", agent="cem-mpc", horizon=arguments.horizon, precision="bf16")
-    seeded = made.seeded(arguments.seed)
-    before, _ = wm_agents.train_world_model(
-        data, seeded.world_model, seeded.training, run_dir=run_dir
-    )  # finished: loads
+    agent = wm_agents.load(run_dir / "agent.safetensors", agent="cem", horizon=arguments.horizon, precision="bf16")
+    stage = made.seeded(arguments.seed).stage("world-model")
+    before, _ = wm_agents.train_world_model(data, stage.model, stage.training, run_dir=run_dir)  # finished: loads
     predictors = {"single steps": before.predictor, "rollouts": agent.world_model.predictor}
     probe, paths, fields = fit_probe(agent.world_model, data), PathLength(maze), {}
 
@@ -110,14 +109,14 @@ def main() -> None:
 
     objectives = {
         "latent": planning.make_objective("summed"),
-        "temporal distance": agent.policy.objective,
+        "temporal distance": agent.policy.controller.objective,
         "position": by_position,
         "path": by_path,
     }
 
     def measure(trained_on: str, name: str) -> dict[str, Any]:
         agent.world_model.predictor = predictors[trained_on].eval()
-        agent.policy.objective = objectives[name]
+        agent.policy.controller.objective = objectives[name]
         return evaluation.evaluate(agent, manifest, name=f"{trained_on}, {name}", progress=False).to_dict()
 
     key = {"manifest_sha256": manifest.sha256, "checkpoint_sha256": file_sha256(run_dir / "agent.safetensors")}

@@ -34,14 +34,7 @@ from wm_agents.evaluation import Manifest
 from wm_agents.evaluation.files import file_sha256
 from wm_agents.evaluation.report.comparison import faster_precision
 from wm_agents.recipes import RECIPES
-from wm_agents.training import (
-    MacroActionsTrainingConfig,
-    TemporalDistanceTrainingConfig,
-    WaypointsTrainingConfig,
-    train_macro_actions,
-    train_temporal_distance,
-    train_waypoints,
-)
+from wm_agents.training import learner_of, train_head
 
 OFFSETS: dict[str, list[Any]] = {
     "pointmaze-umaze": [25, 50, 100, 200, "random"],
@@ -91,14 +84,15 @@ class TrueSubgoals:
 
     def __init__(self, agent: Any, manifest: Manifest) -> None:
         env = gym.make(manifest.env_id, obs_type="state", disable_env_checker=True)
-        self.lookahead, self.unit = agent.lookahead, agent.graph.steps_per_unit
+        self.lookahead, self.unit = agent.settings.lookahead, agent.heads["graph"].steps_per_unit
         self.ways: list[torch.Tensor] = []
         for episode, step in manifest.sources.tolist():
             end = step + int(manifest.offset)
             seed = episode_seed("evaluate", manifest.seed, episode)
             states = rollout_states(env, manifest.policy, end, seed)[0][step : end + 1]
             images = np.stack([env.unwrapped.render_state(state) for state in states])  # type: ignore[attr-defined]
-            self.ways.append(agent.policy.encode(images))
+            with torch.no_grad():
+                self.ways.append(agent.world_model.features(agent.world_model.encode(torch.from_numpy(images))))
         self.goals = torch.stack([way[-1] for way in self.ways])
         env.close()
 
@@ -124,7 +118,7 @@ class RandomSubgoals(GraphSubgoals):
     """Any node of the graph, wherever the goal is; the goal itself when it is near."""
 
     def __init__(self, agent: Any) -> None:
-        super().__init__(agent.graph, agent.lookahead)
+        super().__init__(agent.heads["graph"], agent.settings.lookahead)
         self.rng = np.random.default_rng(0)
 
     def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
@@ -146,7 +140,7 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
     if options.get("high") == "waypoints":
         options["horizon"] = manifest.offset
     agent = wm_agents.load(file, agent=kind, device="cpu", **options)
-    if getattr(agent, "countdown", False) and manifest.offset != "random":  # flat GC-IDM is told how far the goal is
+    if getattr(agent.settings, "countdown", False) and manifest.offset != "random":  # flat GC-IDM is given the distance
         return wm_agents.load(file, agent=kind, device="cpu", **options, horizon=manifest.offset)
     if limit is None:
         return agent
@@ -161,27 +155,16 @@ def with_head(file: Path, task: str, label: str, seed: int) -> Path:
     if high not in ("macro-actions", "waypoints"):
         return file
     agent = wm_agents.load(file, agent="gc-idm", device="cpu")
-    if getattr(agent, high.replace("-", "_")) is not None:
+    if high in agent.heads:
         return file
     if not target.exists():
-        world_model, recipe = agent.world_model, RECIPES[task]
+        recipe = RECIPES[task]
         data = datasets.load(recipe.dataset)
-        if high == "waypoints":
-            agent.waypoints, _ = train_waypoints(
-                world_model, data, recipe.waypoints, WaypointsTrainingConfig(seed=seed), progress=False
-            )
-        else:
-            agent.macro_actions, _ = train_macro_actions(
-                world_model, data, recipe.macro_actions, MacroActionsTrainingConfig(seed=seed), progress=False
-            )
-            if agent.temporal_distance is None:
-                agent.temporal_distance, _ = train_temporal_distance(
-                    world_model,
-                    data,
-                    recipe.temporal_distance,
-                    TemporalDistanceTrainingConfig(seed=seed),
-                    progress=False,
-                )
+        for name in (high, *(["temporal-distance"] if high == "macro-actions" else [])):
+            if name not in agent.heads:
+                model = {stage.name: stage.model for stage in recipe.stages}.get(name)
+                training = learner_of(name).Training(seed=seed)
+                agent.heads[name], _ = train_head(name, agent.world_model, data, model, training, progress=False)
         agent.save(target)
     return target
 

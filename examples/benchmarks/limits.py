@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,40 +49,42 @@ def imagined(simulator: gym.Env[Any, Any], state: np.ndarray, plans: np.ndarray)
     return np.stack(ends)
 
 
+def latents_of(model: Any, task_env: Any, states: Iterable[np.ndarray]) -> torch.Tensor:
+    """Latents ``[S, D]`` of renderings of states."""
+    return model.encode(torch.from_numpy(np.stack([task_env.render_state(state) for state in states])))
+
+
 def solve(task: str, agent: Any, start: np.ndarray, goal: np.ndarray, budget: int, arm: str, planner_size: Any) -> bool:
     """Whether the moderate test holds at some step of the budget."""
     dynamics, _, metric = arm.partition(" dynamics, ")
-    model, k = agent.world_model, agent.world_model.config.action_block
+    model, k = agent.world_model, agent.world_model.spec.action_block
     env_id = recipe(task).env_id
     world, simulator = (gym.make(env_id, obs_type="state", max_episode_steps=9999) for _ in range(2))
     world.reset(options={"state": start, "goal_state": goal})
     task_env: Any = world.unwrapped
-    picture = agent.policy.encode(task_env.render_state(goal)[None])
+    picture = latents_of(model, task_env, [goal])
     low, high = model.block_bounds()
     generator, left, warm = torch.Generator().manual_seed(0), 0, None
-    seen: list[torch.Tensor] = []
-    acted: list[torch.Tensor] = []
+    memory, block = model.initial(1), torch.zeros(1, model.spec.block_size)
 
     def cost(plans: torch.Tensor) -> torch.Tensor:
         if dynamics == "learned":
-            past = torch.stack(acted[len(acted) - len(seen) + 1 :], dim=1) if len(seen) > 1 else plans[:, 0, :0]
-            latents = model.rollout(torch.stack(seen, dim=1), past, plans)[0, :, -1]
+            latents = model.imagine(memory, plans)[0, :, -1]
         else:
             actions = model.denormalize(plans[0]).numpy().reshape(plans.shape[1], -1, world.action_space.shape[0])
             states = imagined(simulator, task_env.get_state(), actions)
             if metric == "states":
                 return torch.from_numpy(distance_of_states(task, states, goal, task_env))[None].float()
-            latents = agent.policy.encode(np.stack([task_env.render_state(state) for state in states]))
+            latents = latents_of(model, task_env, states)
         return (latents - picture).square().sum(dim=1)[None]
 
     for _ in range(budget // k):
         left = left - 1 if left > 1 else HORIZON
-        seen = [*seen, agent.policy.encode(task_env.render_state(task_env.get_state())[None])][-model.config.history :]
+        memory = model.observe(memory, latents_of(model, task_env, [task_env.get_state()]), block)
         planner = planning.make("cem", horizon=left, **planner_size)
         init = None if warm is None or left == HORIZON else warm[:, :, 1:]
         plan = planner.plan(cost, low=low, high=high, init=init, generator=generator)
         warm, block = plan.actions.unsqueeze(1), plan.actions[:, 0]
-        acted.append(block)
         for action in model.denormalize(block).numpy().reshape(k, -1):
             world.step(action)
             if task_env.successes(task_env.get_state(), goal)["moderate"]:
