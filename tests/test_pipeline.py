@@ -14,7 +14,7 @@ import torch
 
 import wm_agents
 from wm_agents import cli, pipeline, recipes
-from wm_agents.models import Head
+from wm_agents.models import Head, LeWMConfig
 from wm_agents.recipes import RECIPES, Data, Recipe, Stage
 from wm_agents.registry import HEADS
 from wm_agents.training import HeadLearner, ImaginationTrainingConfig, LearnerConfig, TrainingConfig
@@ -60,7 +60,7 @@ EVERY = Recipe(
     "wm/PointMaze-UMaze-v0",
     {"main": Data(), "contacts": Data("smooth-random")},
     (
-        Stage("world-model"),
+        Stage("world-model", LeWMConfig(latent_size=8, predictor_width=32), TrainingConfig(frames=2)),
         Stage("predictor", data=("main", "contacts")),
         Stage("gc-idm"),
         Stage("imagination", training=ImaginationTrainingConfig(blocks=2)),
@@ -124,7 +124,15 @@ def test_the_same_arguments_write_the_same_file_in_one_go_or_two(
     threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    short = EVERY.shortened()
+    monkeypatch.setattr("wm_agents.training.learner.VALIDATION_SAMPLES", 64)
+    few = {"steps": 4, "batch_size": 16, "evaluate_every": 2}
+    stages = [
+        stage
+        if stage.name == "graph"
+        else dataclasses.replace(stage, training=dataclasses.replace(stage.training, **few))
+        for stage in EVERY.shortened().stages
+    ]
+    short = dataclasses.replace(EVERY.shortened(), stages=tuple(stages))
 
     def make(name: str) -> str:
         pipeline.reproduce(short, tmp_path / name, command="a test", device="cpu", progress=False)

@@ -154,18 +154,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: No such file, truncated, tampered with, of another format, tensors that do not fit, or a part
             of a package that is not installed.
     """
-    return _from(*read_tensors(path), path)
+    with prediction_modes():
+        return _from(*read_tensors(path), path)
 
 
 def unpack_checkpoint(data: bytes, name: str | os.PathLike[str]) -> Checkpoint:
     """Undo :func:`pack_checkpoint`; see :func:`load_checkpoint`. Messages call the file ``name``."""
-    return _from(*unpack(data, name), name)
+    with prediction_modes():
+        return _from(*unpack(data, name), name)
 
 
 def _from(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], name: Any) -> Checkpoint:
     weights = sum(value.numel() for value in tensors.values())
     try:
-        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
+        with limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
             return _build(
                 *(_from_format_1(tensors, header) if header["format"] == "wm-agents/1" else (tensors, header))
             )

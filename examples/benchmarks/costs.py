@@ -71,7 +71,7 @@ class PathLength:
 
 
 def main() -> None:
-    """Evaluate CEM-MPC with each predictor and cost."""
+    """Evaluate CEM with each predictor and cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="pointmaze-umaze")
     parser.add_argument("--seed", type=int, default=0, help="training seed")

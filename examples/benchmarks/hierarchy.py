@@ -34,7 +34,7 @@ from wm_agents.evaluation import Manifest
 from wm_agents.evaluation.files import file_sha256
 from wm_agents.evaluation.report.comparison import faster_precision
 from wm_agents.recipes import RECIPES
-from wm_agents.training import learner_of, train_head
+from wm_agents.training import learner_of
 
 OFFSETS: dict[str, list[Any]] = {
     "pointmaze-umaze": [25, 50, 100, 200, "random"],
@@ -44,22 +44,18 @@ OFFSETS: dict[str, list[Any]] = {
     "pusht": [25, 50, 75],
     "cube-single": [25, 75],
 }
-FAST = {"precision": faster_precision("cem-mpc")}
+FAST = {"precision": faster_precision("cem")}
 SEARCH = {"horizon": 5, "samples": 100, "elites": 10, "iterations": 10, "objective": "temporal-distance", **FAST}
-PUSHT = {
-    **RECIPES["pusht"].options.get("cem", RECIPES["pusht"].options.get("cem-mpc", {})),
-    "proposals": "gc-idm",
-    **FAST,
-}
+PUSHT = {**RECIPES["pusht"].options["cem"], "proposals": "gc-idm", **FAST}
 MACROS = {"high": "cem", "high_options": {"samples": 64, "elites": 8, "iterations": 5}, "replan_every": 15}
 GRAPH = {"high": "graph"}
 WAYPOINTS = {"high": "waypoints", "replan_every": 30}
 AMORTISED = {"low": "gc-idm", "low_options": {}}
 SEARCHED = {"low": "cem", "low_options": SEARCH}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cem": ("cem-mpc", FAST),
-    "cem, latent distance": ("cem-mpc", {"objective": "terminal", **FAST}),  # what the papers' planners minimise
-    "cem from gc-idm's plan": ("cem-mpc", {"proposals": "gc-idm", **FAST}),
+    "cem": ("cem", FAST),
+    "cem, latent distance": ("cem", {"objective": "terminal", **FAST}),  # what the papers' planners minimise
+    "cem from gc-idm's plan": ("cem", {"proposals": "gc-idm", **FAST}),
     "gc-idm": ("gc-idm", {}),
     "graph + gc-idm": ("hierarchical", {**GRAPH, **AMORTISED}),
     "graph + cem": ("hierarchical", {**GRAPH, **SEARCHED}),
@@ -85,6 +81,7 @@ class TrueSubgoals:
     def __init__(self, agent: Any, manifest: Manifest) -> None:
         env = gym.make(manifest.env_id, obs_type="state", disable_env_checker=True)
         self.lookahead, self.unit = agent.settings.lookahead, agent.heads["graph"].steps_per_unit
+        model = agent.world_model
         self.ways: list[torch.Tensor] = []
         for episode, step in manifest.sources.tolist():
             end = step + int(manifest.offset)
@@ -92,7 +89,7 @@ class TrueSubgoals:
             states = rollout_states(env, manifest.policy, end, seed)[0][step : end + 1]
             images = np.stack([env.unwrapped.render_state(state) for state in states])  # type: ignore[attr-defined]
             with torch.no_grad():
-                self.ways.append(agent.world_model.features(agent.world_model.encode(torch.from_numpy(images))))
+                self.ways.append(model.features(model.encode(torch.from_numpy(images))))
         self.goals = torch.stack([way[-1] for way in self.ways])
         env.close()
 
@@ -140,7 +137,7 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
     if options.get("high") == "waypoints":
         options["horizon"] = manifest.offset
     agent = wm_agents.load(file, agent=kind, device="cpu", **options)
-    if getattr(agent.settings, "countdown", False) and manifest.offset != "random":  # flat GC-IDM is given the distance
+    if getattr(agent.settings, "countdown", False) and manifest.offset != "random":  # it counts down from there
         return wm_agents.load(file, agent=kind, device="cpu", **options, horizon=manifest.offset)
     if limit is None:
         return agent
@@ -158,13 +155,12 @@ def with_head(file: Path, task: str, label: str, seed: int) -> Path:
     if high in agent.heads:
         return file
     if not target.exists():
-        recipe = RECIPES[task]
-        data = datasets.load(recipe.dataset)
-        for name in (high, *(["temporal-distance"] if high == "macro-actions" else [])):
+        data = datasets.load(RECIPES[task].dataset)
+        for name in [high] if high == "waypoints" else [high, "temporal-distance"]:
             if name not in agent.heads:
-                model = {stage.name: stage.model for stage in recipe.stages}.get(name)
                 training = learner_of(name).Training(seed=seed)
-                agent.heads[name], _ = train_head(name, agent.world_model, data, model, training, progress=False)
+                head, _ = wm_agents.train_head(name, agent.world_model, data, None, training, progress=False)
+                agent.use(head)
         agent.save(target)
     return target
 

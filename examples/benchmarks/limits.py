@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +48,9 @@ def imagined(simulator: gym.Env[Any, Any], state: np.ndarray, plans: np.ndarray)
     return np.stack(ends)
 
 
-def latents_of(model: Any, task_env: Any, states: Iterable[np.ndarray]) -> torch.Tensor:
-    """Latents ``[S, D]`` of renderings of states."""
-    return model.encode(torch.from_numpy(np.stack([task_env.render_state(state) for state in states])))
+def encoded(model: Any, images: np.ndarray) -> torch.Tensor:
+    """Features ``[B, F]`` of images."""
+    return model.features(model.encode(torch.from_numpy(np.ascontiguousarray(images))))
 
 
 def solve(task: str, agent: Any, start: np.ndarray, goal: np.ndarray, budget: int, arm: str, planner_size: Any) -> bool:
@@ -62,25 +61,26 @@ def solve(task: str, agent: Any, start: np.ndarray, goal: np.ndarray, budget: in
     world, simulator = (gym.make(env_id, obs_type="state", max_episode_steps=9999) for _ in range(2))
     world.reset(options={"state": start, "goal_state": goal})
     task_env: Any = world.unwrapped
-    picture = latents_of(model, task_env, [goal])
+    picture = encoded(model, task_env.render_state(goal)[None])
     low, high = model.block_bounds()
     generator, left, warm = torch.Generator().manual_seed(0), 0, None
-    memory, block = model.initial(1), torch.zeros(1, model.spec.block_size)
+    seen, block = model.initial(1), torch.zeros(1, model.spec.block_size)
 
     def cost(plans: torch.Tensor) -> torch.Tensor:
         if dynamics == "learned":
-            latents = model.imagine(memory, plans)[0, :, -1]
+            latents = model.features(model.imagine(seen, plans))[0, :, -1]
         else:
             actions = model.denormalize(plans[0]).numpy().reshape(plans.shape[1], -1, world.action_space.shape[0])
             states = imagined(simulator, task_env.get_state(), actions)
             if metric == "states":
                 return torch.from_numpy(distance_of_states(task, states, goal, task_env))[None].float()
-            latents = latents_of(model, task_env, states)
+            latents = encoded(model, np.stack([task_env.render_state(state) for state in states]))
         return (latents - picture).square().sum(dim=1)[None]
 
     for _ in range(budget // k):
         left = left - 1 if left > 1 else HORIZON
-        memory = model.observe(memory, latents_of(model, task_env, [task_env.get_state()]), block)
+        frame = torch.from_numpy(task_env.render_state(task_env.get_state())[None].copy())
+        seen = model.observe(seen, model.encode(frame), block)
         planner = planning.make("cem", horizon=left, **planner_size)
         init = None if warm is None or left == HORIZON else warm[:, :, 1:]
         plan = planner.plan(cost, low=low, high=high, init=init, generator=generator)

@@ -21,6 +21,7 @@ from rich.table import Table
 import wm_agents
 from wm_agents import evaluation, pipeline
 from wm_agents.evaluation.files import file_sha256
+from wm_agents.models import LeWM
 from wm_agents.recipes import recipe
 from wm_agents.training.world_model import CollapseWarning
 
@@ -40,16 +41,12 @@ def main(task: str, seeds: list[int], tasks: int, offset: int, out: Path) -> Non
         "regulariser", "seed", "success", "95%", "strict", "latent std", "worst probe R2", title=f"GC-IDM, {task}"
     )
     for name, terms in REGULARISERS.items():
-        weights = chosen.training.loss_weights.items()
-        kept = {term: weight for term, weight in weights if term not in ("sigreg", "vicreg")}
-        variant = dataclasses.replace(
-            chosen,
-            training=dataclasses.replace(chosen.training, loss_weights={**kept, **terms}),
-            predictor_training=None,
-            temporal_distance_training=None,
-            denoiser_training=None,
-            graph=None,
-        )
+        first = chosen.stage("world-model")
+        weights = first.training.loss_weights or LeWM.losses
+        kept = {term: weight for term, weight in weights.items() if term not in ("sigreg", "vicreg")}
+        training = dataclasses.replace(first.training, loss_weights={**kept, **terms})
+        stages = (dataclasses.replace(first, training=training), chosen.stage("gc-idm"))
+        variant = dataclasses.replace(chosen, stages=stages)
         for seed in seeds:
             folder = out / f"{chosen.task}-{name}-{seed}"
             pipeline.reproduce(variant, folder, seed=seed)  # finished: loads

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 import wm_agents
-from wm_agents import TrainingConfig, WorldModelConfig, datasets, train_world_model
+from wm_agents import datasets, train_world_model
+from wm_agents.models import LeWMConfig
+from wm_agents.training import TrainingConfig
 
 TASK, ENV_ID = "pointmaze-umaze", "wm/PointMaze-UMaze-v0"
 
@@ -47,7 +49,7 @@ def main() -> None:
     print(f"GC-IDM decision, observation encoded:        {decision:8.2f} ms")
     for precision in ("fp32", "bf16"):
         search = wm_agents.load(
-            f"{TASK}/cem-mpc", samples=300, elites=30, iterations=30, horizon=5, objective="summed", precision=precision
+            f"{TASK}/cem", samples=300, elites=30, iterations=30, horizon=5, objective="summed", precision=precision
         )
         plan = milliseconds(lambda agent=search: agent.predict(observation), 10)
         ratio = f"{plan / decision:.0f} decisions"
@@ -72,7 +74,7 @@ def main() -> None:
         for precision in ("fp32", "bf16"):
             training = TrainingConfig(steps=60, evaluate_every=1000, precision=precision)
             started = time.perf_counter()
-            train_world_model(data, WorldModelConfig(), training, run_dir=f"{folder}/{precision}", progress=False)
+            train_world_model(data, LeWMConfig(), training, run_dir=f"{folder}/{precision}", progress=False)
             frames = training.steps * training.batch_size * training.frames
             seconds = time.perf_counter() - started
             print(f"world-model training, {precision}, set-up included: {frames / seconds:8.0f} frames/s")

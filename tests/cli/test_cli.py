@@ -279,8 +279,8 @@ def test_a_gpu_that_is_not_there_is_an_error(call: Any, data: Path, trained: Any
         ("fit", "gc-idm", trained.file, SMALL),
         ("reproduce", "pointmaze-umaze", "--tasks", 0),
     ):
-        assert_one_line_error(call(*command, *out), "torch sees no CUDA GPU")
-    assert_one_line_error(call("train", SMALL, "--out", tmp_path / "run", "--device", "cpuu"), "no device 'cpuu'")
+        assert_one_line_error(call(*command, *out), "no such devices")
+    assert_one_line_error(call("train", SMALL, "--out", tmp_path / "run", "--device", "cpuu"), "Did you mean 'cpu'")
 
 
 def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,8 @@ class HierarchicalOptions:
             if isinstance(chosen, str) and chosen not in own and chosen not in PLANNERS:
                 raise ValueError(did_you_mean(kind, chosen, [*own, *PLANNERS]))
         check_flags(self, ("snap",))
-        counted = ("lookahead", "chains", "horizon", "replan_every")
-        check_counts(self, [name for name in counted if getattr(self, name) is not None])
+        given = [name for name in ("horizon", "replan_every") if getattr(self, name) is not None]
+        check_counts(self, ("lookahead", "chains", *given))
         if self.high == "waypoints" and self.horizon is None:
             raise ValueError('high="waypoints" needs horizon=, the environment steps in which to reach a goal.')
         if self.support not in SUPPORTS:

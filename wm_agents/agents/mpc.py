@@ -196,7 +196,8 @@ def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, 
 @functools.cache
 def _with_planner(kind: type[MPC], planner: str) -> type[MPC]:
     PLANNERS.get(planner)
-    return type(_label(planner), (kind,), {"fixed_planner": planner, "name": planner, "__doc__": kind.__doc__})
+    own = {"fixed_planner": planner, "name": planner, "__doc__": kind.__doc__, "__module__": __name__}
+    return type(_label(planner), (kind,), own)
 
 
 def _label(planner: str) -> str:

@@ -22,8 +22,8 @@ def find_device(device: torch.device | str = "auto") -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise ValueError(f"there is no device {device!r}: use auto, cpu or cuda.") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch sees no CUDA GPU: use cpu, or auto.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device}: torch sees {torch.cuda.device_count()} GPUs. Use cpu, or auto.")
     return found
 
 

@@ -142,7 +142,8 @@ class WorldModelLearner(Learner):
         actions = self.world_model.normalize(torch.from_numpy(window.actions).to(self.device))
         with autocast(self.device, self.config.precision):
             batch = self.world_model.learn(pixels, actions, generator)
-        values = {name: self.terms[name](batch) if name in self.terms else batch.own[name] for name in self.weights}
+        # A kind's own term goes before a registered one of the same name.
+        values = {name: batch.own[name] if name in batch.own else self.terms[name](batch) for name in self.weights}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, values, batch.z, window.states
 

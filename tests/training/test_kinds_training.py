@@ -1,0 +1,86 @@
+"""Learners know no kind of world model: all of them train on each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from every_learner import STAGES, tiny_gc_idm
+from short_runs import assert_same_weights
+
+from wm_agents.models import InverseDynamicsConfig
+from wm_agents.registry import WORLD_MODELS
+from wm_agents.training import TrainingConfig, find_device, train_head, train_predictor, train_world_model
+from wm_agents.training.predictor import encoder_weights
+
+pytest_plugins = ["trained"]
+pytestmark = pytest.mark.filterwarnings("ignore:latents have collapsed")
+
+KINDS = {
+    "lewm": {"latent_size": 8, "predictor_width": 32},
+    "patch": {"token_size": 4, "predictor_width": 16, "predictor_heads": 2},
+    "rssm": {"latent_size": 8, "recurrent_size": 32},
+}
+TRAINING = TrainingConfig(steps=4, batch_size=8, frames=3, evaluate_every=4)
+
+
+def learn(kind: str, data: Any, **options: Any) -> Any:
+    shape = WORLD_MODELS.get(kind).Config(**KINDS[kind])
+    return train_world_model(data, shape, TRAINING, device="cpu", progress=False, **options)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request: pytest.FixtureRequest, small_dataset: Any) -> tuple[str, Any]:
+    return request.param, learn(request.param, small_dataset)[0]
+
+
+def test_a_stopped_training_goes_on_to_the_uninterrupted_weights(made: Any, small_dataset: Any, tmp_path: Path) -> None:
+    kind, whole = made
+    learn(kind, small_dataset, run_dir=tmp_path, callback=lambda _, step: step < 2)
+    resumed, history = learn(kind, small_dataset, run_dir=tmp_path)
+    assert_same_weights(whole, resumed)
+    assert set(WORLD_MODELS.get(kind).losses) == {n.removeprefix("train/") for n in history if n.startswith("train/")}
+
+
+def test_a_kinds_own_decoder_is_trained(small_dataset: Any) -> None:
+    start = learn("rssm", small_dataset, callback=lambda *_: False)[0]
+    end = learn("rssm", small_dataset)[0]
+    first, last = (next(iter(model.decoder.parameters())) for model in (start, end))
+    assert not torch.equal(first, last)
+
+
+def test_the_predictor_stage_trains_all_that_imagining_uses_and_nothing_else(made: Any, small_dataset: Any) -> None:
+    model = made[1]
+    frozen = {id(weight) for weight in encoder_weights(model.requires_grad_(True))}
+    names = {name for name, weight in model.named_parameters() if id(weight) in frozen}
+    assert {name for name, _ in model.named_parameters() if name.startswith("encoder.")} <= names
+    refined, history = train_predictor(model, small_dataset, STAGES["predictor"][1], progress=False)
+    assert len(history["validation/predictor"]) == 2
+    before = dict(model.named_parameters())
+    changed = {name for name, weight in refined.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed
+    assert not changed & names
+    pixels = torch.from_numpy(small_dataset.pixels[:4].copy())
+    with torch.no_grad():
+        assert torch.equal(model.encode(pixels), refined.encode(pixels))
+
+
+@pytest.mark.parametrize("name", ["gc-idm", "temporal-distance", "imagination", "macro-actions"])
+def test_heads_train_on_features(name: str, made: Any, small_dataset: Any) -> None:
+    kind, model = made
+    size = model.spec.feature_size
+    network = tiny_gc_idm()
+    given = type(network)(InverseDynamicsConfig(latent_size=size, width=32))
+    shape, training = STAGES[name]
+    head, _ = train_head(name, model, small_dataset, shape, training, heads={"gc-idm": given}, progress=False)
+    assert head.config.latent_size == size
+    head.check(model)
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "cpuu", "nonsense"):
+        with pytest.raises(ValueError, match="there is no device"):
+            find_device(name)
