@@ -1,4 +1,4 @@
-"""What importers share, the face of a foreign dataset first; and the reader of Minari's own PointMaze datasets."""
+"""What importers share, the interface of a foreign dataset first; and the reader of Minari's own PointMaze datasets."""
 
 from __future__ import annotations
 

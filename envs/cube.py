@@ -53,7 +53,7 @@ class Cube(GoalEnv):
     Action: where to send the point between the fingers along x, y and z (1 is 5 cm) and how to turn it about the
     vertical (1 is 0.3 rad), both from where it is, and how much to close the gripper (1 closes an open one), each in
     [-1, 1]. Differential inverse kinematics and a PD controller get 0.05 s for it and cover 43% of the way and 22% of
-    the turn; under an action of zeros the arm sinks by 1.6 mm a step. Both are upstream's.
+    the turn; under an action of zeros the arm sinks by 1.6 mm per step. Both are upstream's.
 
     State: the simulator's ``qpos`` (6 arm joints, 8 finger joints, position and quaternion of each cube), then its
     ``qvel``. It is all there is: targets are computed afresh from it in every step and the contact solver keeps nothing

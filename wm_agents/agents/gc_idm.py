@@ -66,7 +66,7 @@ class GCIDMController(Controller):
         return Decision(actions.cpu().numpy(), len(frames), 0)
 
     def _steps(self, frames: Frames) -> np.ndarray:
-        """Environment steps to the goal that the network is told, int64 ``[N]``; 0 where the distance is unknown."""
+        """Environment steps to the goal that the network is given, int64 ``[N]``; 0 where the distance is unknown."""
         if frames.steps is not None:
             return np.rint(frames.steps).astype(np.int64)
         steps = np.full(len(frames), self.horizon or 0, np.int64)
@@ -88,7 +88,7 @@ class GCIDMOptions:
     """Options of :class:`GCIDM`.
 
     Attributes:
-        horizon: Environment steps to the goal that the model is told; None: it is told that the distance is unknown,
+        horizon: Environment steps to the goal that the model is given; None: the distance counts as unknown,
             which is right for free goals.
         countdown: Let the horizon shrink by one each step of the episode (the paper's protocol), for a goal that is a
             known number of steps away.

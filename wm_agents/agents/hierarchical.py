@@ -28,7 +28,7 @@ class HierarchicalOptions:
             ways to the goal and takes the one that is easiest to follow; a planner ("cem", "mppi") searches over
             macro-actions. An object of your own with the methods of :class:`wm_agents.agents.subgoals.HighLevel`
             works, but cannot be saved.
-        low: "gc-idm", one forward pass a step; or a planner ("cem", "mppi"), as in :class:`MPC`.
+        low: "gc-idm", one forward pass per step; or a planner ("cem", "mppi"), as in :class:`MPC`.
         lookahead: Environment steps to a subgoal of the graph; a goal that is nearer is the subgoal itself.
         horizon: For ``high="waypoints"``: environment steps in which a goal is to be reached, counted down while the
             goal stays. With at most a waypoint's stride left, the goal is the subgoal itself; more steps than the

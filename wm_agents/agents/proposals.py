@@ -69,7 +69,7 @@ def diffusion_proposals(
 
 
 def prior(world_model: WorldModel, denoiser: Denoiser, state: State, goal: torch.Tensor) -> Denoise:
-    """The denoiser, told the state and the goals ``[n, *shape]``."""
+    """The denoiser, conditioned on the state and the goals ``[n, *shape]``."""
     now = world_model.features(world_model.latent(state))
     moved = now - world_model.features(world_model.previous(state))
     before = now - denoiser.config.lag / world_model.spec.action_block * moved

@@ -288,7 +288,7 @@ def _variants(
 
 
 def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the horizon of an agent that counts down: how far the goal is, as GC-IDM is told in the paper."""
+    """Return the horizon of an agent that counts down: how far the goal is, as GC-IDM is given it in the paper."""
     counts = (options.get("countdown") or options.get("high") == "waypoints") and protocol.offset != "random"
     return {"horizon": protocol.offset} if counts else {}
 

@@ -66,7 +66,7 @@ def run_report(
         quick: 20 tasks a cell, the shipped checkpoints only, planners only as shipped, near goals, no videos.
         tasks_per_cell: 200 by default, 20 if quick.
         num_envs: Environments that share a call.
-        workers: Processes of one thread each, by default one a core; 0 measures in this process.
+        workers: Processes of one thread each, by default one per core; 0 measures in this process.
         precision: Of the planners' rollouts: "auto" is bf16 where the CPU multiplies in it, for planners that sample.
         device: "auto", "cpu" or "cuda".
         videos: Write ``videos/CELL.mp4`` with the first tasks of each cell that is measured now; never if quick.
