@@ -180,7 +180,7 @@ def in_bf16(world_model: WorldModel) -> Any:
 
 
 def planner_factory(name: str, options: dict[str, Any], action_block: int) -> Callable[..., Planner]:
-    """Return ``make(horizon=H, **extra)`` for a planner by name, which is given the steps in a block where it takes them."""
+    """Return ``make(horizon=H, **extra)`` for a planner; it is given the steps in a block if it takes them."""
     known = planning.option_names(planning.PLANNERS.get(name))
     timing = {"action_block": action_block} if "action_block" in known else {}
 

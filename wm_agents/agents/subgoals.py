@@ -260,7 +260,7 @@ class WaypointSubgoals:
         return first[torch.arange(len(z), device=z.device), best], 2 * blocks * self.chains
 
     def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
-        """Squared distance ``[n]`` to ``there [n, F]`` after imagined GC-IDM from ``z [n, F]``, given so many blocks."""
+        """Squared distance ``[n]`` to ``there [n, F]`` after so many blocks of imagined GC-IDM from ``z [n, F]``."""
         model = self.world_model
         state = model.remember(model.unflatten(z)[:, None], z.new_zeros(len(z), 0, model.spec.block_size))
         steps = torch.full((len(z),), blocks * model.spec.action_block, device=z.device)
