@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,16 @@ def test_sb3s_own_algorithm_with_hindsight_runs_on_the_state_observations() -> N
     mean, _ = evaluate_policy(model, Monitor(env), n_eval_episodes=2)
     assert -15 <= mean <= 0
     assert isinstance(env.observation_space, spaces.Dict)
+
+
+def test_a_second_fit_replaces_what_is_known_of_the_first(trained: Any, small_dataset: Any) -> None:
+    other = dataclasses.replace(small_dataset, provenance={"name": "other"})
+    agent = GCIDM(trained.world_model, device="cpu")
+    agent.provenance = {"dataset": {"name": "the world model's"}, "measured": {"validation/gc_idm": 0.1}}
+    known = dict(agent.provenance)
+    for seed, data in enumerate((small_dataset, other)):
+        agent.fit(data, model=NARROW, training=dataclasses.replace(QUICK, steps=2, seed=seed))
+        assert agent.provenance["dataset"] == data.provenance
+        assert agent.provenance["seed"] == seed
+        assert agent.provenance["world_model"] == known
+        assert "measured" not in agent.provenance
