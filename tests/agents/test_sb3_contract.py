@@ -88,9 +88,13 @@ def test_eval_callback_follows_a_fit_and_keeps_the_best_model(
         evaluation = DummyVecEnv([make_env(), make_env()])
         evaluation.seed(3)
         callback = EvalCallback(
-            evaluation, n_eval_episodes=2, eval_freq=20, log_path=str(folder), best_model_save_path=str(folder),
+            evaluation,
+            n_eval_episodes=2,
+            eval_freq=20,
+            log_path=str(folder),
+            best_model_save_path=str(folder),
             verbose=0,
-        )  # fmt: skip
+        )
         agent.fit(small_dataset, model=NARROW, training=QUICK, callback=callback)
         return agent, callback
 
@@ -145,9 +149,12 @@ def test_a_callback_is_told_of_start_and_end_and_can_stop(trained: Any, small_da
     agent.fit(small_dataset, model=NARROW, training=QUICK, callback=[recorder])
     assert recorder.calls == ["start of 40", "step 1", "step 2", "step 3", "end"]
     threshold = EvalCallback(
-        make_env()(), callback_on_new_best=StopTrainingOnRewardThreshold(-1000, verbose=0), n_eval_episodes=1,
-        eval_freq=5, verbose=0,
-    )  # fmt: skip
+        make_env()(),
+        callback_on_new_best=StopTrainingOnRewardThreshold(-1000, verbose=0),
+        n_eval_episodes=1,
+        eval_freq=5,
+        verbose=0,
+    )
     agent.fit(small_dataset, model=NARROW, training=QUICK, callback=threshold)
     assert agent.num_timesteps == 5
 
@@ -158,9 +165,16 @@ def test_a_callback_is_told_of_start_and_end_and_can_stop(trained: Any, small_da
 def test_sb3s_own_algorithm_with_hindsight_runs_on_the_state_observations() -> None:
     env = gym.make(UMAZE, obs_type="state", max_episode_steps=15)
     model = SAC(
-        "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=32, batch_size=16, seed=0,
-        replay_buffer_kwargs={"n_sampled_goal": 4}, policy_kwargs={"net_arch": [16, 16]}, device="cpu",
-    )  # fmt: skip
+        "MultiInputPolicy",
+        env,
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=32,
+        batch_size=16,
+        seed=0,
+        replay_buffer_kwargs={"n_sampled_goal": 4},
+        policy_kwargs={"net_arch": [16, 16]},
+        device="cpu",
+    )
     before = [value.clone() for value in model.policy.actor.parameters()]
     model.learn(60)
     assert model.num_timesteps == 60
