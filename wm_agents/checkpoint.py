@@ -204,11 +204,15 @@ def _build(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Ch
             raise ValueError(f"its {name!r} must be of type {kind.__name__}, not {type(stored[name]).__name__}")
     if not all(isinstance(options, dict) for options in stored["options"].values()):
         raise ValueError("its options must be by agent and by name")
+    config = header["world_model"]["config"]
+    most = max(10**6, *(value.numel() for value in tensors.values()))  # of layers, even before torch is asked for one
+    if any(isinstance(n, int) and n > most for own in (config, *stored["heads"].values()) for n in own.values()):
+        raise ValueError("its configuration asks for far larger networks than it has weights for")
     kind = WORLD_MODELS.get(header["world_model"]["kind"])
     actions = ActionStatistics(
         **{name: tensors[f"world_model.action_{name}"].numpy() for name in ("low", "high", "mean", "std")}
     )
-    world_model = kind(build_config(kind.Config, header["world_model"]["config"]), actions)
+    world_model = kind(build_config(kind.Config, config), actions)
     load_stored(world_model, _part(tensors, "world_model."), header.get("identity"))
     world_model.eval().requires_grad_(False)
     heads = {name: _head(name, config, tensors, world_model) for name, config in stored["heads"].items()}

@@ -148,7 +148,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
             wm_agents.load(tmp_path / name)
         with pytest.raises(CheckpointError, match=name):
             GCIDM.load(tmp_path / name)
-    with pytest.raises(CheckpointError, match=r"nothing\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"nothing\.zip"):
         GCIDM.load(tmp_path / "nothing")
 
 

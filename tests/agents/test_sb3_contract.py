@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ def test_eval_callback_follows_a_fit_and_keeps_the_best_model(
         evaluation = DummyVecEnv([make_env(), make_env()])
         evaluation.seed(3)
         callback = EvalCallback(
-            evaluation, n_eval_episodes=2, eval_freq=20, log_path=str(folder), best_model_save_path=str(folder),
+            evaluation,
+            n_eval_episodes=2,
+            eval_freq=20,
+            log_path=str(folder),
+            best_model_save_path=str(folder),
             verbose=0,
-        )  # fmt: skip
+        )
         agent.fit(small_dataset, model=NARROW, training=QUICK, callback=callback)
         return agent, callback
 
@@ -144,9 +149,12 @@ def test_a_callback_is_told_of_start_and_end_and_can_stop(trained: Any, small_da
     agent.fit(small_dataset, model=NARROW, training=QUICK, callback=[recorder])
     assert recorder.calls == ["start of 40", "step 1", "step 2", "step 3", "end"]
     threshold = EvalCallback(
-        make_env()(), callback_on_new_best=StopTrainingOnRewardThreshold(-1000, verbose=0), n_eval_episodes=1,
-        eval_freq=5, verbose=0,
-    )  # fmt: skip
+        make_env()(),
+        callback_on_new_best=StopTrainingOnRewardThreshold(-1000, verbose=0),
+        n_eval_episodes=1,
+        eval_freq=5,
+        verbose=0,
+    )
     agent.fit(small_dataset, model=NARROW, training=QUICK, callback=threshold)
     assert agent.num_timesteps == 5
 
@@ -157,9 +165,16 @@ def test_a_callback_is_told_of_start_and_end_and_can_stop(trained: Any, small_da
 def test_sb3s_own_algorithm_with_hindsight_runs_on_the_state_observations() -> None:
     env = gym.make(UMAZE, obs_type="state", max_episode_steps=15)
     model = SAC(
-        "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=32, batch_size=16, seed=0,
-        replay_buffer_kwargs={"n_sampled_goal": 4}, policy_kwargs={"net_arch": [16, 16]}, device="cpu",
-    )  # fmt: skip
+        "MultiInputPolicy",
+        env,
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=32,
+        batch_size=16,
+        seed=0,
+        replay_buffer_kwargs={"n_sampled_goal": 4},
+        policy_kwargs={"net_arch": [16, 16]},
+        device="cpu",
+    )
     before = [value.clone() for value in model.policy.actor.parameters()]
     model.learn(60)
     assert model.num_timesteps == 60
@@ -169,3 +184,16 @@ def test_sb3s_own_algorithm_with_hindsight_runs_on_the_state_observations() -> N
     mean, _ = evaluate_policy(model, Monitor(env), n_eval_episodes=2)
     assert -15 <= mean <= 0
     assert isinstance(env.observation_space, spaces.Dict)
+
+
+def test_a_second_fit_replaces_what_is_known_of_the_first(trained: Any, small_dataset: Any) -> None:
+    other = dataclasses.replace(small_dataset, provenance={"name": "other"})
+    agent = GCIDM(trained.world_model, device="cpu")
+    agent.provenance = {"dataset": {"name": "the world model's"}, "measured": {"validation/gc_idm": 0.1}}
+    known = dict(agent.provenance)
+    for seed, data in enumerate((small_dataset, other)):
+        agent.fit(data, model=NARROW, training=dataclasses.replace(QUICK, steps=2, seed=seed))
+        assert agent.provenance["dataset"] == data.provenance
+        assert agent.provenance["seed"] == seed
+        assert agent.provenance["world_model"] == known
+        assert "measured" not in agent.provenance

@@ -149,9 +149,16 @@ def test_classical_mppi_moves_by_the_weighted_perturbations():
     centre = torch.rand(2, 4, 3, generator=seeded(1))
     cost, calls = recorded(bowl(centre))
     planner = make(
-        "mppi", horizon=4, samples=200, elites=None, iterations=1, temperature=1.0, normalise=False,
-        adaptive_std=False, initial_std=0.8,
-    )  # fmt: skip
+        "mppi",
+        horizon=4,
+        samples=200,
+        elites=None,
+        iterations=1,
+        temperature=1.0,
+        normalise=False,
+        adaptive_std=False,
+        initial_std=0.8,
+    )
     plan = planner.plan(cost, batch=2, **box(3, 100), generator=seeded())
     weights = torch.softmax(-bowl(centre)(calls[0]), dim=1)
     torch.testing.assert_close(plan.actions, (weights[:, :, None, None] * calls[0]).sum(dim=1))

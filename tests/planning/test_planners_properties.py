@@ -20,9 +20,14 @@ EARLY = {
     "gradient": {"optimizer": "sgd", "cosine": False, "step_size": 0.02, "steps": 150, "tolerance": 1e-3},
 }
 SHORT = [(name, budget(name, 20, 6, elites=5)) for name in NAMES]
-CASES = [*SHORT, *EARLY.items(), ("mppi", {"smooth": True, "smoothness": 0.1, "action_block": 2}),
-         ("icem", {"action_block": 2, "colour": 2.0}), ("mppi", {"elites": None, "returns": "best"}),
-         ("cem", {"momentum": 0.2, "returns": "best"})]  # fmt: skip
+CASES = [
+    *SHORT,
+    *EARLY.items(),
+    ("mppi", {"smooth": True, "smoothness": 0.1, "action_block": 2}),
+    ("icem", {"action_block": 2, "colour": 2.0}),
+    ("mppi", {"elites": None, "returns": "best"}),
+    ("cem", {"momentum": 0.2, "returns": "best"}),
+]
 
 
 @settings(max_examples=150, deadline=None)

@@ -114,8 +114,7 @@ class WorldModelAgent(BaseAlgorithm):
         self._setup_model()
 
     def _make_logger(self) -> None:
-        # None, not "": SB3 takes "" for the working directory, and would write a log into it.
-        folder: Any = self.tensorboard_log
+        folder: Any = self.tensorboard_log  # not "", which SB3 takes for the working directory
         self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 
     @classmethod
@@ -234,16 +233,12 @@ class WorldModelAgent(BaseAlgorithm):
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that the agent is, ready to be written."""
-        own = self.options()
+        own, heads, provenance = self.options(), dict(self.heads), dict(self.provenance)
         options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
-        heads, provenance = dict(self.heads), dict(self.provenance)
         return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
 
     def save(  # type: ignore[override]
-        self,
-        path: str | Path,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
+        self, path: str | Path, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
         """Write the agent to one file: weights, shapes, statistics, provenance; nothing is pickled.
 
@@ -285,7 +280,7 @@ class WorldModelAgent(BaseAlgorithm):
         kwargs.pop("force_reset", None)  # an agent keeps no observation from an environment
         heads, kwargs = collect_heads(kwargs.pop("heads", None), kwargs)
         stored = cls.options_in(checkpoint, kwargs)
-        options = {**{name: value for name, value in stored.items() if name not in NOT_STORED}, **kwargs}
+        options = {name: value for name, value in stored.items() if name not in NOT_STORED} | kwargs
         try:
             check_needs(checkpoint.needs, cls.parts(options))
         except MissingPartError as error:

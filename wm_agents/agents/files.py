@@ -58,7 +58,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     target = find_file(path)
     if not target.is_file():
-        raise CheckpointError(f"there is no checkpoint file at {target}.")
+        raise CheckpointError(
+            f"there is no checkpoint file at {target}: give the path of a file that an agent's save() wrote, or the "
+            "name of a shipped agent (wm_agents.list_checkpoints())."
+        )
     if target.suffix != ".zip" and not zipfile.is_zipfile(target):
         return load_checkpoint(target)
     try:

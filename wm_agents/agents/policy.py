@@ -52,7 +52,7 @@ class WorldModelPolicy(BasePolicy):
         self.world_model = world_model
         self.controller = controller
         self.networks = nn.ModuleList(controller.modules())
-        self._parts = [part for module in (world_model, self.networks) for part in module.modules()]
+        self._parts = [part for module in (world_model, *self.networks) for part in module.modules()]
 
     def set_training_mode(self, mode: bool) -> None:
         """Nothing to do: the networks belong to the user, and :meth:`predict` puts them back as it found them."""
@@ -82,7 +82,7 @@ class WorldModelPolicy(BasePolicy):
         pixels, goal_pixels, vectorized = self._images(observation)
         started = time.perf_counter()
         training = [part for part in self._parts if part.training]
-        with prediction_modes(self.device), evaluating(*training):
+        with prediction_modes(self.world_model.action_mean.device), evaluating(*training):
             memory = self._memory(len(pixels), state, episode_start)
             own = part("own", memory)
             frames = Frames(
@@ -168,18 +168,18 @@ class WorldModelPolicy(BasePolicy):
 
     def _goals(self, goal_pixels: np.ndarray, memory: Fields, own: Fields) -> torch.Tensor:
         """Latents ``[N, *shape]`` of the goals; where a goal image has changed, what was meant for it is forgotten."""
-        checksums, latents = memory["goal_checksum"], memory["goal"]
+        checksums, latents, device = memory["goal_checksum"], memory["goal"], self.world_model.action_mean.device
         now = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
         changed = now != checksums
         if changed.any():
-            images = torch.from_numpy(np.ascontiguousarray(goal_pixels[changed])).to(self.device)
+            images = torch.from_numpy(np.ascontiguousarray(goal_pixels[changed])).to(device)
             latents[changed] = self.world_model.encode(images).cpu().numpy()
             rows = np.flatnonzero(changed & (checksums >= 0))
             if len(rows):
                 memory["elapsed"][rows] = 0
                 self.controller.goal_changed(own, rows)
             checksums[:] = now
-        return torch.from_numpy(latents).to(self.device)
+        return torch.from_numpy(latents).to(device)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         """SB3's hook for a decision without memory: plans afresh from a tensor observation."""

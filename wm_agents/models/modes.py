@@ -19,21 +19,19 @@ M = TypeVar("M", bound=nn.Module)
 @contextlib.contextmanager
 def prediction_modes(device: torch.device | str = "cpu") -> Iterator[None]:
     """No gradients, no inference mode, no autocast, float32, and no default device, whatever the caller has set."""
-    dtype = torch.get_default_dtype()
-    if dtype is not torch.float32:
-        torch.set_default_dtype(torch.float32)
-    elsewhere = torch.empty(0).device.type != "cpu"  # costs a tenth of asking for the default device
-    try:
-        with (
-            torch.device("cpu") if elsewhere else contextlib.nullcontext(),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.autocast(torch.device(device).type, enabled=False),
-        ):
-            yield
-    finally:
+    kind, dtype = torch.device(device).type, torch.get_default_dtype()
+    with contextlib.ExitStack() as modes:  # only those that must be left: every decision enters here
         if dtype is not torch.float32:
-            torch.set_default_dtype(dtype)
+            torch.set_default_dtype(torch.float32)
+            modes.callback(torch.set_default_dtype, dtype)
+        if torch.empty(0).device.type != "cpu":
+            modes.enter_context(torch.device("cpu"))
+        if torch.is_inference_mode_enabled():
+            modes.enter_context(torch.inference_mode(False))
+        if torch.is_autocast_enabled(kind):
+            modes.enter_context(torch.autocast(kind, enabled=False))
+        modes.enter_context(torch.no_grad())
+        yield
 
 
 def ordinary(module: M) -> M:
