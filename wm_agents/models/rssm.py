@@ -134,9 +134,9 @@ class RSSM(WorldModel):
     def __init__(self, config: RSSMConfig, actions: ActionStatistics) -> None:
         super().__init__(config, actions, (config.latent_size,))
         latent, size = config.latent_size, config.recurrent_size
-        self.encoder = ENCODERS.get(config.encoder)(config.image_size)
+        self.encoder = encoder = ENCODERS.get(config.encoder)(config.image_size)
         # Frames differ in few pixels. Without the projector's BatchNorm, latents stay alike for hundreds of steps.
-        self.posterior = Projector(self.encoder.features, 2 * self.encoder.features, 2 * latent)
+        self.posterior = Projector(encoder.features, 2 * encoder.features, 2 * latent)
         self.recurrence = Recurrence(latent + config.block_size, size)
         self.prior = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, 2 * latent))
         self.decoder = Decoder(latent, config.image_size)
