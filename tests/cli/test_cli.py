@@ -384,7 +384,7 @@ def test_mistakes_are_one_line_and_exit_with_2(call: Any, trained: Any, no_data:
         (("evaluate", model), ("damaged",)),
         (("train", "wm/nothing/here-v0", "--out", tmp_path / "x"), ("Unknown dataset", "wm-agents collect")),
         (("train", "no dataset name", "--out", tmp_path / "x"), ("dataset",)),
-        (("fit", trained.file, "wm/nothing/here-v0", "--out", tmp_path / "x"), ("Unknown dataset",)),
+        (("fit", "gc-idm", trained.file, "wm/nothing/here-v0", "--out", tmp_path / "x"), ("Unknown dataset",)),
         (("collect", "wm/PointMaze-Umaze-v0"), ("Did you mean", UMAZE)),
         (("collect", UMAZE, "--policy", "waypoints"), ("Did you mean 'waypoint'",)),
         (("collect", UMAZE, "--episodes", 0), ("At least 1 episode",)),
@@ -425,7 +425,7 @@ def test_quickstart_makes_everything_and_goes_on_from_what_is_there(
     files = {
         "agent.safetensors",
         "tasks.json",
-        "cem-mpc.json",
+        "cem.json",
         "gc-idm.json",
         "gc-idm.mp4",
         "training.png",
@@ -434,19 +434,19 @@ def test_quickstart_makes_everything_and_goes_on_from_what_is_there(
     }
     assert files <= {path.name for path in out.iterdir()}
     assert all((out / name).stat().st_size > 100 for name in files)
-    for name in ("cem-mpc", "gc-idm", "random", "Next:"):
+    for name in ("cem", "gc-idm", "random", "Next:"):
         assert name in first.out
-    for name in ("cem-mpc", "gc-idm"):
+    for name in ("cem", "gc-idm"):
         numbers = json.loads((out / f"{name}.json").read_text())
         assert set(numbers) >= ISSUE_KEYS
         assert numbers["tasks"] == 4
     assert iio.imread(out / "gc-idm.mp4", index=0).std() > 10
     agent = wm_agents.load(out / "agent.safetensors", device="cpu")
-    assert agent.provenance["recipe"]["episodes"] == 8
+    assert agent.provenance["recipe"]["data"]["main"]["episodes"] == 8
 
-    import wm_agents.training.world_model as training
+    from wm_agents.training import run
 
-    monkeypatch.setattr(training, "_validate", None)  # no step may be taken again
+    monkeypatch.setattr(run, "_step", None)  # no step may be taken again
     weights = {name: value.clone() for name, value in agent.world_model.state_dict().items()}
     started = time.monotonic()
     second = call(*command)
@@ -454,5 +454,5 @@ def test_quickstart_makes_everything_and_goes_on_from_what_is_there(
     assert time.monotonic() - started < 60
     again = wm_agents.load(out / "agent.safetensors", device="cpu")
     assert all(np.array_equal(value, again.world_model.state_dict()[name]) for name, value in weights.items())
-    head = again.inverse_dynamics.state_dict()["head.weight"]
-    assert np.array_equal(head, agent.inverse_dynamics.state_dict()["head.weight"])
+    head = again.heads["gc-idm"].state_dict()["head.weight"]
+    assert np.array_equal(head, agent.heads["gc-idm"].state_dict()["head.weight"])

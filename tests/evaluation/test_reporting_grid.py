@@ -42,8 +42,9 @@ def test_the_grid_has_every_planner_as_shipped_and_following_its_plan_for_25_ste
         agent = cell.open("cpu")
         assert agent.options() == json.loads(cell.options)  # what is stored is what is run
         if cell.agent != "gc-idm":
-            assert agent.receding_horizon * agent.world_model.config.action_block == cell.replan_steps
-            shipped_options = RECIPES[UMAZE].options[comparison.kind_of(cell.agent)[0]]
+            assert agent.settings.receding_horizon * agent.world_model.config.action_block == cell.replan_steps
+            kind = comparison.kind_of(cell.agent)[0]
+            shipped_options = RECIPES[UMAZE].options["cem" if kind == "cem-mpc" else kind]
             assert agent.options().items() >= shipped_options.items()
     optimisers = {cell.agent: json.loads(cell.options).get("optimizer") for cell in found}
     assert (optimisers["gradient-adam"], optimisers["gradient-sgd"]) == ("adam", "sgd")
@@ -72,13 +73,13 @@ def test_a_gc_idm_that_counts_down_is_told_how_far_the_goal_is(tmp_path):
     protocols = [Protocol(50, 100), Protocol("random", 300)]
     told = [json.loads(cell.options)["horizon"] for cell in build([counting], protocols, ["gc-idm"], 2)[0]]
     assert told == [50, 25]
-    assert build([counting], protocols, ["gc-idm"], 2)[0][0].open("cpu").horizon == 50
+    assert build([counting], protocols, ["gc-idm"], 2)[0][0].open("cpu").settings.horizon == 50
 
 
 def test_an_agent_of_waypoints_is_told_how_far_the_goal_is() -> None:
     cells, _ = build(comparison.sources(["pusht"], []), [Protocol(75, 150)], ["hierarchical"], 2)
     assert [json.loads(cell.options)["horizon"] for cell in cells] == [75]
-    assert cells[0].open("cpu").horizon == 75
+    assert cells[0].open("cpu").settings.horizon == 75
 
 
 def test_bf16_is_for_planners_that_sample_and_only_where_asked_or_native(shipped, monkeypatch):

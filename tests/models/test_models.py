@@ -278,7 +278,7 @@ def test_action_statistics_of_another_size_are_refused():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("encoder", "con", r"Unknown encoder 'con'\. Did you mean 'conv'\? Known: conv, vit\."),
+        ("encoder", "con", r"Unknown encoder 'con'\. Did you mean 'conv'\? Known: conv,"),
         ("predictor", "transformr", r"Unknown predictor 'transformr'\. Did you mean 'transformer'\? Known: mlp"),
     ],
 )

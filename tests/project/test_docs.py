@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from wm_agents import cli
+from wm_agents import cli, registry
 from wm_agents.envs.rendering import INSTALL_COMMAND
 from wm_agents.evaluation import Manifest
 from wm_agents.evaluation.report.cards import to_cards
@@ -67,6 +67,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    for table in vars(registry).values():
+        if isinstance(table, registry.Registry):  # what a page registers is forgotten after it
+            monkeypatch.setattr(table, "_entries", dict(table._entries))
     namespace = {"__name__": "docs"}
     for block in blocks(page, "python"):
         title = re.search(r'title="([^"]+)"', block.info)

@@ -100,7 +100,7 @@ assert pathlib.Path(wm_agents.__file__).is_relative_to({str(installed)!r}), wm_a
 import wm_agents.datasets, wm_agents.envs, wm_agents.evaluation, wm_agents.cli
 names = wm_agents.list_checkpoints()
 tasks = ("pointmaze-large", "pointmaze-medium", "pointmaze-umaze", "tworoom", "reacher", "pusht", "cube-single")
-assert {{f"{{task}}/{{agent}}" for task in tasks for agent in ("cem-mpc", "gc-idm")}} <= set(names), names
+assert {{f"{{task}}/{{agent}}" for task in tasks for agent in ("cem", "gc-idm")}} <= set(names), names
 for name in names:
     agent = wm_agents.load(name)
     assert gym.spec(agent.env_id)

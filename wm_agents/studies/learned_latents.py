@@ -88,7 +88,7 @@ def run(
     check_output(out, folder=True)
     started, worked = time.perf_counter(), time.process_time()
     made = recipe(task)
-    world_model = load(f"{made.task}/cem-mpc").world_model
+    world_model = load(f"{made.task}/cem").world_model
     dataset = load_dataset(made.dataset)
     manifest = make_manifest(made.env_id, tasks=4 if quick else tasks, offset=50, budget=100, seed=seed)
     training = LatentActionTrainingConfig(steps=20 if quick else 1000, seed=seed)
