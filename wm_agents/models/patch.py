@@ -39,7 +39,7 @@ class PatchConfig:
     action_size: int = 2
     action_block: int = 5
     history: int = 2
-    token_size: int = 16
+    token_size: int = 4
     encoder: str = "conv-grid"
     predictor_width: int = 64
     predictor_depth: int = 2
@@ -184,7 +184,9 @@ class PatchWorldModel(WorldModel):
     - DINO-WM's encoder is a frozen DINOv2. Here "conv-grid" is trained along, which a CPU can afford, and SIGReg keeps
       it from collapsing (LeWorldModel, arXiv 2603.19312). An encoder of your own may still be frozen: see
       :mod:`wm_agents.models.encoders`.
-    - A projector, the same for every token, makes tokens of ``token_size`` numbers; DINO-WM takes DINOv2's 384.
+    - A projector, the same for every token, makes tokens of ``token_size`` numbers; DINO-WM takes DINOv2's 384. Few
+      are better where few things move: SIGReg fills whatever space there is, and a winding way through many
+      dimensions is hard to predict.
     - The next tokens are predicted as a change of the present ones.
     - Attention sees the last ``history`` frames in each layer, and its keys and values are kept. DINO-WM computes the
       whole window again for each imagined block.
