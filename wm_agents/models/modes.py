@@ -16,22 +16,37 @@ from torch.overrides import TorchFunctionMode
 M = TypeVar("M", bound=nn.Module)
 
 
-@contextlib.contextmanager
-def prediction_modes(device: torch.device | str = "cpu") -> Iterator[None]:
+def prediction_modes(device: torch.device | str = "cpu") -> contextlib.AbstractContextManager[Any]:
     """No gradients, no inference mode, no autocast, float32, and no default device, whatever the caller has set."""
     kind, dtype = torch.device(device).type, torch.get_default_dtype()
-    with contextlib.ExitStack() as modes:  # only those that must be left: every decision enters here
-        if dtype is not torch.float32:
-            torch.set_default_dtype(torch.float32)
-            modes.callback(torch.set_default_dtype, dtype)
-        if torch.empty(0).device.type != "cpu":
-            modes.enter_context(torch.device("cpu"))
-        if torch.is_inference_mode_enabled():
-            modes.enter_context(torch.inference_mode(False))
-        if torch.is_autocast_enabled(kind):
-            modes.enter_context(torch.autocast(kind, enabled=False))
-        modes.enter_context(torch.no_grad())
+    entered: list[contextlib.AbstractContextManager[Any]] = []  # only those that must be left: every decision does this
+    if dtype is not torch.float32:
+        entered.append(_default_dtype(torch.float32))
+    if torch.get_default_device().type != "cpu":
+        entered.append(torch.device("cpu"))
+    if torch.is_inference_mode_enabled():
+        entered.append(torch.inference_mode(False))
+    if torch.is_autocast_enabled(kind):
+        entered.append(torch.autocast(kind, enabled=False))
+    return _all_of(*entered, torch.no_grad()) if entered else torch.no_grad()
+
+
+@contextlib.contextmanager
+def _all_of(*modes: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(mode)
         yield
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def ordinary(module: M) -> M:
