@@ -10,8 +10,9 @@ import torch
 from every_learner import STAGES, tiny_gc_idm
 from short_runs import assert_same_weights
 
+from wm_agents.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from wm_agents.models import InverseDynamicsConfig
-from wm_agents.registry import WORLD_MODELS
+from wm_agents.registry import ENCODERS, WORLD_MODELS
 from wm_agents.training import TrainingConfig, find_device, train_head, train_predictor, train_world_model
 from wm_agents.training.predictor import encoder_weights
 
@@ -85,3 +86,37 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
     for name in ("cuda:99", "cpuu", "nonsense"):
         with pytest.raises(ValueError, match=r"such device|Unknown device"):
             find_device(name)
+
+
+class Backbone(torch.nn.Module):
+    """Stands for weights from elsewhere: random ones of a fixed seed, with a BatchNorm's averages."""
+
+    features, frozen, identity = 5, True, "backbone of seed 7"
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+        self.mix = torch.nn.Linear(3, self.features)
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in (*self.parameters(), self.norm.running_mean):
+                weight.copy_(torch.rand(weight.shape, generator=generator))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.mix(self.norm(pixels.float().mean((1, 2)) / 255)).tanh()
+
+
+@pytest.mark.parametrize("kind", ["lewm", "rssm"])
+def test_a_frozen_encoder_comes_out_of_a_training_as_it_went_in(
+    kind: str, small_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS._entries, "backbone", Backbone)
+    shape = WORLD_MODELS.get(kind).Config(**{**KINDS[kind], "encoder": "backbone"})
+    model, _ = train_world_model(small_dataset, shape, TRAINING, device="cpu", progress=False)
+    fresh = Backbone(64).state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in model.encoder.state_dict().items())
+    save_checkpoint(Checkpoint(model), tmp_path / "model.safetensors")
+    loaded = load_checkpoint(tmp_path / "model.safetensors").world_model
+    pixels = torch.from_numpy(small_dataset.pixels[:4].copy())
+    with torch.no_grad():
+        assert torch.equal(loaded.encode(pixels), model.encode(pixels))

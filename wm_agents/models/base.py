@@ -72,6 +72,13 @@ class WorldModel(ScaledActions, ABC):
     def learn(self, pixels: torch.Tensor, actions: torch.Tensor, generator: torch.Generator) -> LatentBatch:
         """What loss terms read, from frames ``[B, T, H, W, C]`` and the blocks between them ``[B, T-1, K*A]``."""
 
+    def train(self, mode: bool = True) -> WorldModel:
+        """Set training mode; an encoder with ``frozen = True`` stays in evaluation mode."""
+        super().train(mode)
+        if getattr(self.encoder, "frozen", False):
+            self.encoder.eval()
+        return self
+
     def parts(self) -> dict[str, str]:
         """Registered parts that the configuration names, kind -> name: ``{"encoder": "conv"}``."""
         return {}

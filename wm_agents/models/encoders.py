@@ -7,12 +7,22 @@ names its weights exactly, checkpoints hold that text in place of the weights.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from wm_agents.registry import ENCODERS
 
 # Channel statistics of ImageNet, the pixel normalisation of LeWorldModel (arXiv 2603.19312).
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+
+
+def make_encoder(name: str, image_size: int) -> Any:
+    """Make an encoder by its name in ``ENCODERS``; one with ``frozen = True`` stays untrained and in evaluation mode."""
+    encoder = ENCODERS.get(name)(image_size)
+    return encoder.eval().requires_grad_(False) if getattr(encoder, "frozen", False) else encoder
 
 
 def check_pixels(pixels: torch.Tensor, size: int) -> None:

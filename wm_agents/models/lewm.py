@@ -11,7 +11,7 @@ import torch
 from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
-from wm_agents.models.encoders import Projector
+from wm_agents.models.encoders import Projector, make_encoder
 from wm_agents.registry import ENCODERS, PREDICTORS, did_you_mean
 from wm_agents.types import LatentBatch
 
@@ -75,7 +75,7 @@ class LeWM(WorldModel):
 
     def __init__(self, config: LeWMConfig, actions: ActionStatistics) -> None:
         super().__init__(config, actions, (config.latent_size,))
-        self.encoder = ENCODERS.get(config.encoder)(config.image_size)
+        self.encoder = make_encoder(config.encoder, config.image_size)
         features: Any = self.encoder.features
         self.projector = Projector(features, 2 * features, config.latent_size)
         self.predictor = PREDICTORS.get(config.predictor)(config)

@@ -12,7 +12,7 @@ from torch import nn
 from wm_agents.configs import check_counts
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
-from wm_agents.models.encoders import PixelNormalizer, Projector
+from wm_agents.models.encoders import PixelNormalizer, Projector, make_encoder
 from wm_agents.registry import ENCODERS, did_you_mean
 from wm_agents.types import LatentBatch
 
@@ -206,7 +206,7 @@ class PatchWorldModel(WorldModel):
     losses: ClassVar[Mapping[str, float]] = {"prediction": 1.0, "sigreg": 0.09}
 
     def __init__(self, config: PatchConfig, actions: ActionStatistics) -> None:
-        encoder = ENCODERS.get(config.encoder)(config.image_size)
+        encoder = make_encoder(config.encoder, config.image_size)
         tokens = getattr(encoder, "tokens", None)
         if tokens is None:
             raise ValueError(
@@ -217,20 +217,6 @@ class PatchWorldModel(WorldModel):
         self.encoder = encoder
         self.projector = Projector(encoder.features, 2 * encoder.features, config.token_size)
         self.predictor = PatchPredictor(config, tokens)
-        if self.frozen:
-            self.encoder.requires_grad_(False)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the encoder keeps the weights that it came with."""
-        return getattr(self.encoder, "frozen", False)
-
-    def train(self, mode: bool = True) -> PatchWorldModel:
-        """Set training mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def parts(self) -> dict[str, str]:
         return {"encoder": self.config.encoder}

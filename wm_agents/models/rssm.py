@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
-from wm_agents.models.encoders import Projector
+from wm_agents.models.encoders import Projector, make_encoder
 from wm_agents.registry import ENCODERS, did_you_mean
 from wm_agents.types import LatentBatch
 
@@ -110,7 +110,7 @@ class RSSM(WorldModel):
     def __init__(self, config: RSSMConfig, actions: ActionStatistics) -> None:
         super().__init__(config, actions, (config.latent_size,))
         latent, size = config.latent_size, config.recurrent_size
-        self.encoder = encoder = ENCODERS.get(config.encoder)(config.image_size)
+        self.encoder = encoder = make_encoder(config.encoder, config.image_size)
         # Frames differ in few pixels. Without the projector's BatchNorm, latents stay alike for hundreds of steps.
         self.posterior = Projector(encoder.features, 2 * encoder.features, 2 * latent)
         self.recurrence = Recurrence(latent + config.block_size, size)

@@ -169,12 +169,12 @@ class WorldModelLearner(Learner):
 
     def finish(self) -> None:
         """Replace BatchNorm's moving averages, which lag behind the weights, by means over fresh batches."""
-        norms = [part for part in self.world_model.modules() if isinstance(part, nn.BatchNorm1d)]
+        self.world_model.train()
+        norms = [part for part in self.world_model.modules() if isinstance(part, nn.BatchNorm1d) and part.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative average
-        self.world_model.train()
         rng, generator = np.random.default_rng([self.config.seed, 2]), torch.Generator().manual_seed(self.config.seed)
         with torch.no_grad():
             for _ in range(20 if norms else 0):
