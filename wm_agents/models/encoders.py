@@ -20,7 +20,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 def make_encoder(name: str, image_size: int) -> Any:
-    """Make an encoder by its name in ``ENCODERS``; one with ``frozen = True`` stays untrained and in evaluation mode."""
+    """Make an encoder by its name in ``ENCODERS``; one with ``frozen = True`` stays untrained, in evaluation mode."""
     encoder = ENCODERS.get(name)(image_size)
     return encoder.eval().requires_grad_(False) if getattr(encoder, "frozen", False) else encoder
 
