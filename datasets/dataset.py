@@ -122,7 +122,7 @@ class TrajectoryDataset:
             max_horizon: The goal is uniform among the frames up to ``max_horizon`` steps ahead, as far as the episode
                 goes.
             rng: Source of randomness.
-            min_horizon: And at least so many steps ahead.
+            min_horizon: Goals are at least this many steps ahead.
 
         Raises:
             ValueError: A size is below 1, or no episode is as long as ``min_horizon``.

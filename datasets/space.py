@@ -14,7 +14,7 @@ _PER_EPISODE = 40_000  # bytes of HDF5's own records
 
 
 def stored_size(episodes: int, size: int) -> int:
-    """Return how many bytes Minari's HDF5 file of so many episodes takes at most.
+    """Return how many bytes Minari's HDF5 file of this many episodes takes at most.
 
     Args:
         episodes: Number of episodes.

@@ -47,7 +47,7 @@ class PushT(GoalEnv):
     State: ``(agent_x, agent_y, block_x, block_y, block_angle)`` and their velocities ``(v_agent_x, ...)``, in px, rad,
     px/s and rad/s. x points right and y down, as in the image; angles turn from x to y and are never wrapped.
     The block's position is the middle of the outer edge of its bar, its velocity that of its centre of mass. Goal:
-    the first five. Action: where the agent shall go, relative to where it is, in units of 64 px, each in [-1, 1];
+    the first five. Action: the agent's target, relative to its position, in units of 64 px, each in [-1, 1];
     targets are clipped to the square, and a critically damped controller follows them for 0.1 s. (Upstream's actions
     are the targets themselves.)
 

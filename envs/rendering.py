@@ -150,7 +150,7 @@ class FrameRenderer:
         return screen
 
     def close(self) -> None:
-        """Free every context; other renderers of the process go on. A later :meth:`render` opens a new one."""
+        """Free every context; other renderers of the process keep working. A later :meth:`render` opens a new one."""
         with LOCK:
             while self._screens:
                 _, screen = self._screens.popitem()

@@ -26,7 +26,7 @@ def reproduce(
 ) -> WorldModelAgent:
     """Run a recipe: data, then every stage; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
-    Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote. On one
+    The same call continues after Ctrl-C or a kill, and loads the result if it is complete. On one
     machine, with one number of threads, the same arguments write the same file, to the byte.
 
     Args:

@@ -146,7 +146,7 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
 
 
 def with_head(file: Path, task: str, label: str, seed: int) -> Path:
-    """Fit what a row's high level needs if the recipe leaves it out; it is kept beside the run."""
+    """Fit what the high level of a row needs if the recipe does not include it; it is stored with the run."""
     high = label.split(" + ")[0]
     target = file.with_name(f"{high}.safetensors")
     if high not in ("macro-actions", "waypoints"):
@@ -225,7 +225,7 @@ def found(task: str, offset: Any, label: str, arguments: argparse.Namespace) -> 
 
 
 def print_table(tasks: list[str], arguments: argparse.Namespace) -> None:
-    """Print one row a task, distance and agent: each seed's success, the mean, far routes, cost."""
+    """Print one row per task, distance and agent: each seed's success, the mean, far routes, cost."""
     print("| task | goal | agent | success, each seed | mean | far routes | ms a step |\n|---|---|---|---|---|---|---|")
     for task in tasks:
         for offset in arguments.offsets or OFFSETS[task]:

@@ -86,7 +86,7 @@ def train(kind: str, steps: int, folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def rollout_error(model: WorldModel, dataset: TrajectoryDataset, blocks: int = 10, shown: int = 3) -> float:
-    """Squared error after so many imagined blocks of held-out episodes, relative to that of "nothing moves"."""
+    """Squared error after this many imagined blocks of held-out episodes, relative to that of "nothing moves"."""
     held_out, k = dataset.split(0.1)[1], model.spec.action_block
     start = held_out.segments(500, k * (shown - 1 + blocks), np.random.default_rng(0))[:, None]
     frames = np.stack([start, start + k, start + 2 * k, start + (2 + blocks) * k], axis=1)[..., 0]

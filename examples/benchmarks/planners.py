@@ -88,7 +88,7 @@ def cell_path(label: str, seed: int, arguments: argparse.Namespace) -> Path:
 
 
 def print_headline(arguments: argparse.Namespace) -> None:
-    """Print one row a cell: each seed, mean, strict, evaluations per plan."""
+    """Print one row per cell: each seed, mean, strict, evaluations per plan."""
     print("| agent | success, each seed | mean | strict | evaluations a plan |\n|---|---|---|---|---|")
     for label in HEADLINE:
         found = [cell_path(label, seed, arguments) for seed in arguments.seeds]

@@ -1,4 +1,4 @@
-"""Whether parts belong together: heads and world models, environments and agents."""
+"""Checks that parts belong together: heads and world models, environments and agents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def collect_heads(
     None in place of a head, as of any optional argument, means that it is not given.
 
     Raises:
-        ValueError: What is given as a head is none, or is given by another head's name.
+        ValueError: A head is not a :class:`Head`, or is given by the name of another head.
     """
     if isinstance(heads, Head):
         heads = [heads]

@@ -30,20 +30,21 @@ class MPCOptions:
         planner: One of ``wm_agents.registry.PLANNERS``.
         horizon: H, actions per plan, in the action space's unit: blocks.
         receding_horizon: Actions executed before planning again.
-        shrinking: Plan to arrive after ``horizon`` blocks: each plan is as much shorter as was executed of the one
-            before, and a full one follows the last. A terminal cost that is replanned needs it: with a horizon that
-            keeps receding, arriving can be put off for ever.
+        shrinking: Plan to arrive after ``horizon`` blocks: each plan is shorter by the blocks that were executed, and a
+            full one follows the last. A terminal cost needs this if plans are replaced before their end: otherwise
+            the end of the plan moves away with every new plan, and the agent may never arrive.
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
-            one. Functions of your own work, but cannot be saved.
+            distance. Your own functions work, but cannot be saved.
         actions: What is searched, one of ``wm_agents.registry.ACTION_SPACES``: "blocks" of real actions; "latent",
             learned latent actions with a predictor of their own; "latent-decoded", the same imagined by the world
             model; "macro", stretches of recorded actions.
-        proposals: Where a search starts besides the last plan: "gc-idm" rolls the inverse dynamics model through the
-            world model, "diffusion" samples the denoiser (for the planner "diffusion" it is the prior), "none" is the
-            last plan alone.
-        precision: Of the imagined rollouts. "bf16" is up to 3 times faster on CPUs with AVX512-BF16 or AMX, most with
-            wide predictors and many environments, and slower on others; costs, elites and actions stay in float32.
-        planner_options: The planner's own: samples, iterations, temperature, ...; see its class. The agent's
+        proposals: Plans from which the search starts, in addition to the last plan: "gc-idm" lets the inverse dynamics
+            model act in the world model; "diffusion" samples the denoiser (for the planner "diffusion" it is the
+            prior); "none" uses the last plan alone.
+        precision: Precision of the imagined rollouts. "bf16" is up to 3 times faster on CPUs with AVX512-BF16 or AMX,
+            especially with wide predictors and many environments, and slower on others. Costs, elites and actions
+            stay in float32.
+        planner_options: Options of the planner, such as samples, iterations or temperature; see its class. The agent's
             constructor takes them as keywords.
     """
 

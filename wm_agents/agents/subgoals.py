@@ -142,7 +142,7 @@ class MacroSubgoals:
         macro_actions: Predictor, and bank of recorded macro-actions.
         temporal_distance: Measures.
         planner: Over H macro-actions.
-        lookahead: A goal at most so many steps away is the subgoal itself.
+        lookahead: A goal at most this many steps away is itself the subgoal.
         support: See above.
         graph: Head for the node of this graph that is nearest to the waypoint; None heads for the waypoint itself.
     """

@@ -28,17 +28,17 @@ def evaluate(
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
-        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
-        task: Gymnasium id or task name; by default the one that the agent was trained on.
+        agent: A shipped agent such as "pointmaze-umaze/gc-idm", or your own checkpoint as FILE or FILE:AGENT.
+        task: Gymnasium id or task name; by default the task that the agent was trained on.
         tasks: Number of tasks.
-        offset: Steps from start to goal in a held-out episode, or "random" for two random free states.
+        offset: Steps from the start to the goal in a held-out episode, or "random" for a random start and goal.
         budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
-        seed: Of the task set.
-        num_envs: Environments that share a call; 1 for timings of a single one.
-        manifest: Use the tasks of this file; written there first if it does not exist.
-        json: Write all numbers here.
-        video: Write the first 4 tasks here, .mp4 or .gif.
-        options: The agent's own options as name=value, for example horizon=10 precision=bf16.
+        seed: Seed of the set of tasks.
+        num_envs: Environments that share a call; use 1 to time a single environment.
+        manifest: File with the tasks to use; it is written first if it does not exist.
+        json: File for all numbers.
+        video: File for a video of the first 4 tasks, .mp4 or .gif.
+        options: Options of the agent as name=value pairs, for example horizon=10 precision=bf16.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load
@@ -111,14 +111,14 @@ def bench(
     quick: bool = False,
     device: str = "auto",
 ) -> None:
-    """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
+    """Measure every planner on one world model: success, cost of a plan, scaling, and use of the machine.
 
     Args:
         what: What to measure.
         agent: A task with a shipped checkpoint, or the path of your own.
-        out: Where planners.json and planners.png are written; run again to go on after an interruption.
-        tasks: Held-out tasks for each planner, 100 steps from start to goal.
-        quick: A check that all works in a minute or two, not a result.
+        out: Directory for planners.json and planners.png. The same command continues an interrupted run.
+        tasks: Held-out tasks for each planner, with goals 100 steps away.
+        quick: Only check in a minute or two that everything works; this is not a result.
         device: auto, cpu or cuda.
     """
     from wm_agents.evaluation.bench import bench_planners
@@ -144,23 +144,23 @@ def report(
     measure: bool = True,
     device: str = "auto",
 ) -> None:
-    """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
+    """Compare the shipped agents on every task: success with intervals, paired tests, cost, and the papers' numbers.
 
     Args:
-        out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
+        out: Directory for report.md, report.json, figures and videos. The same command continues an interrupted run.
         quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
-        tasks: Task names; all with a checkpoint by default.
-        agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
+        tasks: Task names; by default all tasks that have a checkpoint.
+        agents: By default gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd; other shipped
             agents work too.
-        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and (not quick) 100/200 by default.
-        checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
-        tasks_per_cell: Another number of held-out tasks for each cell.
+        protocols: OFFSET/BUDGET in environment steps; by default 25/50, 50/100 and, without --quick, 100/200.
+        checkpoints: Other training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
+        tasks_per_cell: Held-out tasks for each cell, if not 200 (or 20 with --quick).
         num_envs: Environments that share a call.
-        workers: Processes, of one thread each; by default one per core.
-        precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
+        workers: Number of processes, each with one thread; by default one per core.
+        precision: Precision of the planners' rollouts; auto is bf16 if the CPU supports it and the planner samples.
         videos: Record the first tasks of each cell.
-        timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.
-        measure: Measure the missing cells; --no-measure reports those that are there.
+        timing: After the cells, compare the time of a GC-IDM decision and of a CEM plan of the papers' size.
+        measure: Measure the missing cells; --no-measure only reports the cells that exist.
         device: auto, cpu or cuda.
     """
     from wm_agents.evaluation.report import AGENTS, run_report
@@ -193,13 +193,13 @@ def study(
     quick: bool = False,
     task: str = "pointmaze-umaze",
 ) -> None:
-    """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
+    """Run a study of planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
 
     Args:
-        name: latent-actions (synthetic worlds, tables and figures beside the paper's) or learned-latent-actions.
-        out: Where JSON, Markdown and figures are written; by default runs/<name>.
-        quick: A check that all works in a minute, not a result.
-        task: Whose world model the learned latent actions are built on.
+        name: latent-actions (synthetic worlds, compared with the paper) or learned-latent-actions.
+        out: Directory for JSON, Markdown and figures; by default runs/<name>.
+        quick: Only check in a minute that everything works; this is not a result.
+        task: Task whose world model the learned latent actions are built on.
     """
     from wm_agents.evaluation.files import check_output
     from wm_agents.recipes import recipe

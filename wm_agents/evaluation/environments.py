@@ -44,7 +44,7 @@ def open_env(env_id: str, **options: Any) -> gym.Env:
     """Open a goal environment.
 
     Raises:
-        ValueError: See :func:`check_env_id`, or the environment is none whose goals are states to reach.
+        ValueError: See :func:`check_env_id`; or the environment's goals are not states to reach.
     """
     name = check_env_id(env_id)
     foreign = (

@@ -32,7 +32,7 @@ class LossTerm(Protocol):
 
 @runtime_checkable
 class LearnedLossTerm(Protocol):
-    """A term with a network of its own, an ``nn.Module``: it is trained beside the world model and then dropped."""
+    """A term with a network of its own, an ``nn.Module``: it is trained with the world model and then dropped."""
 
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network, before training.

@@ -94,7 +94,7 @@ class Layer(nn.Module):
     """A transformer layer over the tokens of the last ``history`` frames.
 
     A learned bias per head, age of the frame and pair of tokens says where a token looks (Swin, arXiv 2103.14030). It
-    takes the place of embeddings of time, so that keys and values of past frames stay valid while time goes on.
+    takes the place of embeddings of time, so that keys and values of past frames stay valid over time.
     """
 
     def __init__(self, tokens: int, history: int, width: int, heads: int) -> None:

@@ -30,9 +30,9 @@ class RSSMConfig:
         action_size: A, primitive action dimensions.
         action_block: K, primitive actions per block.
         latent_size: D, of the stochastic latent.
-        recurrent_size: Of the deterministic memory, and of the layers around it.
+        recurrent_size: Size of the deterministic memory, and of the layers around it.
         encoder: One of ``wm_agents.registry.ENCODERS`` that gives a vector per frame: "conv" or "vit".
-        free_nats: A frame whose divergence is below this counts as this: the prior need not become better.
+        free_nats: Lower bound of a frame's divergence in the loss: below it, the prior need not become better.
         dynamics_scale: Weight of the divergence that trains the prior.
         representation_scale: Weight of the divergence that trains the posterior.
     """

@@ -29,7 +29,7 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
 
 
 def option_names(kind: Any) -> set[str]:
-    """Names of the options that a planner takes, be it a dataclass, another class or a function."""
+    """Names of the options that a planner takes. It can be a dataclass, another class or a function."""
     return {name for name, parameter in inspect.signature(kind).parameters.items() if parameter.kind in NAMED}
 
 

@@ -29,10 +29,10 @@ class CEM:
         elites: Candidates that the Gaussian is refitted to.
         iterations: Rounds of sampling.
         initial_std: Standard deviation of the first round, in the units of the bounds.
-        min_std: Floor of the refitted standard deviation; 0 is none.
+        min_std: Floor of the refitted standard deviation; 0 means no floor.
         momentum: Share of the old mean and standard deviation that a refit keeps, in [0, 1).
         returns: "mean" of the last Gaussian (scored once more), or the "best" candidate seen.
-        tolerance: An environment's search ends when its largest standard deviation is below this; 0 never.
+        tolerance: The search for an environment ends early if its largest standard deviation is below this; 0 never.
     """
 
     horizon: int

@@ -36,14 +36,14 @@ class Diffusion:
     Attributes:
         horizon: H, blocks per plan.
         samples: S, sequences per step.
-        steps: Of the reverse process.
-        elites: Sequences handed on, cheapest first.
+        steps: Steps of the reverse process.
+        elites: Sequences from which the next plan starts, cheapest first.
         initial_std: First standard deviation without a prior, in the units of the bounds.
-        final_std: The last one.
-        temperature: Of the weights without a prior, in standard deviations of the cost.
+        final_std: Last standard deviation without a prior.
+        temperature: Temperature of the weights without a prior, in standard deviations of the cost.
         denoise: The prior, set for each call: it knows start and goal, as ``Denoiser.conditioned`` makes it.
         guidance: Length of the cost's pull on a clean estimate at noise level 1, root mean square over the sequence, in
-            the units of the bounds; it shrinks with the level. 0 is none.
+            the units of the bounds; it shrinks with the level. 0 means no pull.
         spread: Standard deviation of the noise that a prior starts from: less than 1 gives likelier, less varied
             sequences.
     """
@@ -150,7 +150,7 @@ class DiffusionGuidance:
     Attributes:
         horizon: H, blocks per plan.
         samples: S, sequences refined side by side.
-        steps: Of refinement.
+        steps: Steps of refinement.
         guidance: gamma of equation 10.
         residual: Standard deviation of the added noise where alpha is 0.
     """

@@ -33,7 +33,7 @@ class Gradient:
         steps: Steps of descent.
         step_size: Size of the first step: of Adam in the units of the bounds, of "sgd" the factor of the gradient.
         optimizer: "adam" (beta 0.9 and 0.999) or "sgd", plain descent.
-        cosine: Let the step size fall to 0 along a cosine, else it stays.
+        cosine: Let the step size fall to 0 along a cosine; otherwise it stays constant.
         restarts: Sequences descended at once, at least one for each proposal. Those beyond the proposals start around
             the first.
         spread: Standard deviation of the random starts, in the units of the bounds.

@@ -39,7 +39,7 @@ class ICEM:
         keep: Share of the elites that stays, within a plan and in ``Plan.elites``, in [0, 1).
         momentum: Share of the old mean and standard deviation that a refit keeps, in [0, 1).
         decay: The population shrinks by this factor with each iteration, but not below twice the elites; 1 is constant.
-        tolerance: An environment's search ends when its largest standard deviation is below this; 0 never.
+        tolerance: The search for an environment ends early if its largest standard deviation is below this; 0 never.
     """
 
     horizon: int

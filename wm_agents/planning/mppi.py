@@ -35,20 +35,20 @@ class MPPI:
     Attributes:
         horizon: H, blocks per plan.
         samples: S, candidates per iteration.
-        elites: Cheapest candidates that weigh at all; None for every one.
+        elites: Number of cheapest candidates that have a weight; None means all of them.
         iterations: Rounds of sampling.
-        temperature: High averages over candidates, low picks the cheapest.
+        temperature: A high one averages over candidates, a low one picks the cheapest.
         normalise: Divide costs by their scale.
         initial_std: Standard deviation of the first round, in the units of the bounds.
-        adaptive_std: Refit the standard deviation, else it stays.
+        adaptive_std: Refit the standard deviation; otherwise it stays constant.
         min_std: Floor of the refitted standard deviation.
-        max_std: Its ceiling.
-        smooth: Noise on the differences of actions instead of on actions.
+        max_std: Ceiling of the refitted standard deviation.
+        smooth: Put the noise on the differences between actions instead of on the actions.
         smoothness: Weight of the squared differences of successive primitive actions, added to the costs that the
             weights see; ``Plan.cost`` and the best candidate go by the cost alone.
         action_block: K, primitive actions per block, for the differences.
         returns: "mean" of the last Gaussian (scored once more), or the "best" candidate seen.
-        tolerance: An environment's search ends when no entry of its mean moves by this much; 0 never.
+        tolerance: The search for an environment ends early if no entry of its mean moves by this much; 0 never.
     """
 
     horizon: int

@@ -33,7 +33,7 @@ class SGLD:
         step_size: Size of the first step.
         noise: Standard deviation of the first step's noise, in the units of the bounds.
         preconditioned: Divide gradients by their running size.
-        cosine: Let step size and noise fall, else they stay.
+        cosine: Let step size and noise fall; otherwise they stay constant.
         chains: Chains run at once, at least one for each proposal. Those beyond the proposals start around the first.
         spread: Standard deviation of the random starts, in the units of the bounds.
     """

@@ -32,9 +32,9 @@ class GraphConfig(SplitConfig):
 
     Attributes:
         nodes: Landmarks; dead ends among them are left out.
-        support: Transitions that an edge needs: below 2, a single misplaced frame opens a way through a wall.
-        validation_fraction: Of the episodes, left out; the same split as the world model's.
-        seed: Of the first landmarks.
+        support: Transitions that an edge needs. Below 2, a single misplaced frame opens a way through a wall.
+        validation_fraction: Fraction of the episodes that is left out, with the same split as for the world model.
+        seed: Seed of the first landmarks.
     """
 
     nodes: int = 300

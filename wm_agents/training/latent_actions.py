@@ -25,7 +25,7 @@ class LatentActionTrainingConfig(LearnerConfig):
     Attributes:
         batch_size: Windows per step.
         blocks: The forward model is unrolled over this many blocks, from its own predictions.
-        first_fraction: Of the windows that show no earlier frame, as at the start of an episode.
+        first_fraction: Fraction of windows that show no earlier frame, as at the start of an episode.
     """
 
     batch_size: int = 256

@@ -40,8 +40,8 @@ class SplitConfig:
     """What everything that is made from data has in common.
 
     Attributes:
-        validation_fraction: Of the episodes, held out; the split depends on nothing else.
-        seed: Of whatever is drawn or sampled.
+        validation_fraction: Fraction of the episodes that is held out. The split depends on nothing else.
+        seed: Seed of everything that is drawn or sampled.
     """
 
     validation_fraction: float = 0.1
@@ -63,11 +63,11 @@ class LearnerConfig(SplitConfig):
     Attributes:
         steps: Gradient steps.
         batch_size: Samples per step.
-        learning_rate: Peak, after a warm-up over the first 1% of the steps.
-        weight_decay: Of AdamW.
+        learning_rate: Largest learning rate, reached after a warm-up over the first 1% of the steps.
+        weight_decay: Weight decay of AdamW.
         clip_norm: Largest gradient norm.
         evaluate_every: Steps between validations.
-        checkpoint_minutes: Minutes between saves of the resumable state; it is saved at every validation, too.
+        checkpoint_minutes: Minutes between saves of the resumable state. It is also saved at every validation.
     """
 
     steps: int = 3000

@@ -30,8 +30,8 @@ class PredictorTrainingConfig(LearnerConfig):
         steps: Gradient steps.
         batch_size: Rollouts per step.
         blocks: Length of the imagined rollouts, in blocks.
-        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`): where contacts
-            are rare and the rest is soon learned, a large predictor would otherwise learn the recorded ones by heart.
+        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`). If contacts are
+            rare and everything else is learned quickly, a large predictor otherwise memorises the recorded contacts.
     """
 
     steps: int = 4000

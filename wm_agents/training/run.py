@@ -42,7 +42,7 @@ def run(
     """Train ``learner.module``; the last weights are kept.
 
     With a ``run_dir`` the state is saved at every validation, every few minutes and on Ctrl-C, and a later call with
-    the same arguments goes on from there. It ends with the weights of an uninterrupted run, on the same machine with
+    the same arguments continues from there. It ends with the weights of an uninterrupted run, on the same machine with
     the same number of threads.
 
     Args:

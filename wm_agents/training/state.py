@@ -92,11 +92,11 @@ class TrainingState:
             return
         tensors, header = read_tensors(self.path)
         if "fingerprint" not in header:
-            raise CheckpointError(f"{self.path} holds no training state: give another directory to start anew.")
+            raise CheckpointError(f"{self.path} holds no training state: give another directory to start over.")
         if changed := list(_differences(header["fingerprint"], self.fingerprint)):
             raise CheckpointError(
                 f"{self.path} belongs to a run that differs in {', '.join(changed)}: give the same options to resume, "
-                "or another directory to start anew."
+                "or another directory to start over."
             )
         weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
         progress.module.load_state_dict(weights)

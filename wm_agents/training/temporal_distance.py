@@ -25,12 +25,12 @@ class TemporalDistanceTrainingConfig(LearnerConfig):
     """How the temporal distance is trained: :class:`LearnerConfig` on hindsight pairs.
 
     Attributes:
-        expectile: Weight of distances that come out too large, in [0, 1]; the rest is the weight of those too small.
-            Above 0.5 the head leans towards the fastest way that the data shows between two states, for the recorded
+        expectile: Weight of distances predicted too large, in [0, 1]; the rest is the weight of those too small.
+            Above 0.5, the head tends to the fastest way that the data shows between two states, because the recorded
             steps are only an upper bound.
-        imagined_fraction: Of the batches whose first latent is imagined by the world model from earlier frames and the
-            recorded actions: what planners show the head.
-        imagined_blocks: Longest imagination, in blocks.
+        imagined_fraction: Fraction of batches whose first latent the world model imagines from earlier frames and the
+            recorded actions, because planners show the head imagined latents.
+        imagined_blocks: Largest number of imagined blocks.
     """
 
     expectile: float = 0.8

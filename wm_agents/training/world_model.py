@@ -41,7 +41,7 @@ class TrainingConfig(LearnerConfig):
     Attributes:
         steps: Gradient steps.
         batch_size: Windows per step.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         evaluate_every: Steps between validations.
         frames: T, frames per window. With no more than the model's ``history`` the predictor never sees a full one,
             which planners show it: train it further with :func:`train_predictor` then.

@@ -57,7 +57,7 @@ def bench_planners(
 ) -> Content:
     """Run every planner on one world model; write ``planners.json`` and ``planners.png``.
 
-    Four parts, whose cells are written when they are done, so that an interrupted run goes on where it stopped:
+    Four parts, whose cells are written when they are done, so that an interrupted run continues where it stopped:
 
     - ``success``: each planner tries the same held-out tasks;
     - ``timing``: milliseconds of a plan, for an environment, when 1, 4, ... are planned for in one call. Planners take

@@ -20,9 +20,9 @@ class LatentGraphConfig:
 
     Attributes:
         latent_size: D of the world model whose latents are its nodes.
-        nodes: N.
-        edges: E, directed.
-        state_size: S, numbers of a simulator state; 0 where the data has none.
+        nodes: N, number of nodes.
+        edges: E, number of directed edges.
+        state_size: S, numbers in a simulator state; 0 if the data has no states.
     """
 
     latent_size: int = 32

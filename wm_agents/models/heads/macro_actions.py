@@ -23,12 +23,12 @@ class MacroActionsConfig:
 
     Attributes:
         latent_size: D; taken from the world model when trained.
-        block_size: K*A, numbers in one action block; the same.
+        block_size: K*A, numbers in one action block; taken from the world model when trained.
         encoder: "transformer" for stretches of any length between ``shortest`` and ``longest``; "mlp" for one length.
         macro_size: M, numbers in a macro-action. More of them lead to subgoals that nothing reaches (HWM,
             arXiv 2604.03208, whose mazes have 8).
         shortest: Blocks of the shortest stretch.
-        longest: Blocks of the longest.
+        longest: Blocks of the longest stretch.
         width: Hidden units of the predictor; the transformer's tokens have a quarter of them.
         depth: Hidden layers of the predictor.
         bank_size: Macro-actions of the training data that are kept to tell which are on its support.

@@ -21,10 +21,10 @@ class WaypointsConfig:
     Attributes:
         latent_size: D; taken from the world model when trained.
         stride: Environment steps from one waypoint to the next.
-        max_horizon: Training goals lie at most so many environment steps ahead; longer distances are clamped to it.
+        max_horizon: Largest distance of a training goal in environment steps; longer distances are clamped to it.
         width: Hidden units.
         depth: Residual layers.
-        dropout: In each of them.
+        dropout: Dropout in each residual layer.
     """
 
     latent_size: int = 64
