@@ -1,6 +1,6 @@
-"""How much room a dataset takes on the disk, and an error before anything is written where there is less.
+"""How much disk space a dataset needs, and an error before anything is written if there is less.
 
-HDF5 ends the process with a segmentation fault when the disk is full, so every write is preceded by a look at it.
+HDF5 ends the process with a segmentation fault when the disk is full, so every write checks the free space first.
 """
 
 from __future__ import annotations

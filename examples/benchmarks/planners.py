@@ -1,8 +1,8 @@
 """Success of every planner with every objective, and of the hybrids, at about equal compute.
 
-Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
-and does not measure cells of the same checkpoint and tasks again, so it can be interrupted. Then prints the tables of
-docs/planners.md.
+Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file per
+cell and does not measure cells of the same checkpoint and tasks again, so it can be interrupted. Then prints the tables
+of docs/planners.md.
 
     python examples/benchmarks/planners.py                       # all planners and objectives
     python examples/benchmarks/planners.py --study headline --seeds 0 1 2 --tasks 200

@@ -142,8 +142,8 @@ class WorldModelAgent(BaseAlgorithm):
         """Return a head, on the agent's device.
 
         Args:
-            name: Of the head.
-            option: What needs it, as the user wrote it; for the error message.
+            name: Name of the head.
+            option: The option that needs it, for the error message.
 
         Raises:
             ValueError: The agent has none.
@@ -310,7 +310,7 @@ class WorldModelAgent(BaseAlgorithm):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
-        """Take over weights, from what :meth:`get_parameters` returned or from a file that :meth:`save` wrote.
+        """Set weights to those that :meth:`get_parameters` returned, or to those of a file that :meth:`save` wrote.
 
         Args:
             load_path_or_dict: See above.

@@ -1,4 +1,4 @@
-"""Files of agents: safetensors, or the same in a zip archive as Stable-Baselines3's callbacks name their files."""
+"""Files of agents: safetensors, or the same inside a zip archive, as Stable-Baselines3's callbacks name their files."""
 
 from __future__ import annotations
 

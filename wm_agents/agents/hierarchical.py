@@ -75,7 +75,7 @@ class HierarchicalOptions:
 
 
 class HierarchicalMPC(WorldModelAgent):
-    """Plans subgoals on a high level and acts towards them on a low one; for goals beyond a flat planner's horizon.
+    """Plans subgoals on a high level and acts towards them on a low level, for goals beyond the horizon of a planner.
 
     Args:
         world_model: Encodes; the low level's search predicts with it.

@@ -22,7 +22,7 @@ ALIASES = {"cem-mpc": "cem"}
 
 
 def agent_names() -> list[str]:
-    """Every name of an agent: those with a class of their own, and every planner."""
+    """Every name of an agent: those with their own class, and every planner."""
     return sorted({*AGENTS, *PLANNERS} - {"mpc"})  # plain "mpc" is the class that the planners' agents share
 
 
