@@ -41,9 +41,9 @@ class Reacher(GoalEnv):
     Neither includes the other: two postures have the same fingertip, and 0.05 rad at the shoulder moves it up to 1.2
     cm.
 
-    Images look straight down, x to the right and y up; the shoulder is in the middle. To be
-    clear at 64 pixels, the links have different colours and are drawn 1.7 times as thick as they are, with the hand
-    above the arm. No target and no walls are drawn, and no OpenGL is needed.
+    Images look straight down, x to the right and y up; the shoulder is in the middle. To be clear at 64
+    pixels, the links have different colours and are drawn 1.7 times as thick as they are, with the hand above the arm.
+    No target and no walls are drawn, and no OpenGL is needed.
 
     Args:
         **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.

@@ -1,4 +1,4 @@
-"""``wm-agents doctor``: does everything that the library needs work here?"""
+"""``wm-agents doctor`` checks that everything the library needs works on this machine."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class MPCOptions:
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
             distance. Your own functions work, but cannot be saved.
         actions: What is searched, one of ``wm_agents.registry.ACTION_SPACES``: "blocks" of real actions; "latent",
-            learned latent actions with a predictor of their own; "latent-decoded", the same imagined by the world
+            learned latent actions with their own predictor; "latent-decoded", the same imagined by the world
             model; "macro", stretches of recorded actions.
         proposals: Plans from which the search starts, in addition to the last plan: "gc-idm" lets the inverse dynamics
             model act in the world model; "diffusion" samples the denoiser (for the planner "diffusion" it is the
@@ -78,7 +78,7 @@ class MPCOptions:
 class MPC(WorldModelAgent):
     """Model-predictive control in latent space.
 
-    Every planner's name is an agent, ``wm_agents.load("pointmaze-umaze/icem")``, which is this class with that planner.
+    You can load it by the name of its planner, as in ``wm_agents.load("pointmaze-umaze/icem")``.
 
     Args:
         world_model: Encodes and predicts.
@@ -150,7 +150,7 @@ class MPC(WorldModelAgent):
 
 
 def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchController:
-    """Return what searches as the options say, with the agent's world model and heads."""
+    """Return a search controller for these options, with the agent's world model and heads."""
     model = agent.world_model
     space_kind: type[ActionSpace] = ACTION_SPACES.get(settings.actions)
     needed = space_kind.needs
@@ -177,7 +177,7 @@ def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchCon
 
 
 def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, Any], list[Head]]:
-    """What helps the planner: a proposer of whole plans, or a prior to sample from; and the head that it uses."""
+    """A proposer of whole plans or a prior to sample from, and the head that it uses."""
     if settings.proposals == "none":
         return {}, []
     model, option = agent.world_model, f"proposals={settings.proposals!r}"

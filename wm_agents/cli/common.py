@@ -81,7 +81,7 @@ def readable_help() -> Iterator[None]:
 
 
 class _Held(io.StringIO):
-    """What is written to a stream, which still tells tyro what the stream can show."""
+    """A buffer for a stream's output that still tells tyro what the stream can show."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

@@ -130,7 +130,7 @@ def reproduce(
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
         tasks: Number of held-out tasks on which GC-IDM and CEM are evaluated; 0 skips the evaluation.
-        seed: Of training.
+        seed: Seed of the training.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load, pipeline
@@ -167,7 +167,7 @@ def quickstart(
         out: Directory for everything. The same command continues an interrupted run.
         task: Task name or Gymnasium id.
         tasks: Number of held-out tasks to evaluate on.
-        seed: Of training.
+        seed: Seed of the training.
         fast: Train only for a few seconds, to see how everything works; the agents will be poor.
     """
     from wm_agents.quickstart import run

@@ -1,4 +1,4 @@
-"""What every loss term is given, and what it looks like."""
+"""The input and the interface of loss terms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LossTerm(Protocol):
 
 @runtime_checkable
 class LearnedLossTerm(Protocol):
-    """A term with a network of its own, an ``nn.Module``: it is trained with the world model and then dropped."""
+    """A term with its own network, an ``nn.Module``: it is trained with the world model and then dropped."""
 
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network, before training.
@@ -68,7 +68,7 @@ def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, Los
 
     Args:
         weights: See :data:`LossWeights`.
-        own: Names of the terms that the kind computes itself are among these, its default weights.
+        own: The kind's default weights, which include the terms that it computes itself.
 
     Raises:
         ValueError: An unknown term, or an option that a term does not have.

@@ -2,7 +2,7 @@
 
 An encoder is a module made as ``Encoder(image_size)`` with an attribute ``features``. One whose weights come from
 elsewhere and stay fixed sets ``frozen = True``: it is not trained, and if it also sets ``identity`` to a text that
-names its weights exactly, checkpoints hold that text in place of the weights.
+names its weights exactly, checkpoints store that text instead of the weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every head is: a network on a world model's features that knows which world model it belongs to."""
+"""The base class of heads: a network on a world model's features that knows to which world model it belongs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wm_agents.models.modes import prediction_modes
 
 
 class Head(nn.Module):
-    """A network on the features ``[..., F]`` of one world model; a checkpoint and an agent hold heads by name.
+    """A network on the features ``[..., F]`` of one world model; checkpoints and agents store heads by name.
 
     A new head is a subclass, a learner, and one line in ``wm_agents.registry.HEADS``.
 
