@@ -18,7 +18,7 @@ class CEM:
 
     Defaults are those of the LeWorldModel experiments (arXiv 2603.19312): 300 samples, 30 elites, initial standard
     deviation 1 in z-scored actions, plain refit without momentum, candidate 0 is the mean, and the final mean is
-    returned. Their released code runs 30 iterations everywhere; their paper 10 except on Push-T, as here.
+    returned. Their released code always runs 30 iterations; their paper runs 10 except on Push-T, as here.
 
     Candidates are clipped into the bounds, so no plan ever leaves them. Proposals take the places of the first
     samples of the first iteration.

@@ -61,7 +61,7 @@ class Grid:
 
 @dataclass
 class Cell:
-    """One planner in one setting; lists hold one entry a seed, the mean over its problems.
+    """One planner in one setting; lists have one entry per seed, the mean over its problems.
 
     Attributes:
         planner: Of :data:`PLANNERS`.

@@ -68,17 +68,17 @@ class TemporalDistanceLearner(HeadLearner):
 def imagine(
     world_model: WorldModel, data: TrajectoryDataset, latents: torch.Tensor, frames: np.ndarray, blocks: int
 ) -> torch.Tensor:
-    """What the world model expects at ``frames [B]`` from ``blocks`` blocks earlier and the recorded actions.
+    """Imagined latents at ``frames [B]``, from the frames ``blocks`` blocks earlier and the recorded actions.
 
     Args:
         world_model: Imagines.
-        data: Holds the actions.
+        data: The data with the actions.
         latents: ``[frames, F]`` of all frames.
         frames: int64 ``[B]``.
-        blocks: How far back to start; as far as the episode goes where it is younger than that.
+        blocks: Blocks to go back; less if the episode began later.
 
     Returns:
-        ``[B, F]``; the real latent where the episode has no past long enough.
+        ``[B, F]``; the real latent if the past of the episode is too short.
     """
     k, seen = world_model.spec.action_block, context(world_model)
     device = latents.device
