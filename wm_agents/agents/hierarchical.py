@@ -102,8 +102,8 @@ class HierarchicalMPC(WorldModelAgent):
     def options(self) -> dict[str, Any]:
         if not isinstance(self.settings.high, str):
             raise ValueError(
-                "an agent whose high level is an object of your own cannot be saved: a file holds no code. Save it "
-                "with a named one, and pass yours to load(..., high=...)."
+                "an agent whose high level is your own object cannot be saved, because a file contains no code. Save "
+                "it with a named one, and pass yours to load(..., high=...)."
             )
         return super().options()
 

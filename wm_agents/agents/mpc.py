@@ -138,7 +138,7 @@ class MPC(WorldModelAgent):
         spec = self.settings.objective
         if callable(spec) or (not isinstance(spec, str) and any(callable(term) for term in spec)):
             raise ValueError(
-                "an agent whose objective is a function of your own cannot be saved: a file holds no code. "
+                "an agent whose objective is your own function cannot be saved, because a file contains no code. "
                 "Save it with a named objective, and pass yours to load(..., objective=...)."
             )
         options = super().options()

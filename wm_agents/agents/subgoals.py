@@ -120,7 +120,7 @@ class GraphSubgoals:
         if far > FAR:
             warnings.warn(
                 f"a goal lies {far:.1f} times as far from the nearest recorded latent as the data's own frames do at "
-                "most: it is unlike all the data, and the way there is a guess.",
+                "most: it is unlike all the data, so do not rely on the subgoals.",
                 SupportWarning,
                 stacklevel=2,
             )

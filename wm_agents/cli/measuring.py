@@ -78,7 +78,7 @@ def _check_outputs(**paths: Path | None) -> None:
 
     given = {name: path for name, path in paths.items() if path is not None}
     if len({path.absolute() for path in given.values()}) < len(given):
-        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need files of their own.")
+        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need different files.")
     if "video" in given:
         check_video_path(given["video"])
     for path in given.values():

@@ -58,7 +58,9 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]
         weight: Any = options.pop("weight", None)
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if not (number and 0 <= weight < math.inf):
-            raise ValueError(f"the weight of the loss term {name!r} must be a finite number from 0 on, not {weight!r}.")
+            raise ValueError(
+                f"the weight of the loss term {name!r} must be a finite number of at least 0, not {weight!r}."
+            )
         found[name] = (float(weight), options)
     return found
 

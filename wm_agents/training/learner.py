@@ -220,7 +220,7 @@ class LatentLearner(Learner):
         self.model = self.shape(model)
         for name in self.reads:
             if name not in (heads or {}):
-                raise ValueError(f"{self.name} reads the head {name!r}: make that first, and give it in heads=.")
+                raise ValueError(f"{self.name} reads the head {name!r}: train it first, and pass it in heads=.")
         self.heads = {name: (heads or {})[name] for name in self.reads}
         for head in self.heads.values():
             head.check(world_model)

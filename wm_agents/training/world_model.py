@@ -234,7 +234,7 @@ def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
         if type(model) is (kind := WORLD_MODELS.get(name)).Config:
             return kind, model
     raise ValueError(
-        f"{type(model).__name__} is no configuration of a world model: give one of the names "
+        f"{type(model).__name__} is not a configuration of a world model: give one of the names "
         f"{', '.join(WORLD_MODELS)}, or a configuration such as wm_agents.LeWMConfig()."
     )
 
