@@ -46,10 +46,10 @@ class ImaginationLearner(LatentLearner):
     """A copy of the head "gc-idm" in training on where its own imagined ways end.
 
     Imitation averages over all ways that the data show from here to there, and an average of two ways around a block
-    may run into it. Here GC-IDM acts inside the world model, towards a goal at a known distance of up to ``blocks``
-    blocks, and what is minimised is the distance of its arrival to the goal's latent, through the world model's
-    gradients: gradient planning, amortised. Any one way will do. Goals that are farther, or at an unknown distance,
-    are imitated as before. There is no dropout.
+    may run into it. Here GC-IDM acts inside the world model, towards a goal that lies up to ``blocks`` blocks ahead; it
+    is told how far, except where the distance is hidden. What is minimised is the distance of its arrival to the goal's
+    latent, through the world model's gradients: gradient planning, amortised. Any one way will do. Goals that are
+    farther are imitated as before, and so are goals at an unknown distance. There is no dropout.
     """
 
     name = "imagination"
@@ -89,7 +89,8 @@ class ImaginationLearner(LatentLearner):
         goal = latents[torch.from_numpy(pairs.goal)]
         past = frozen.normalize(self.recorded[acted]).view(size, before // k, frozen.spec.block_size)
         state = frozen.remember(frozen.unflatten(latents[seen]), past)
-        steps = torch.from_numpy(pairs.steps - before).to(goal.device)
+        hidden = rng.random(size) < self.config.unknown_fraction
+        steps = torch.from_numpy(np.where(hidden, 0, pairs.steps - before)).to(goal.device)
         imagined, actions = imagine_control(frozen, network, state, goal, steps, blocks)
         arrival = (imagined[:, -1] - goal).square().mean(dim=1)
         outside = actions - actions.detach().clamp(frozen.action_low, frozen.action_high)
