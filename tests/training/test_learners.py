@@ -253,3 +253,16 @@ def test_images_and_actions_are_all_that_training_needs(name: str, model: Any, d
 def test_a_graph_has_no_loss() -> None:
     with pytest.raises(NotImplementedError):
         GraphLearner.loss(None, None, 1, None, None)  # type: ignore[arg-type]
+
+
+# Data without simulator states, which only probes and pictures of graphs need.
+
+
+@every_stage
+def test_every_stage_learns_without_states(name: str, model: Any, data: Any) -> None:
+    bare = dataclasses.replace(data, states=np.zeros((len(data.states), 0)), state_names=(), env_id="")
+    made = train(name, model, bare)
+    if name == "graph":
+        assert made.states.shape == (len(made.frames), 0)
+    else:
+        assert_same_weights(made, train(name, model, data))

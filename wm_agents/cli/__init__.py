@@ -13,7 +13,7 @@ from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
 from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, train
-from wm_agents.cli.measuring import bench, evaluate, report, study
+from wm_agents.cli.measuring import bench, evaluate, report, score, study
 from wm_agents.version import __version__
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "quickstart",
     "report",
     "reproduce",
+    "score",
     "study",
     "train",
 ]
