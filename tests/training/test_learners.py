@@ -266,3 +266,20 @@ def test_every_stage_learns_without_states(name: str, model: Any, data: Any) -> 
         assert made.states.shape == (len(made.frames), 0)
     else:
         assert_same_weights(made, train(name, model, data))
+
+
+# Data larger than the memory.
+
+
+def test_latents_in_a_file_and_in_memory_give_the_same(
+    model: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = {name: train(name, model, data) for name in ("gc-idm", "graph")}
+    monkeypatch.setattr("wm_agents.training.latents.LARGE", 0)
+    monkeypatch.setattr("wm_agents.training.graph.PART", 100)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *args, **options: tmp_path)
+    copied = dataclasses.replace(data)  # latents are kept with the data that they are of
+    for name, made in in_memory.items():
+        found = train(name, model, copied)
+        assert_same_weights(made, found)
+    assert not list(tmp_path.iterdir()), "the file has no name"
