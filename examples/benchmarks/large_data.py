@@ -5,7 +5,8 @@ Expect minutes, most of them for writing the frames. Needs as much disk space as
     OMP_NUM_THREADS=1 python examples/benchmarks/large_data.py --gigabytes 20
 
 The frames are noise, written straight into a file as the cache of a dataset has them: what they show makes no
-difference here. Steps are measured in seconds of this process's CPU time, since other programs take the rest, and of the clock.
+difference here. Steps are measured in seconds of this process's CPU time, since other programs take the rest, and of
+the clock.
 """
 
 from __future__ import annotations
