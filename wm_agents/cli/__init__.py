@@ -11,14 +11,15 @@ from rich.console import Console
 
 from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
-from wm_agents.cli.data import collect, doctor, import_dataset, list_names
+from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, train
-from wm_agents.cli.measuring import bench, evaluate, report, study
+from wm_agents.cli.measuring import bench, evaluate, report, score, study
 from wm_agents.version import __version__
 
 __all__ = [
     "bench",
     "collect",
+    "datasets",
     "doctor",
     "evaluate",
     "fit",
@@ -28,6 +29,7 @@ __all__ = [
     "quickstart",
     "report",
     "reproduce",
+    "score",
     "study",
     "train",
 ]

@@ -66,6 +66,45 @@ def evaluate(
     evaluation.print_report([result], console)
 
 
+@app.command
+def score(
+    agent: tyro.conf.Positional[str],
+    dataset: tyro.conf.Positional[str],
+    samples: int = 300,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    json: Path | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Score an agent on recorded episodes, where there is no environment: predictions, actions, and a verdict.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        dataset: Minari id.
+        samples: Pairs of frames for each number of steps.
+        validation_fraction: Share of the episodes that training has held out, which are scored; 0 for data that no
+            training has seen.
+        seed: Of the pairs.
+        json: Write all numbers here.
+        options: The agent's own options as name=value.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import datasets, evaluation, load
+
+    _check_outputs(json=json)
+    name, _, kind = agent.partition(":")
+    player = load(name, agent=kind or None, device=device, **parse_options(options))
+    scores = evaluation.offline_scores(
+        player, datasets.load(dataset), samples=samples, validation_fraction=validation_fraction, seed=seed
+    )
+    if json is not None:
+        scores.save(json)
+    evaluation.print_table(scores.table(), console)
+    for sentence in scores.verdict:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 def _check_outputs(**paths: Path | None) -> None:
     """Find out before the work begins whether its results can be written.
 

@@ -4,6 +4,7 @@ from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import graph_figure, maze_figure, proposed_subgoals, save_figure, training_figure
 from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
+from wm_agents.evaluation.offline import OfflineScores, offline_scores
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
 from wm_agents.evaluation.tables import print_report, print_table, results_table
@@ -15,6 +16,7 @@ __all__ = [
     "EvaluationResult",
     "Grid",
     "Manifest",
+    "OfflineScores",
     "Outcomes",
     "Recording",
     "Runner",
@@ -28,6 +30,7 @@ __all__ = [
     "make_manifest",
     "maze_figure",
     "mcnemar",
+    "offline_scores",
     "print_report",
     "print_table",
     "proposed_subgoals",
