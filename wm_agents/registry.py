@@ -230,6 +230,9 @@ ACTION_SPACES = Registry(
         "macro": "wm_agents.agents.action_spaces:MacroActionSpace",
     },
 )
+GOALS = Registry("choice of goals", {"near": "wm_agents.datasets.pairs:near_pair"})
+"""How ``reset()`` of an environment draws a start and a goal that belong together: called with the task, the distance
+in environment steps, and a random generator."""
 AGENTS = Registry(
     "agent",
     {
