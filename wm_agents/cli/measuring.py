@@ -150,9 +150,10 @@ def report(
         out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
         quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
         tasks: Task names; all with a checkpoint by default.
-        agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
-            agents work too.
-        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and (not quick) 100/200 by default.
+        agents: gc-idm, gc-idm-told, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default;
+            other shipped agents work too.
+        protocols: any and any-2 (two sets of random starts and goals, the environment's own limit), or OFFSET/BUDGET in
+            environment steps; by default any, any-2, 25/50, 50/100 and 100/200, and quick only 25/50 and 50/100.
         checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
         tasks_per_cell: Another number of held-out tasks for each cell.
         num_envs: Environments that share a call.

@@ -16,6 +16,11 @@ from wm_agents.evaluation.environments import check_env_id, open_env, whole_numb
 from wm_agents.evaluation.files import write_text
 
 FORMAT = 1
+HELD_OUT_SEEDS = (7001, 7002)
+"""Seeds of the two sets of any-goal tasks that are reported. No other run may use them: nothing was chosen on them."""
+DEVELOPMENT_SEED = 1001
+"""First seed of the tasks on which agents are tuned and calibrated; those after it are free as well, up to 7000."""
+
 Offset = int | Literal["random"]
 STEPS = "a number of environment steps"
 """What offsets and budgets are, for error messages."""
