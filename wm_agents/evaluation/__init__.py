@@ -7,6 +7,7 @@ from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
 from wm_agents.evaluation.tables import print_report, print_table, results_table
+from wm_agents.evaluation.task_env import TaskEnv
 from wm_agents.evaluation.tasks import Manifest, make_manifest
 from wm_agents.evaluation.video import Recording, check_video_path, write_video
 
@@ -18,6 +19,7 @@ __all__ = [
     "Outcomes",
     "Recording",
     "Runner",
+    "TaskEnv",
     "Timings",
     "check_env_id",
     "check_video_path",
