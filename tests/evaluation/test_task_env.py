@@ -84,7 +84,7 @@ def test_tasks_that_are_not_there_are_refused(tasks, chosen):
 def test_options_are_checked(tasks):
     env = TaskEnv(tasks, [0, 1], obs_type="state")
     with pytest.raises(ValueError, match="Did you mean 'task'"):
-        env.reset(options={"taks": 1})
+        env.reset(options={"tasks": 1})
     with pytest.raises(ValueError, match="task 4 is not among"):
         env.reset(options={"task": 4})
 

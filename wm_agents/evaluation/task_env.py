@@ -45,7 +45,7 @@ class TaskEnv(ExposeReward):
         self._turn, self._step = -1, 0
 
     @property
-    def spec(self) -> None:
+    def spec(self) -> None:  # type: ignore[override]
         """None: ``gym.make`` cannot make it again, as it knows no manifest."""
 
     @property
