@@ -172,6 +172,7 @@ PREDICTORS = Registry(
 HEADS = Registry(
     "head",
     {
+        "assessment": "wm_agents.models.heads.assessment:AssessmentHead",
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",

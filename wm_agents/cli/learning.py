@@ -112,6 +112,7 @@ def fit(
         source.world_model = made
     else:
         source.heads[made.name] = made
+    source.heads.pop("assessment", None)  # it was measured with what has been replaced
     if head == "gc-idm":
         source.agent = source.agent or head
     measured = source.provenance.get("measured", {}) | {name: points[-1][1] for name, points in history.items()}
