@@ -12,7 +12,7 @@ import torch
 
 import wm_agents
 from wm_agents import GCIDM, HierarchicalMPC
-from wm_agents.agents.assess import BOUNDS, Situation, _judge, measured_options
+from wm_agents.agents.assess import BOUNDS, Situation, _judge, measured_options, situation_of
 from wm_agents.models import AssessmentConfig, AssessmentHead, InverseDynamics
 from wm_agents.models.heads.assessment import FEATURES, thumbnails
 from wm_agents.training import learner_of
@@ -108,7 +108,8 @@ def test_a_start_that_is_the_goal_takes_no_steps(agent):
 
 
 def situation(**changes) -> Situation:
-    usual = {"steps": 100.0, "distance": 1.0, "start": [1.0, 1.0], "goal": [1.0, 1.0], "reachable": True, "same": False}
+    near = {"start": [1.0, 1.0], "goal": [1.0, 1.0]}
+    usual = {"steps": 100.0, "distance": 1.0, **near, "reachable": True, "same": False, "beyond": 0.0}
     return Situation(**{name: np.array([value]) for name, value in {**usual, **changes}.items()})
 
 
@@ -168,6 +169,21 @@ def test_another_world_models_calibration_is_refused(agent):
     other = wm_agents.load("pointmaze-medium/gc-idm")
     with pytest.raises(ValueError, match="assessment head was made on another world model"):
         GCIDM(other.world_model, heads=[*other.heads.values(), agent.heads["assessment"]])
+
+
+def test_the_estimate_of_steps_is_used_where_there_is_one(agent):
+    class Estimate(torch.nn.Module):
+        def steps(self, z, goal):
+            return torch.full((len(z),), 33.0)
+
+        def beyond(self, z, goal):
+            return torch.full((len(z),), 0.7)
+
+    agent.heads["steps-to-goal"] = Estimate()
+    seen = {key: value[None] for key, value in observation().items()}
+    found = situation_of(agent, agent.heads["assessment"], seen["pixels"], seen["goal_pixels"])
+    assert (found.steps[0], found.beyond[0]) == (33, pytest.approx(0.7))
+    assert found.features(300)[0, FEATURES.index("probability that the goal is beyond any episode")] == found.beyond[0]
 
 
 def test_no_way_in_the_graph_is_a_reason(agent):

@@ -62,6 +62,7 @@ class Situation:
         goal: Novelty of the goal ``[N, 2]``.
         reachable: Whether the graph knows a way, bool ``[N]``; True where the agent has no graph.
         same: Whether start and goal are one, bool ``[N]``.
+        beyond: Probability that no recorded episode leads to the goal, ``[N]``; 0 where the agent has no estimate.
     """
 
     steps: np.ndarray
@@ -70,14 +71,15 @@ class Situation:
     goal: np.ndarray
     reachable: np.ndarray
     same: np.ndarray
+    beyond: np.ndarray
 
     def features(self, budget: np.ndarray | int) -> np.ndarray:
         """``[N, K]``, what the logistic regression reads, for ``budget`` environment steps allowed (``[N]`` or one)."""
         steps, ratio = np.log(self.steps), np.log(self.steps / budget)
         novelty = np.log(np.concatenate([self.start, self.goal], axis=1) + 0.1)[:, [0, 2, 1, 3]]
         distance = np.log(self.distance + SAME)
-        flags = [~self.reachable, self.same]
-        columns = [ratio, steps, distance, *novelty.T, *(flag.astype(np.float64) for flag in flags), ratio**2]
+        flags = [flag.astype(np.float64) for flag in (~self.reachable, self.same)]
+        columns = [ratio, steps, distance, *novelty.T, *flags, self.beyond, ratio**2]
         return np.stack(columns, axis=1)
 
 
@@ -128,11 +130,13 @@ def situation_of(
         features = model.features(model.encode(images))
         z, goal = features.chunk(2)
         novelty = head.novelty(features, images)
-        distance = (z - goal).square().mean(dim=1).double().cpu().numpy()
+        distance = _numbers((z - goal).square().mean(dim=1))
         way = _way(agent.heads, z, goal)
         steps = np.maximum(_steps(agent.heads, z, goal, way, distance), 1.0)
+        estimate = agent.heads.get("steps-to-goal")
+        beyond = _numbers(estimate.beyond(z, goal)) if estimate is not None else np.zeros(len(z))  # type: ignore[operator]
     start, end = np.split(novelty, 2)
-    return Situation(steps, distance, start, end, np.isfinite(way), distance < SAME)
+    return Situation(steps, distance, start, end, np.isfinite(way), distance < SAME, beyond)
 
 
 def _steps(
@@ -140,9 +144,9 @@ def _steps(
 ) -> np.ndarray:
     """Estimated environment steps ``[N]``: of the best head that there is, or 100 times the root of the distance."""
     if "steps-to-goal" in heads:
-        return heads["steps-to-goal"].steps(z, goal).double().cpu().numpy()
+        return _numbers(heads["steps-to-goal"].steps(z, goal))
     if "temporal-distance" in heads:
-        return heads["temporal-distance"](z, goal).double().cpu().numpy()
+        return _numbers(heads["temporal-distance"](z, goal))
     rough = 100 * np.sqrt(distance)
     return np.where(np.isfinite(way), way, 2 * rough) if "graph" in heads else rough
 
@@ -155,7 +159,11 @@ def _way(heads: Mapping[str, Any], z: torch.Tensor, goal: torch.Tensor) -> np.nd
     here, away = graph.nearest(z)
     there, end = graph.nearest(goal)
     on_the_way = [graph.routes(last)[0][first] for first, last in zip(here.tolist(), there.tolist(), strict=True)]
-    return np.array(on_the_way) + ((away + end) * graph.steps_per_unit).double().cpu().numpy()
+    return np.array(on_the_way) + _numbers((away + end) * graph.steps_per_unit)
+
+
+def _numbers(values: torch.Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()
 
 
 def _judge(head: AssessmentHead, number: int, situation: Situation, budget: int) -> list[Assessment]:

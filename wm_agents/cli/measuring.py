@@ -124,9 +124,8 @@ def calibrate(
         num_envs: Environments that share a call.
         device: auto, cpu or cuda.
     """
-    from wm_agents import evaluation, load
-    from wm_agents.agents.files import open_checkpoint, write_agent
-    from wm_agents.checkpoint import content_of
+    from wm_agents import load
+    from wm_agents.agents.files import open_checkpoint
     from wm_agents.evaluation.files import check_output
     from wm_agents.evaluation.report.comparison import sources
 
@@ -139,20 +138,23 @@ def calibrate(
     check_output(path)
     if path.is_file() and not (own and path.samefile(name)):
         raise ValueError(f"{path} exists: to calibrate its agents, give {path}:{player.name}, or another --out.")
-    found = evaluation.calibrate(
-        player,
-        path.parent / "calibration" / player.name,
-        tasks=tasks,
-        seed=seed,
-        num_envs=num_envs,
-        identity={"content": content_of(checkpoint, without=("assessment",))},
-        console=console,
-    )
+    store_calibration(player, checkpoint, path, tasks=tasks, seed=seed, num_envs=num_envs)
+
+
+def store_calibration(player: Any, checkpoint: Any, path: Path, **options: Any) -> None:
+    """Calibrate an agent, write its checkpoint with what was found, and draw the reliability diagram beside it."""
+    from wm_agents import evaluation
+    from wm_agents.agents.files import write_agent
+    from wm_agents.checkpoint import content_of
+
+    folder = path.parent / "calibration" / player.name
+    identity = {"content": content_of(checkpoint, without=("assessment",))}
+    found = evaluation.calibrate(player, folder, identity=identity, console=console, **options)
     checkpoint.heads["assessment"] = found.head
     measured = {**found.measured, "command": command_line()}
     checkpoint.provenance["calibration"] = {**checkpoint.provenance.get("calibration", {}), player.name: measured}
     write_agent(checkpoint, path)
-    figure = evaluation.reliability_figure(found.predicted, found.solved, title=f"{name}, development tasks")
+    figure = evaluation.reliability_figure(found.predicted, found.solved, title=f"{player.name}, development tasks")
     evaluation.save_figure(figure, path.with_name(f"reliability-{player.name}.png"))
     scores = ", ".join(f"{key} {value:.3f}" for key, value in found.measured.items() if isinstance(value, float))
     console.print(f"wrote {path}: {found.measured['tasks']} tasks, {scores}", highlight=False, soft_wrap=True)

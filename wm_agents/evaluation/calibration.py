@@ -30,6 +30,8 @@ from wm_agents.models.modes import prediction_modes
 
 OFFSETS = (25, 50, 100, 150)
 """Distances of development tasks, in environment steps, beside random goals; twice of them must fit in an episode."""
+LEAST = 50
+"""Fewest development tasks that say anything."""
 SAME_TASKS = 10
 """Development tasks whose start is their goal."""
 EPISODES, REFERENCES = 24, 512
@@ -85,7 +87,7 @@ def calibrate(
         ValueError: Too few tasks, a seed of the report, or an agent without an environment.
         RuntimeError: A run failed.
     """
-    tasks = whole_number("tasks", tasks, 50)
+    tasks = whole_number("tasks", tasks, LEAST)
     seed = whole_number("seed", seed)
     if not DEVELOPMENT_SEED <= seed <= 7000 - len(OFFSETS) - 1:
         raise ValueError(f"calibrate on development tasks, seeds {DEVELOPMENT_SEED} to 6995, not {seed}.")

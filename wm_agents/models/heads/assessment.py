@@ -22,6 +22,7 @@ FEATURES = (
     "log novelty of the goal's picture",
     "no way in the graph",
     "start is goal",
+    "probability that the goal is beyond any episode",
     "square of the first",
 )
 """What the logistic regression reads."""
