@@ -33,12 +33,11 @@ def calibrated(agent, frames: list[np.ndarray], farthest: float = 4.0) -> Assess
     images = torch.from_numpy(np.stack(frames))
     options = json.dumps(measured_options(agent))
     size = agent.world_model.spec.feature_size
-    head = AssessmentHead(AssessmentConfig(size, len(frames), (agent.name,), (options,), 300))
+    head = AssessmentHead(AssessmentConfig(size, len(frames), len(frames), (agent.name,), (options,), 300))
     head.stamp(agent.world_model)
     with torch.no_grad():
         head.latents.copy_(agent.world_model.features(agent.world_model.encode(images)))
     head.pictures.copy_(thumbnails(images).to(torch.uint8))
-    head.scale.copy_(torch.tensor([1.0, 10.0]))
     head.farthest.fill_(farthest)
     head.weights[0, FAR], head.pace[0, 1], head.longest[0] = -2.0, 1.0, 120.0
     return head
@@ -116,7 +115,7 @@ def situation(**changes) -> Situation:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({}, "about 100 steps away.*seldom reached within 50 steps"),
+        ({}, "most goals about 100 steps away.*not reached within 50 steps"),
         ({"steps": 200.0}, "about 200 steps away, and none beyond 120 was ever reached"),
         ({"reachable": False}, "no way to the goal"),
         ({"same": True}, "seldom stays"),

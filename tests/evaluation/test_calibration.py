@@ -117,7 +117,8 @@ def test_a_second_agent_joins_the_first(measured, small):
     other.heads["assessment"] = found.head
     runs = {name: found.head.config.options[0] for name in found.head.config.agents}
     manifests = calibration._manifests(UMAZE, 300, 50, 1001)
-    situations = [calibration._situations(other, found.head, manifest) for manifest in manifests.values()]
+    seen = [calibration._seen(other, manifest) for manifest in manifests.values()]
+    situations = [calibration.situation_of(other, found.head, *images) for images in seen]
     outcomes = [np.where(np.arange(len(manifest)) % 2, 40, 0) for manifest in manifests.values()]
     head = calibration._fitted(other, found.head, manifests, situations, outcomes, 300).head
     assert head.config.agents == ("gc-idm", "hierarchical")

@@ -58,8 +58,8 @@ class Situation:
     Attributes:
         steps: Estimated environment steps to the goal, float64 ``[N]``, at least 1.
         distance: Squared latent distance to the goal, per coordinate, ``[N]``.
-        start: Novelty of the start ``[N, 2]``: of its latent, of its picture.
-        goal: Novelty of the goal ``[N, 2]``.
+        start: Of the start ``[N, 2]``, how new its latent and how strange its image is.
+        goal: The same of the goal.
         reachable: Whether the graph knows a way, bool ``[N]``; True where the agent has no graph.
         same: Whether start and goal are one, bool ``[N]``.
         beyond: Probability that no recorded episode leads to the goal, ``[N]``; 0 where the agent has no estimate.
@@ -76,10 +76,10 @@ class Situation:
     def features(self, budget: np.ndarray | int) -> np.ndarray:
         """``[N, K]``, what the logistic regression reads, for ``budget`` environment steps allowed (``[N]`` or one)."""
         steps, ratio = np.log(self.steps), np.log(self.steps / budget)
-        novelty = np.log(np.concatenate([self.start, self.goal], axis=1) + 0.1)[:, [0, 2, 1, 3]]
+        novelty = np.log(np.stack([self.start[:, 0], self.goal[:, 0]]) + 0.1)
         distance = np.log(self.distance + SAME)
         flags = [flag.astype(np.float64) for flag in (~self.reachable, self.same)]
-        columns = [ratio, steps, distance, *novelty.T, *flags, self.beyond, ratio**2]
+        columns = [ratio, steps, distance, *novelty, *flags, self.beyond, ratio**2]
         return np.stack(columns, axis=1)
 
 
@@ -129,7 +129,7 @@ def situation_of(
     with prediction_modes(agent.device), evaluating(model, *agent.heads.values()):
         features = model.features(model.encode(images))
         z, goal = features.chunk(2)
-        novelty = head.novelty(features, images)
+        novelty = _numbers(torch.stack([head.novelty(features), head.strangeness(images)], dim=1))
         distance = _numbers((z - goal).square().mean(dim=1))
         way = _way(agent.heads, z, goal)
         steps = np.maximum(_steps(agent.heads, z, goal, way, distance), 1.0)
@@ -171,7 +171,7 @@ def _judge(head: AssessmentHead, number: int, situation: Situation, budget: int)
     chances = np.clip(head.probability(number, situation.features(budget)), *BOUNDS)
     constant, slope = head.pace[number].tolist()
     steps = np.where(situation.same, 0.0, np.exp(constant + slope * np.log(situation.steps)))
-    limits = SLACK * np.maximum(head.farthest.double().cpu().numpy(), 1.0)
+    limits = SLACK * np.maximum(_numbers(head.farthest), 1e-6)
     found = []
     for row, chance in enumerate(chances.tolist()):
         for what, novelty in (("goal", situation.goal[row]), ("current", situation.start[row])):
@@ -194,4 +194,4 @@ def _reason(head: AssessmentHead, number: int, situation: Situation, row: int, b
         return "no way to the goal is in the graph of recorded states"
     if steps > longest:
         return f"the goal is about {steps:.0f} steps away, and none beyond {longest:.0f} was ever reached"
-    return f"goals about {steps:.0f} steps away, such as this one, are seldom reached within {budget} steps"
+    return f"most goals about {steps:.0f} steps away, such as this one, are not reached within {budget} steps"

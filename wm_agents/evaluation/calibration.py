@@ -96,10 +96,12 @@ def calibrate(
     limit = gym.spec(check_env_id(agent.env_id)).max_episode_steps or 300
     manifests = _manifests(agent.env_id, limit, tasks, seed)
     outcomes = _play(agent, manifests, Grid(folder), num_envs, dict(identity or {}), console)
-    head, frames = _references(agent, limit, seed)
-    situations = [_situations(agent, head, manifest) for manifest in manifests.values()]
-    novelty = np.concatenate([frames, *(one.start for one in situations), *(one.goal for one in situations)])
-    head.farthest.copy_(torch.from_numpy(novelty.max(axis=0)))
+    seen = {name: _seen(agent, manifest) for name, manifest in manifests.items()}
+    any_goal = np.concatenate(seen["any"])
+    head, frames = _references(agent, limit, seed, torch.from_numpy(any_goal[::2]))
+    situations = [situation_of(agent, head, *images) for images in seen.values()]
+    found = np.concatenate([frames, *(one.start for one in situations), *(one.goal for one in situations)])
+    head.farthest.copy_(torch.from_numpy(found.max(axis=0)))
     return _fitted(agent, head, manifests, situations, outcomes, limit)
 
 
@@ -139,23 +141,29 @@ def _play(
     return [np.array([step or 0 for step in one["outcomes"]["moderate"]]) for one in found if one is not None]
 
 
-def _references(agent: WorldModelAgent, limit: int, seed: int) -> tuple[AssessmentHead, np.ndarray]:
-    """A head with recorded frames, and the novelty ``[n, 2]`` of frames of other episodes."""
-    env = open_env(agent.env_id, obs_type="pixels", image_size=agent.world_model.spec.image_size)
+def _references(
+    agent: WorldModelAgent, limit: int, seed: int, tasks: torch.Tensor
+) -> tuple[AssessmentHead, np.ndarray]:
+    """A head with recorded frames and images of ``tasks``; novelty and strangeness ``[n, 2]`` of other episodes."""
+    model = agent.world_model
+    env = open_env(agent.env_id, obs_type="pixels", image_size=model.spec.image_size)
     policy, steps = default_policy(agent.env_id), min(limit, 100)
     episodes = (rollout(env, policy, steps, episode_seed("evaluate", seed + 1000, i)) for i in range(EPISODES))
     images = torch.from_numpy(np.stack([episode.pixels[::EVERY] for episode in episodes]))  # type: ignore[index]
     env.close()
     kept, others = images[: EPISODES * 3 // 4].flatten(0, 1), images[EPISODES * 3 // 4 :].flatten(0, 1)
     kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))[:REFERENCES]]
-    size = agent.world_model.spec.feature_size
-    head = AssessmentHead(AssessmentConfig(latent_size=size, references=len(kept)))
-    head.stamp(agent.world_model)
+    pictures = thumbnails(torch.cat([kept, tasks[:REFERENCES]])).to(torch.uint8)
+    head = AssessmentHead(
+        AssessmentConfig(latent_size=model.spec.feature_size, references=len(kept), pictures=len(pictures))
+    )
+    head.stamp(model)
+    head.pictures.copy_(pictures)
     head.latents.copy_(_encoded(agent, kept).half().float())
-    head.pictures.copy_(thumbnails(kept).to(torch.uint8))
-    usual = np.median(head.novelty(_encoded(agent, others), others), axis=0)
-    head.scale.copy_(torch.from_numpy(np.maximum(usual, 1e-3)))
-    return head, head.novelty(_encoded(agent, others), others)
+    novelty = head.novelty(_encoded(agent, others))
+    head.scale.copy_(novelty.median().clamp(min=1e-3))
+    found = torch.stack([novelty / head.scale, head.strangeness(others)], dim=1).double().numpy()
+    return head.to(agent.device), found
 
 
 def _encoded(agent: WorldModelAgent, images: torch.Tensor) -> torch.Tensor:
@@ -165,13 +173,12 @@ def _encoded(agent: WorldModelAgent, images: torch.Tensor) -> torch.Tensor:
         return torch.cat(parts).cpu()
 
 
-def _situations(agent: WorldModelAgent, head: AssessmentHead, manifest: Manifest) -> Situation:
-    """What is known of all tasks of a set at their start."""
+def _seen(agent: WorldModelAgent, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 ``[N, H, W, 3]`` of the starts and of the goals of a set of tasks."""
     env = TaskEnv(manifest, image_size=agent.world_model.spec.image_size)
     seen = [env.reset()[0] for _ in range(len(manifest))]
     env.close()
-    pixels, goals = (np.stack([one[key] for one in seen]) for key in ("pixels", "goal_pixels"))
-    return situation_of(agent, head.to(agent.device), pixels, goals)
+    return np.stack([one["pixels"] for one in seen]), np.stack([one["goal_pixels"] for one in seen])
 
 
 def _fitted(

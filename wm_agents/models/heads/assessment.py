@@ -12,14 +12,14 @@ from wm_agents.models.heads.base import Head
 
 THUMBNAIL = 8
 """Height and width of the pictures that tell whether an image is of the task at all."""
+NOISE = 4.0
+"""Levels of grey, of 255, that a pixel of a thumbnail may differ by for no reason."""
 FEATURES = (
     "log of estimated steps over steps allowed",
     "log of estimated steps",
     "log of the squared latent distance",
     "log novelty of the start",
     "log novelty of the goal",
-    "log novelty of the start's picture",
-    "log novelty of the goal's picture",
     "no way in the graph",
     "start is goal",
     "probability that the goal is beyond any episode",
@@ -34,7 +34,8 @@ class AssessmentConfig:
 
     Attributes:
         latent_size: F of the world model.
-        references: R, recorded frames that are kept to tell what is new.
+        references: R, recorded frames whose features are kept to tell what is new.
+        pictures: P, frames that are kept as thumbnails to tell what is of another kind.
         agents: Names of the agents that were measured; their coefficients have this order.
         options: Each agent's options when it was measured, as JSON.
         limit: The environment's step limit: how long an agent has unless something else is asked.
@@ -42,12 +43,13 @@ class AssessmentConfig:
 
     latent_size: int = 32
     references: int = 1
+    pictures: int = 1
     agents: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     limit: int = 300
 
     def __post_init__(self) -> None:
-        check_counts(self, ("latent_size", "references", "limit"))
+        check_counts(self, ("latent_size", "references", "pictures", "limit"))
         for name in ("agents", "options"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.agents) != len(self.options):
@@ -62,10 +64,10 @@ class AssessmentHead(Head):
 
     Attributes:
         latents: float32 ``[R, F]``, features of recorded frames.
-        pictures: uint8 ``[R, 192]``, the same frames as 8 x 8 thumbnails.
-        scale: float32 ``[2]``, how far a recorded frame usually is from the nearest reference: of features, of
-            pictures. Novelty is counted in these.
-        farthest: float32 ``[2]``, the largest novelty on the development tasks: of features, of pictures.
+        pictures: uint8 ``[P, 192]``, 8 x 8 thumbnails of recorded frames and of development tasks.
+        scale: float32, how far a recorded frame usually is from the nearest reference; novelty is counted in it.
+        farthest: float32 ``[2]``, on frames that are not among the references, the largest novelty, and the largest
+            distance to a picture.
         weights: float32 ``[A, K + 1]``, of :data:`FEATURES` for each agent; the last one is the constant.
         pace: float32 ``[A, 2]``, constant and slope of the log of the steps that solved tasks took over the log of
             those estimated.
@@ -88,23 +90,26 @@ class AssessmentHead(Head):
         super().__init__(config)
         count, agents = len(FEATURES), len(config.agents)
         self.register_buffer("latents", torch.zeros(config.references, config.latent_size))
-        self.register_buffer("pictures", torch.zeros(config.references, 3 * THUMBNAIL**2, dtype=torch.uint8))
-        self.register_buffer("scale", torch.ones(2))
+        self.register_buffer("pictures", torch.zeros(config.pictures, 3 * THUMBNAIL**2, dtype=torch.uint8))
+        self.register_buffer("scale", torch.ones(()))
         self.register_buffer("farthest", torch.ones(2))
         self.register_buffer("weights", torch.zeros(agents, count + 1))
         self.register_buffer("pace", torch.zeros(agents, 2))
         self.register_buffer("longest", torch.zeros(agents))
 
-    def novelty(self, features: torch.Tensor, images: torch.Tensor) -> np.ndarray:
-        """How far frames are from the nearest reference, in units of what is usual: ``[N, 2]``, float64.
+    def novelty(self, features: torch.Tensor) -> torch.Tensor:
+        """How far ``features [N, F]`` are from the nearest recorded ones, ``[N]``; 1 is usual."""
+        return torch.cdist(features, self.latents).amin(dim=1) / self.scale
 
-        Args:
-            features: ``[N, F]``.
-            images: uint8 ``[N, H, W, 3]``, the frames themselves.
+    def strangeness(self, images: torch.Tensor) -> torch.Tensor:
+        """How far images uint8 ``[N, H, W, 3]`` are from the nearest picture, ``[N]``.
+
+        Each pixel of a thumbnail counts in standard deviations over the pictures, so what never changes in a task,
+        such as its background, tells images of other tasks.
         """
-        latent = torch.cdist(features, self.latents).amin(dim=1)
-        picture = torch.cdist(thumbnails(images), self.pictures.float()).amin(dim=1)
-        return (torch.stack([latent, picture], dim=1) / self.scale).double().cpu().numpy()
+        pictures = self.pictures.float()
+        weight = 1 / (pictures.std(dim=0, correction=0) + NOISE)
+        return torch.cdist(thumbnails(images) * weight, pictures * weight).amin(dim=1)
 
     def probability(self, agent: int, features: np.ndarray) -> np.ndarray:
         """Probability of success, float64 ``[N]``, of agent number ``agent`` for ``features [N, K]``."""
