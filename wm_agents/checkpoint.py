@@ -140,6 +140,12 @@ def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
     return pack({name: _smallest(value) for name, value in tensors.items()}, header)
 
 
+def content_of(checkpoint: Checkpoint, without: Container[str] = ()) -> str:
+    """Return a hash of a checkpoint's weights and options, some heads left out; where they come from does not count."""
+    heads = {name: head for name, head in checkpoint.heads.items() if name not in without}
+    return pack_checkpoint(dataclasses.replace(checkpoint, heads=heads, provenance={}))[1]
+
+
 def foreign(parts: Parts) -> list[list[str]]:
     """Those of the parts that other packages registered, ``[kind, name, package]`` each."""
     known = [(kind, name) for kind, name in parts if kind in REGISTRIES and name in REGISTRIES[kind]]

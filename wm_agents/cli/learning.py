@@ -112,6 +112,7 @@ def fit(
         source.world_model = made
     else:
         source.heads[made.name] = made
+    source.heads.pop("assessment", None)  # it was measured with what has been replaced
     if head == "gc-idm":
         source.agent = source.agent or head
     measured = source.provenance.get("measured", {}) | {name: points[-1][1] for name, points in history.items()}
@@ -122,29 +123,42 @@ def fit(
 
 @app.command
 def reproduce(
-    task: tyro.conf.Positional[str], out: Path | None = None, tasks: int = 100, seed: int = 0, device: str = "auto"
+    task: tyro.conf.Positional[str],
+    out: Path | None = None,
+    tasks: int = 100,
+    calibration: int = 400,
+    seed: int = 0,
+    device: str = "auto",
 ) -> None:
-    """Collect, train, fit and evaluate one task's agents with its recipe; the shipped checkpoints are made like this.
+    """Collect, train, calibrate and evaluate one task's agents with its recipe; the shipped checkpoints are made so.
 
     Args:
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
         tasks: Number of held-out tasks to evaluate GC-IDM and CEM on, with the recipe's goals; 0 leaves it out.
+        calibration: Number of development tasks to calibrate GC-IDM on, see wm-agents calibrate; 0 leaves it out.
         seed: Of training.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load, pipeline
+    from wm_agents.agents.files import open_checkpoint
+    from wm_agents.cli.measuring import store_calibration
+    from wm_agents.evaluation.calibration import LEAST
     from wm_agents.recipes import recipe
 
     chosen = recipe(task)
     folder = out or Path("runs") / f"{chosen.task}-{seed}"
     path = folder / pipeline.AGENT_FILE
+    if calibration and calibration < LEAST:
+        raise ValueError(f"calibration needs at least {LEAST} tasks, or 0 to leave it out, not {calibration}.")
     if tasks:  # made first, so that a mistake is found before the training
         manifest = evaluation.make_manifest(
             chosen.env_id, tasks=tasks, offset=chosen.offset, budget=chosen.budget, policy=chosen.policy
         )
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if calibration:
+        store_calibration(load(path, agent="gc-idm", device=device), open_checkpoint(path), path, tasks=calibration)
     if tasks:
         names = ("gc-idm", "cem")
         results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]
