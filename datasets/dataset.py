@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ from wm_agents.configs import whole_number
 
 if TYPE_CHECKING:  # torch comes with these; a collection process does without
     from wm_agents.types import Hindsight, Window
+
+
+LARGE = 1 << 30
+"""Bytes of a memory map that does not stay in the memory of the process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,19 @@ class TrajectoryDataset:
     def frames(self) -> int:
         """Number of frames."""
         return int(self.lengths.sum()) + len(self)
+
+    def frames_at(self, index: np.ndarray) -> np.ndarray:
+        """Read frames, uint8 ``[..., H, W, C]``, by their indices ``[...]``.
+
+        Frames of a large memory map leave the memory of the process after each read, and stay in the system's cache of
+        files while there is room: training on any amount of data takes as much memory as training on little.
+        """
+        frames = np.asarray(self.pixels[index])
+        for part in getattr(self.pixels, "parts", [self.pixels]):
+            mapped = getattr(part, "_mmap", None)
+            if isinstance(mapped, mmap.mmap) and len(mapped) > LARGE and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return frames
 
     def frame_indices(self) -> np.ndarray:
         """Return the indices (int64 ``[frames]``) of all frames, episode by episode."""
@@ -103,7 +121,7 @@ class TrajectoryDataset:
         index = first[:, None] + np.arange(frames) * block
         steps = first[:, None] + np.arange(span)
         actions = self.actions[steps].reshape(batch_size, frames - 1, block * self.actions.shape[1])
-        return Window(pixels=np.asarray(self.pixels[index]), actions=actions, states=self.states[index])
+        return Window(pixels=self.frames_at(index), actions=actions, states=self.states[index])
 
     def segments(self, batch_size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the first frames (int64 ``[B]``) of random stretches of ``steps`` actions, all equally likely.

@@ -19,6 +19,7 @@ POLICIES = Registry(
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",
         "random-play": "wm_agents.datasets.manipulation:RandomPlay",
+        "reach": "wm_agents.datasets.play:ArmReach",
         "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
         "uniform-random": "wm_agents.datasets.policies:UniformRandom",
         "waypoint": "wm_agents.datasets.policies:Waypoint",

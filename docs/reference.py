@@ -95,15 +95,15 @@ def configuration() -> str:
         "",
         "The letters N, H, K, A, D and so on are those of [concepts](concepts.md#letters).",
     ]
-    for name, title, owners in (
-        ("World models", "`--model` of `wm-agents train --kind {}`", registry.WORLD_MODELS),
-        ("Heads", "`--model` of `wm-agents fit {}`", registry.HEADS),
-    ):
-        text += ["", f"## {name}"]
-        for kind in owners:
-            text += section(owners.get(kind).Config, title.format(kind))
+    trained = [name for name in registry.HEADS if getattr(registry.HEADS.get(name), "learner", "")]
+    text += ["", "## World models"]
+    for kind in registry.WORLD_MODELS:
+        text += section(registry.WORLD_MODELS.get(kind).Config, f"`--model` of `wm-agents train --kind {kind}`")
+    text += ["", "## Heads"]
+    for kind in trained:
+        text += section(registry.HEADS.get(kind).Config, f"`--model` of `wm-agents fit {kind}`")
     text += ["", "## Training"]
-    for kind in (*registry.LEARNERS, *registry.HEADS):
+    for kind in (*registry.LEARNERS, *trained):
         command = "train" if kind == "world-model" else f"fit {kind}"
         text += section(learner_of(kind).Training, f"`--training` of `wm-agents {command}`")
     text += ["", "## Agents"]

@@ -14,7 +14,7 @@
 A process that never imports ``wm_agents`` (a worker started by ``spawn`` or ``forkserver`` from a notebook) finds an id
 by its long name, ``"wm_agents:wm/TwoRoom-v0"``.
 
-Every id takes ``obs_type``, ``image_size``, ``success`` and ``render_mode``: see
+Every id takes ``obs_type``, ``image_size``, ``success``, ``goals`` and ``render_mode``: see
 :class:`~wm_agents.envs.goal_env.GoalEnv`.
 """
 

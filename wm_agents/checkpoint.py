@@ -12,10 +12,10 @@ import os
 import platform
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
 
 import gymnasium
-import mujoco
 import stable_baselines3
 import torch
 
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "gymnasium": gymnasium.__version__,
         "stable-baselines3": stable_baselines3.__version__,
-        "mujoco": mujoco.__version__,
+        "mujoco": metadata.version("mujoco"),  # not imported: recorded data need no simulator
     }
 
 
@@ -138,6 +138,12 @@ def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
             raise ValueError(f"{type(head).__name__} is registered as {HEADS.name_of(type(head))!r}, not as {name!r}.")
         tensors |= {f"heads.{name}.{key}": value for key, value in head.state_dict().items()}
     return pack({name: _smallest(value) for name, value in tensors.items()}, header)
+
+
+def content_of(checkpoint: Checkpoint, without: Container[str] = ()) -> str:
+    """Return a hash of a checkpoint's weights and options, some heads left out; where they come from does not count."""
+    heads = {name: head for name, head in checkpoint.heads.items() if name not in without}
+    return pack_checkpoint(dataclasses.replace(checkpoint, heads=heads, provenance={}))[1]
 
 
 def foreign(parts: Parts) -> list[list[str]]:

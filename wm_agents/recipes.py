@@ -253,16 +253,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/Reacher-v0",
-            {"main": Data("piecewise-random", 500, 200)},
+            {"main": Data("piecewise-random", 500, 200), "reach": Data("reach", 500, 200)},
             (
                 Stage("world-model", training=TrainingConfig(steps=2500)),
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=384, max_horizon=50),
-                    InverseDynamicsTrainingConfig(steps=8000, unknown_fraction=0.3),
+                    InverseDynamicsConfig(width=384, max_horizon=150),
+                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3, hidden_past=0.4),
+                    data=("main", "reach"),
                 ),
                 Stage("temporal-distance", training=TemporalDistanceTrainingConfig(steps=2000)),
+                Stage("steps-to-goal", data=("main", "reach")),
             ),
             REACHER,
             offset=25,

@@ -172,6 +172,7 @@ PREDICTORS = Registry(
 HEADS = Registry(
     "head",
     {
+        "assessment": "wm_agents.models.heads.assessment:AssessmentHead",
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",
@@ -231,6 +232,9 @@ ACTION_SPACES = Registry(
         "macro": "wm_agents.agents.action_spaces:MacroActionSpace",
     },
 )
+GOALS = Registry("choice of goals", {"near": "wm_agents.datasets.pairs:near_pair"})
+"""How ``reset()`` of an environment draws a start and a goal that belong together: called with the task, the distance
+in environment steps, and a random generator."""
 AGENTS = Registry(
     "agent",
     {

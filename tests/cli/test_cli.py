@@ -389,6 +389,7 @@ def test_mistakes_are_one_line_and_exit_with_2(call: Any, trained: Any, no_data:
         (("collect", UMAZE, "--policy", "waypoints"), ("Did you mean 'waypoint'",)),
         (("collect", UMAZE, "--episodes", 0), ("At least 1 episode",)),
         (("reproduce", "pointmaze-umase"), ("Did you mean 'pointmaze-umaze'",)),
+        (("reproduce", "pointmaze-umaze", "--calibration", 20), ("at least 50 tasks, or 0",)),
         (("quickstart", "--task", "tworooms", "--out", tmp_path / "x"), ("Did you mean 'tworoom'",)),
         (("quickstart", "--tasks", 0, "--out", tmp_path / "x"), ("at least one task",)),
     ]

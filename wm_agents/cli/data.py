@@ -133,21 +133,25 @@ def import_dataset(
     env_id: str | None = None,
     name: str | None = None,
     frames: Literal["auto", "stored", "rendered"] = "auto",
+    pixels: str | None = None,
     image_size: int = 64,
+    resize: Literal["stretch", "crop", "pad"] = "stretch",
     episodes: int | None = None,
     action_scale: float | None = None,
     skip_invalid: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Import data from elsewhere: LeWM's HDF5, OGBench's npz, or Minari's D4RL/pointmaze.
+    """Import data from elsewhere: videos, LeRobot, robomimic, OGBench, LeWM, or another Minari dataset.
 
     Args:
-        source: A file, or the id of a local Minari dataset.
-        format: lewm-hdf5, ogbench-npz or d4rl-pointmaze; detected by default.
+        source: A file, a folder, or the id of a local Minari dataset.
+        format: videos, lerobot, robomimic-hdf5, ogbench-npz, lewm-hdf5, minari or d4rl-pointmaze; detected by default.
         env_id: Gymnasium id or name of the data's task; without it, frames and actions stay as they are.
         name: Minari id of the new dataset; by default wm/<task>/<file>-v0.
         frames: Use the stored frames, or let the task render them from states; by default stored, if there are any.
+        pixels: Camera or key of the images, if there are several.
         image_size: Height and width in pixels.
+        resize: How other images become square: stretch the whole image, crop its centre, or add black bars.
         episodes: Import only this many episodes, from the first.
         action_scale: Factor for all actions; by default that of the format.
         skip_invalid: Leave out invalid episodes instead of failing.
@@ -161,10 +165,43 @@ def import_dataset(
         env_id=full_id(env_id) if env_id else None,
         name=name,
         frames=frames,
+        pixels=pixels,
         image_size=image_size,
+        resize=resize,
         episodes=episodes,
         action_scale=action_scale,
         skip_invalid=skip_invalid,
         overwrite=overwrite,
     )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
+
+
+@app.command
+def datasets(
+    action: tyro.conf.Positional[Literal["list", "push", "pull"]],
+    name: tyro.conf.Positional[str] = "",
+    hub: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """List, upload or download the datasets of a hub on Hugging Face; "wm-agents list datasets" lists the local ones.
+
+    Args:
+        action: What to do.
+        name: Minari id of the dataset to push or pull.
+        hub: As hf://USER; by default Minari's own to list and pull, and none to push.
+        overwrite: Replace a local dataset when pulling.
+    """
+    from wm_agents.datasets import list_remote, pull, push
+
+    if action == "list":
+        for found in list_remote(hub):
+            console.print(found, highlight=False, soft_wrap=True)
+    elif not name:
+        raise ValueError(f"say which dataset: wm-agents datasets {action} NAME")
+    elif action == "pull":
+        console.print(f"wrote {pull(name, hub, overwrite=overwrite)}", highlight=False, soft_wrap=True)
+    elif hub is None:
+        raise ValueError(f"say where to: wm-agents datasets push {name} --hub hf://USER")
+    else:
+        push(name, hub)
+        console.print(f"{name} is on {hub} now", highlight=False, soft_wrap=True)

@@ -112,6 +112,7 @@ def fit(
         source.world_model = made
     else:
         source.heads[made.name] = made
+    source.heads.pop("assessment", None)  # it was measured with what has been replaced
     if head == "gc-idm":
         source.agent = source.agent or head
     measured = source.provenance.get("measured", {}) | {name: points[-1][1] for name, points in history.items()}
@@ -122,29 +123,42 @@ def fit(
 
 @app.command
 def reproduce(
-    task: tyro.conf.Positional[str], out: Path | None = None, tasks: int = 100, seed: int = 0, device: str = "auto"
+    task: tyro.conf.Positional[str],
+    out: Path | None = None,
+    tasks: int = 100,
+    calibration: int = 400,
+    seed: int = 0,
+    device: str = "auto",
 ) -> None:
-    """Make one task's agents with its recipe: collect, train, fit and evaluate. This made the shipped checkpoints.
+    """Make one task's agents with its recipe: collect, train, calibrate, evaluate. This made the shipped checkpoints.
 
     Args:
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
         tasks: Number of held-out tasks on which GC-IDM and CEM are evaluated; 0 skips the evaluation.
+        calibration: Number of development tasks on which GC-IDM is calibrated (see calibrate); 0 skips it.
         seed: Seed of the training.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load, pipeline
+    from wm_agents.agents.files import open_checkpoint
+    from wm_agents.cli.measuring import store_calibration
+    from wm_agents.evaluation.calibration import LEAST
     from wm_agents.recipes import recipe
 
     chosen = recipe(task)
     folder = out or Path("runs") / f"{chosen.task}-{seed}"
     path = folder / pipeline.AGENT_FILE
+    if calibration and calibration < LEAST:
+        raise ValueError(f"calibration needs at least {LEAST} tasks, or 0 to leave it out, not {calibration}.")
     if tasks:  # made first, so that a mistake is found before the training
         manifest = evaluation.make_manifest(
             chosen.env_id, tasks=tasks, offset=chosen.offset, budget=chosen.budget, policy=chosen.policy
         )
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if calibration:
+        store_calibration(load(path, agent="gc-idm", device=device), open_checkpoint(path), path, tasks=calibration)
     if tasks:
         names = ("gc-idm", "cem")
         results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]

@@ -1,4 +1,4 @@
-"""Subcommands that measure: evaluate, bench, report, study."""
+"""Subcommands that measure: evaluate, calibrate, bench, report, study."""
 
 from __future__ import annotations
 
@@ -66,6 +66,45 @@ def evaluate(
     evaluation.print_report([result], console)
 
 
+@app.command
+def score(
+    agent: tyro.conf.Positional[str],
+    dataset: tyro.conf.Positional[str],
+    samples: int = 300,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    json: Path | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Score an agent on recorded episodes, where there is no environment: predictions, actions, and a verdict.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        dataset: Minari id.
+        samples: Pairs of frames for each number of steps.
+        validation_fraction: Share of the episodes that training has held out, which are scored; 0 for data that no
+            training has seen.
+        seed: Of the pairs.
+        json: Write all numbers here.
+        options: The agent's own options as name=value.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import datasets, evaluation, load
+
+    _check_outputs(json=json)
+    name, _, kind = agent.partition(":")
+    player = load(name, agent=kind or None, device=device, **parse_options(options))
+    scores = evaluation.offline_scores(
+        player, datasets.load(dataset), samples=samples, validation_fraction=validation_fraction, seed=seed
+    )
+    if json is not None:
+        scores.save(json)
+    evaluation.print_table(scores.table(), console)
+    for sentence in scores.verdict:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 def _check_outputs(**paths: Path | None) -> None:
     """Find out before the work begins whether its results can be written.
 
@@ -100,6 +139,64 @@ def _make_manifest(env_id: str, tasks: int, offset: str, budget: int | None, see
     return evaluation.make_manifest(
         env_id, tasks=tasks, offset=distance, budget=steps, seed=seed, policy=policies.get(name)
     )
+
+
+@app.command
+def calibrate(
+    agent: tyro.conf.Positional[str],
+    out: Path | None = None,
+    tasks: int = 400,
+    seed: int = 1001,
+    num_envs: int = 16,
+    device: str = "auto",
+) -> None:
+    """Measure when an agent succeeds, on development tasks, so that agent.assess() can say it beforehand.
+
+    What is found is stored in the agent's file, beside what is known of the file's other agents.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        out: File to write; by default FILE itself, or runs/TASK-calibrated/agent.safetensors for a shipped agent. Runs
+            that are done are kept beside it; run again to go on after an interruption.
+        tasks: Number of development tasks, near and far ones and random goals.
+        seed: First seed of these tasks.
+        num_envs: Environments that share a call.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import load
+    from wm_agents.agents.files import open_checkpoint
+    from wm_agents.evaluation.files import check_output
+    from wm_agents.evaluation.report.comparison import sources
+
+    name, _, kind = agent.partition(":")
+    player: Any = load(name, agent=kind or None, device=device)
+    own = Path(name).is_file()
+    checkpoint = open_checkpoint(name) if own else sources([name.partition("/")[0]], [])[0].read()
+    default = Path(name) if own else Path("runs") / f"{name.partition('/')[0]}-calibrated" / "agent.safetensors"
+    path = out or default
+    check_output(path)
+    if path.is_file() and not (own and path.samefile(name)):
+        raise ValueError(f"{path} exists: to calibrate its agents, give {path}:{player.name}, or another --out.")
+    store_calibration(player, checkpoint, path, tasks=tasks, seed=seed, num_envs=num_envs)
+
+
+def store_calibration(player: Any, checkpoint: Any, path: Path, **options: Any) -> None:
+    """Calibrate an agent, write its checkpoint with what was found, and draw the reliability diagram beside it."""
+    from wm_agents import evaluation
+    from wm_agents.agents.files import write_agent
+    from wm_agents.checkpoint import content_of
+
+    folder = path.parent / "calibration" / player.name
+    identity = {"content": content_of(checkpoint, without=("assessment",))}
+    found = evaluation.calibrate(player, folder, identity=identity, console=console, **options)
+    checkpoint.heads["assessment"] = found.head
+    measured = {**found.measured, "command": command_line()}
+    checkpoint.provenance["calibration"] = {**checkpoint.provenance.get("calibration", {}), player.name: measured}
+    write_agent(checkpoint, path)
+    figure = evaluation.reliability_figure(found.predicted, found.solved, title=f"{player.name}, development tasks")
+    evaluation.save_figure(figure, path.with_name(f"reliability-{player.name}.png"))
+    scores = ", ".join(f"{key} {value:.3f}" for key, value in found.measured.items() if isinstance(value, float))
+    console.print(f"wrote {path}: {found.measured['tasks']} tasks, {scores}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -150,9 +247,11 @@ def report(
         out: Directory for report.md, report.json, figures and videos. The same command continues an interrupted run.
         quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
         tasks: Task names; by default all tasks that have a checkpoint.
-        agents: By default gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd; other shipped
-            agents work too.
-        protocols: OFFSET/BUDGET in environment steps; by default 25/50, 50/100 and, without --quick, 100/200.
+        agents: By default gc-idm, gc-idm-told, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd;
+            other shipped agents work too.
+        protocols: any and any-2 (two sets of random starts and goals, with the environment's own limit), or
+            OFFSET/BUDGET in environment steps; by default any, any-2, 25/50, 50/100 and 100/200, and with --quick only
+            25/50 and 50/100.
         checkpoints: Other training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
         tasks_per_cell: Held-out tasks for each cell, if not 200 (or 20 with --quick).
         num_envs: Environments that share a call.

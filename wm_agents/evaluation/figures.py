@@ -1,4 +1,4 @@
-"""Figures: paths and latent graphs in a maze seen from above, and training curves."""
+"""Figures: paths and latent graphs in a maze seen from above, training curves, reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from wm_agents.evaluation.files import atomic_path
+from wm_agents.evaluation.statistics import calibration_error, wilson_interval
 from wm_agents.evaluation.video import Recording
 
 if TYPE_CHECKING:
@@ -202,6 +203,35 @@ def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], *, title
         axes.set_axis_off()
     if title:
         figure.suptitle(title)
+    return figure
+
+
+def reliability_figure(predicted: np.ndarray, solved: np.ndarray, *, bins: int = 10, title: str = "") -> Figure:
+    """Draw how often tasks were solved against how likely that was said to be, in bins of equal mass.
+
+    Args:
+        predicted: Probabilities ``[N]``.
+        solved: bool ``[N]``.
+        bins: At most N are used; bars are 95% Wilson intervals.
+        title: Printed above.
+
+    Raises:
+        ValueError: No rows, arrays of different length, or numbers that are no probabilities.
+    """
+    error = calibration_error(predicted, solved, bins)
+    figure = Figure(figsize=(4.2, 4.6), layout="constrained")
+    axes, counts = figure.subplots(2, height_ratios=(4, 1), sharex=True)
+    axes.plot([0, 1], [0, 1], color=WALL, linestyle="--", linewidth=1)
+    order = np.argsort(predicted, kind="stable")
+    for part in np.array_split(order, min(bins, len(order))):
+        rate = float(solved[part].mean())
+        low, high = wilson_interval(int(solved[part].sum()), len(part))
+        bar = [[max(0.0, rate - low)], [max(0.0, high - rate)]]
+        axes.errorbar(float(predicted[part].mean()), rate, yerr=bar, color=START, marker="o", capsize=2)
+    axes.set(ylabel="solved", ylim=(-0.02, 1.02), title=title)
+    axes.text(0.03, 0.95, f"calibration error {error:.3f}", transform=axes.transAxes)
+    counts.hist(predicted, bins=np.linspace(0, 1, 21), color=START)
+    counts.set(xlabel="probability of success", ylabel="tasks", xlim=(-0.02, 1.02))
     return figure
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wm_agents.agents.assess import Assessment
 from wm_agents.datasets import task_name
 from wm_agents.evaluation.files import write_json
-from wm_agents.evaluation.statistics import summarise, wilson_interval
+from wm_agents.evaluation.statistics import probability_scores, summarise, wilson_interval
 from wm_agents.evaluation.tasks import Manifest
 from wm_agents.evaluation.video import Recording
 from wm_agents.version import __version__
@@ -100,6 +101,7 @@ class EvaluationResult:
         paths: For each task, float64 ``[L+1, S]`` simulator states from the start on.
         actions: For each task, float64 ``[L, A]`` executed actions.
         recordings: The recorded tasks, for :func:`wm_agents.evaluation.write_video`.
+        assessments: For each task, what the agent expected of it; empty where it is not calibrated.
     """
 
     agent: str
@@ -116,11 +118,18 @@ class EvaluationResult:
     paths: Sequence[np.ndarray] = ()
     actions: Sequence[np.ndarray] = ()
     recordings: Sequence[Recording] = ()
+    assessments: Sequence[Assessment] = ()
 
     @property
     def success_rate(self) -> float:
         """Fraction of tasks solved, moderate mode."""
         return self.outcomes.success_rate()
+
+    def foreseen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of success that were known beforehand ``[n]``, and which came true, bool ``[n]``."""
+        known = [task for task, one in enumerate(self.assessments) if one.known]
+        chances = [self.assessments[task].success_probability for task in known]
+        return np.array(chances, dtype=np.float64), self.outcomes.moderate[known] > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but paths, actions and recordings, ready for JSON.
@@ -151,6 +160,7 @@ class EvaluationResult:
             "evaluations_per_plan": timings.evaluations / timings.plans if timings.plans else None,
             "jerk": action_jerk(self.actions),
             "subgoals": self._subgoals(),
+            "assessment": self._assessment(),
             "outcomes": self.outcomes.to_dict(),
             "floor_outcomes": {name: floor.to_dict() for name, floor in self.floors.items()},
             "evaluation_seed": self.seed,
@@ -166,6 +176,14 @@ class EvaluationResult:
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_dict` as JSON, atomically."""
         write_json(path, self.to_dict(), indent=2)
+
+    def _assessment(self) -> dict[str, Any] | None:
+        if not self.assessments:
+            return None
+        predicted, solved = self.foreseen()
+        found = probability_scores(predicted, solved) if len(predicted) else {}
+        each = [one.success_probability for one in self.assessments]
+        return {"known": len(predicted), **found, "success_probability": each}
 
     def _subgoals(self) -> dict[str, int] | None:
         found = self.timings

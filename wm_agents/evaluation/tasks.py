@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 
-from wm_agents.datasets import POLICIES, default_policy, episode_seed, rollout_states
+from wm_agents.datasets import POLICIES, default_policy
+from wm_agents.datasets.pairs import DECIMALS, episode_pairs, random_pairs, unsolved
 from wm_agents.evaluation.environments import check_env_id, open_env, whole_number
 from wm_agents.evaluation.files import write_text
 
 FORMAT = 1
-DECIMALS = 6
-"""States are rounded to this many decimals, so that the file, the hash and what is evaluated agree."""
-
-DRAWS_PER_TASK = 50
-"""Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
+HELD_OUT_SEEDS = (7001, 7002)
+"""Seeds of the two sets of any-goal tasks that are reported. No other run may use them: nothing was chosen on them."""
+DEVELOPMENT_SEED = 1001
+"""First seed of the tasks on which agents are tuned and calibrated; those after it are free as well, up to 7000."""
 
 Offset = int | Literal["random"]
 STEPS = "a number of environment steps"
@@ -188,19 +186,15 @@ def make_manifest(
     env = open_env(env_id, obs_type="state")
     try:
         if offset == "random":
-            policy, candidates = "", _random_pairs(env, seed)
+            policy, candidates = "", random_pairs(env, seed)
         else:
             policy = policy or default_policy(check_env_id(env_id))
             POLICIES.get(policy)
-            candidates = _episode_pairs(env, policy, offset, seed)
-        starts, goals, sources = _unsolved(env, candidates, tasks, offset)
+            candidates = episode_pairs(env, policy, offset, seed)
+        starts, goals, sources = unsolved(env, candidates, tasks, offset)
     finally:
         env.close()
     return Manifest(env_id, policy, offset, budget, seed, starts, goals, sources)
-
-
-Pair = tuple[np.ndarray, np.ndarray, "tuple[int, int] | None"]
-"""Start state, goal state, and (episode, step) where they come from an episode."""
 
 
 def _offset(offset: Any) -> Offset:
@@ -210,52 +204,3 @@ def _offset(offset: Any) -> Offset:
             raise ValueError(f'offset must be {STEPS}, at least 1, or "random", got {str(offset)!r}.')
         return "random"
     return whole_number("offset", offset, 1, STEPS)
-
-
-def _random_pairs(env: gym.Env, seed: int) -> Iterator[Pair]:
-    sample_state: Any = env.unwrapped.sample_state  # type: ignore[attr-defined]
-    rng = np.random.default_rng(episode_seed("evaluate", seed, 0))
-    while True:
-        yield sample_state(rng), sample_state(rng), None
-
-
-def _episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator[Pair]:
-    """Yield one pair from each held-out episode, which is rolled out no further than its goal."""
-    length = env.spec.max_episode_steps if env.spec is not None else None
-    if length is not None and offset > length:
-        raise ValueError(
-            f"offset {offset} is longer than an episode of {env.spec.id} ({length} steps): "  # type: ignore[union-attr]
-            f'use an offset of at most {length}, or offset="random".'
-        )
-    steps = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
-    episode = 0
-    while True:
-        step = int(steps.integers((length or offset) - offset + 1))
-        states, _ = rollout_states(env, policy, step + offset, episode_seed("evaluate", seed, episode))
-        yield states[step], states[step + offset], (episode, step)
-        episode += 1
-
-
-def _unsolved(
-    env: gym.Env, candidates: Iterator[Pair], tasks: int, offset: Offset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take the first ``tasks`` pairs that are not solved at the start in any mode."""
-    successes: Any = env.unwrapped.successes  # type: ignore[attr-defined]
-    kept: list[Pair] = []
-    for tried, (start, goal, source) in enumerate(candidates, start=1):
-        start, goal = np.round(start, DECIMALS), np.round(goal, DECIMALS)
-        if not any(bool(solved) for solved in successes(start, goal).values()):
-            kept.append((start, goal, source))
-        if len(kept) == tasks:
-            break
-        if tried >= DRAWS_PER_TASK * tasks:
-            raise ValueError(
-                f"only {len(kept)} of {tried} pairs at offset {offset} are unsolved at the start, {tasks} are needed: "
-                'use a larger offset, or offset="random".'
-            )
-    sources = [source for _, _, source in kept if source is not None]
-    return (
-        np.stack([start for start, _, _ in kept]),
-        np.stack([goal for _, goal, _ in kept]),
-        np.array(sources, dtype=np.int64).reshape(-1, 2),
-    )

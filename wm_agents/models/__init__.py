@@ -3,6 +3,8 @@
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import LatentSpec, State, WorldModel
 from wm_agents.models.heads import (
+    AssessmentConfig,
+    AssessmentHead,
     Denoiser,
     DenoiserConfig,
     Head,
@@ -27,6 +29,8 @@ WorldModelConfig = LeWMConfig  # its name in version 0.1
 
 __all__ = [
     "ActionStatistics",
+    "AssessmentConfig",
+    "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
     "Head",

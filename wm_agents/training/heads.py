@@ -29,6 +29,8 @@ def learner_of(name: str) -> Any:
     if name not in HEADS:
         raise ValueError(did_you_mean("stage of training", name, [*LEARNERS, *HEADS]))
     learner = HEADS.get(name).learner
+    if learner is None:
+        raise ValueError(f"the head {name!r} is not trained on data: wm-agents calibrate AGENT makes it.")
     if not isinstance(learner, str):
         return learner
     module, _, attribute = learner.partition(":")

@@ -46,10 +46,11 @@ class ImaginationLearner(LatentLearner):
     """A copy of the head "gc-idm", trained on the ends of its own imagined routes.
 
     Imitation averages over all routes to a goal in the data, and the average of two routes around a block may run into
-    it. Here, GC-IDM acts inside the world model, towards a goal at a known distance of up to ``blocks`` blocks. The
-    loss is the distance between the last imagined latent and the goal's latent, and its gradients pass through the
-    world model. This is gradient planning that trains a network, and any single route is good enough. Goals that are
-    farther away or at an unknown distance are imitated as before. There is no dropout.
+    it. Here, GC-IDM acts inside the world model, towards a goal that lies up to ``blocks`` blocks ahead. It is told how
+    far, except if the distance is hidden. The loss is the distance between the last imagined latent and the goal's
+    latent, and its gradients pass through the world model. This is gradient planning that trains a network, and any
+    single route is good enough. Goals that are farther away are imitated as before, and so are goals at an unknown
+    distance. There is no dropout.
     """
 
     name = "imagination"
@@ -89,7 +90,8 @@ class ImaginationLearner(LatentLearner):
         goal = latents[torch.from_numpy(pairs.goal)]
         past = frozen.normalize(self.recorded[acted]).view(size, before // k, frozen.spec.block_size)
         state = frozen.remember(frozen.unflatten(latents[seen]), past)
-        steps = torch.from_numpy(pairs.steps - before).to(goal.device)
+        hidden = rng.random(size) < self.config.unknown_fraction
+        steps = torch.from_numpy(np.where(hidden, 0, pairs.steps - before)).to(goal.device)
         imagined, actions = imagine_control(frozen, network, state, goal, steps, blocks)
         arrival = (imagined[:, -1] - goal).square().mean(dim=1)
         outside = actions - actions.detach().clamp(frozen.action_low, frozen.action_high)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 import torch
 
 from wm_agents.models import WorldModel
@@ -17,6 +19,8 @@ from wm_agents.training.symmetry import view_pixels
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
+LARGE = 1 << 30
+"""Bytes of latents that stay in memory."""
 _kept: weakref.WeakKeyDictionary[TrajectoryDataset, tuple[tuple[object, ...], torch.Tensor]] = (
     weakref.WeakKeyDictionary()
 )
@@ -37,28 +41,41 @@ def encode_frames(
         batch_size: Frames per call.
 
     Returns:
-        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them.
+        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them. Above 1 GiB, they are in
+        a file and not in memory.
+
+    Raises:
+        OSError: The disk of the user's cache directory has no room for that file.
     """
     device = world_model.action_mean.device
     indices = dataset.frame_indices()
     with own_modes(device), torch.no_grad(), evaluating(world_model):
         # A few frames tell one encoder from another: any change of weights moves them.
-        some = dataset.pixels[indices[:: max(1, len(indices) // 4)][:4]]
+        some = dataset.frames_at(indices[:: max(1, len(indices) // 4)][:4])
         shown = world_model.encode(torch.from_numpy(np.ascontiguousarray(some)).to(device))
         encoder = (device, tuple(shown.double().flatten().tolist()))
         if view == 0 and dataset in _kept and _kept[dataset][0] == encoder:
             return _kept[dataset][1]
-        latents = torch.zeros(len(dataset.pixels), world_model.spec.feature_size, device=device)
+        latents = _zeros(len(dataset.pixels), world_model.spec.feature_size, device)
         with progress_bar("encoding frames", len(indices), 0, progress) as update:
             for start in range(0, len(indices), batch_size):
                 rows = indices[start : start + batch_size]
-                pixels = np.ascontiguousarray(view_pixels(dataset.pixels[rows], view))
+                pixels = np.ascontiguousarray(view_pixels(dataset.frames_at(rows), view))
                 encoded = world_model.encode(torch.from_numpy(pixels).to(device))
                 latents[torch.from_numpy(rows)] = world_model.features(encoded)
                 update(start + len(rows))
     if view == 0:
         _kept[dataset] = (encoder, latents)
     return latents
+
+
+def _zeros(frames: int, size: int, device: torch.device) -> torch.Tensor:
+    """Zeros ``[frames, size]``; those of large data are in a file without a name, which the system may page out."""
+    if device.type != "cpu" or 4 * frames * size <= LARGE:
+        return torch.zeros(frames, size, device=device)
+    folder = platformdirs.user_cache_path("wm-agents", appauthor=False, ensure_exists=True)  # /tmp may be memory
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(frames, size)))
 
 
 def context(world_model: WorldModel) -> int:

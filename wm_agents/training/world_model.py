@@ -114,7 +114,7 @@ class WorldModelLearner(Learner):
         sample = np.random.default_rng([seed, 4]).choice(frames, min(1000, len(frames)), False)
         for term in self.terms.values():
             if isinstance(term, LearnedLossTerm):
-                term.prepare(self.world_model.spec, torch.from_numpy(data.pixels[np.sort(sample)]))
+                term.prepare(self.world_model.spec, torch.from_numpy(data.frames_at(np.sort(sample))))
         learned = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
         return nn.ModuleDict({"world_model": self.world_model, **learned})
 

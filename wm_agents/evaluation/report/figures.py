@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from wm_agents.evaluation.report.protocols import ANY_GOAL, title_of
 
 COLOURS = ("#2e8b57", "#2c6fbb", "#e08e0b", "#7d5ba6", "#c0392b", "#a2678a", "#0f8b8d", "#3b4252", "#8a8d00")
 MARKERS = "os^Dv"
@@ -26,7 +29,7 @@ def success_figure(content: Content) -> Figure:
     for panels, (task, part) in zip(grid, tasks.items(), strict=True):
         for axes, name in zip(panels, protocols, strict=True):
             if name in part["protocols"]:
-                axes.set(ylim=(0, 1.05), title=f"{task}, {name}")
+                axes.set(ylim=(0, 1.05), title=f"{task}, {title_of(name, part['protocols'][name]['budget'])}")
                 _bars(axes, part["protocols"][name], colours)
             else:
                 axes.set_axis_off()
@@ -99,9 +102,9 @@ def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
 
 
 def _protocols(content: Content) -> list[str]:
-    """Names of the protocols, near goals first, random ones last."""
+    """Names of the protocols: any goal first, then near goals before far ones."""
     names = dict.fromkeys(name for part in content["tasks"].values() for name in part["protocols"])
-    return sorted(names, key=lambda name: [int(n) if n.isdigit() else 10**9 for n in name.split("/")])
+    return sorted(names, key=lambda name: (name not in ANY_GOAL, [int(n) for n in re.findall(r"\d+", name)], name))
 
 
 def _colours(content: Content) -> dict[str, str]:

@@ -1,0 +1,110 @@
+"""Pairs of a start and a goal that nobody trained on: two states of a held-out episode, or two random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from wm_agents.datasets.episodes import episode_seed, rollout_states
+
+DECIMALS = 6
+"""States are rounded to this many decimals, so that files, hashes and what is played agree."""
+
+DRAWS_PER_TASK = 50
+"""Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
+
+Pair = tuple[np.ndarray, np.ndarray, "tuple[int, int] | None"]
+"""Start state, goal state, and (episode, step) where they come from an episode."""
+
+
+def random_pairs(env: gym.Env, seed: int) -> Iterator[Pair]:
+    """Yield pairs of random free states."""
+    sample_state: Any = env.unwrapped.sample_state  # type: ignore[attr-defined]
+    rng = np.random.default_rng(episode_seed("evaluate", seed, 0))
+    while True:
+        yield sample_state(rng), sample_state(rng), None
+
+
+def episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator[Pair]:
+    """Yield one pair from each held-out episode, which is rolled out no further than its goal.
+
+    Args:
+        env: A task; its registered step limit is the length of an episode.
+        policy: Name in ``POLICIES``.
+        offset: Environment steps from start to goal.
+        seed: Of the episodes, which collection never uses.
+
+    Raises:
+        ValueError: The offset is longer than an episode.
+    """
+    known = gym.registry.get(env.spec.id) if env.spec is not None else None
+    length = known.max_episode_steps if known is not None else None
+    if length is not None and offset > length:
+        raise ValueError(
+            f"offset {offset} is longer than an episode of {known.id} ({length} steps): "  # type: ignore[union-attr]
+            f"use an offset of at most {length}, or random starts and goals."
+        )
+    steps = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
+    episode = 0
+    while True:
+        step = int(steps.integers((length or offset) - offset + 1))
+        states, _ = rollout_states(env, policy, step + offset, episode_seed("evaluate", seed, episode))
+        yield states[step], states[step + offset], (episode, step)
+        episode += 1
+
+
+def unsolved(
+    env: gym.Env, candidates: Iterator[Pair], tasks: int, offset: object
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the first pairs that are not solved at the start in any mode.
+
+    Args:
+        env: A task.
+        candidates: Pairs without end.
+        tasks: How many to take.
+        offset: What to call their distance in the error message.
+
+    Returns:
+        Starts and goals, float64 ``[tasks, S]``, and sources, int64 ``[tasks, 2]``, or ``[0, 2]`` for random states.
+
+    Raises:
+        ValueError: Too few of them are unsolved.
+    """
+    successes: Any = env.unwrapped.successes  # type: ignore[attr-defined]
+    kept: list[Pair] = []
+    for tried, (start, goal, source) in enumerate(candidates, start=1):
+        start, goal = np.round(start, DECIMALS), np.round(goal, DECIMALS)
+        if not any(bool(solved) for solved in successes(start, goal).values()):
+            kept.append((start, goal, source))
+        if len(kept) == tasks:
+            break
+        if tried >= DRAWS_PER_TASK * tasks:
+            raise ValueError(
+                f"only {len(kept)} of {tried} pairs at offset {offset} are unsolved at the start, {tasks} are needed: "
+                "use a larger offset, or random starts and goals."
+            )
+    sources = [source for _, _, source in kept if source is not None]
+    return (
+        np.stack([start for start, _, _ in kept]),
+        np.stack([goal for _, goal, _ in kept]),
+        np.array(sources, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def near_pair(task: Any, offset: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one task as the evaluation does: start and goal, float64 ``[S]``, in one episode of the task's own policy.
+
+    Args:
+        task: A ``GoalEnv``, whose state is lost.
+        offset: Environment steps from start to goal.
+        rng: Draws the episode.
+
+    Raises:
+        ValueError: The offset is longer than an episode, or hardly any start leaves its goal in so many steps.
+    """
+    pairs = episode_pairs(task, task.exploration_policy, offset, int(rng.integers(2**32)))
+    starts, goals, _ = unsolved(task, pairs, 1, offset)
+    return starts[0], goals[0]
