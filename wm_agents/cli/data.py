@@ -188,7 +188,7 @@ def datasets(
     Args:
         action: What to do.
         name: Minari id of the dataset to push or pull.
-        hub: As hf://USER; by default Minari's own to list and pull, and none to push.
+        hub: Hub as hf://USER; by default Minari's own to list and pull, and none to push.
         overwrite: Replace a local dataset when pulling.
     """
     from wm_agents.datasets import list_remote, pull, push

@@ -77,16 +77,16 @@ def score(
     options: tuple[str, ...] = (),
     device: str = "auto",
 ) -> None:
-    """Score an agent on recorded episodes, where there is no environment: predictions, actions, and a verdict.
+    """Score an agent on recorded episodes if there is no environment: predictions, actions, and a verdict.
 
     Args:
         agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
         dataset: Minari id.
         samples: Pairs of frames for each number of steps.
-        validation_fraction: Share of the episodes that training has held out, which are scored; 0 for data that no
-            training has seen.
-        seed: Of the pairs.
-        json: Write all numbers here.
+        validation_fraction: Fraction of the episodes that training has held out, which are scored; use 0 for data that
+            was not used for training.
+        seed: Seed of the pairs.
+        json: File for all numbers.
         options: The agent's own options as name=value.
         device: auto, cpu or cuda.
     """
@@ -150,15 +150,15 @@ def calibrate(
     num_envs: int = 16,
     device: str = "auto",
 ) -> None:
-    """Measure when an agent succeeds, on development tasks, so that agent.assess() can say it beforehand.
+    """Measure on development tasks when an agent succeeds, so that agent.assess() can predict it.
 
-    What is found is stored in the agent's file, beside what is known of the file's other agents.
+    The result is stored in the agent's file; results for the file's other agents are kept.
 
     Args:
         agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
-        out: File to write; by default FILE itself, or runs/TASK-calibrated/agent.safetensors for a shipped agent. Runs
-            that are done are kept beside it; run again to go on after an interruption.
-        tasks: Number of development tasks, near and far ones and random goals.
+        out: File to write; by default FILE itself, or runs/TASK-calibrated/agent.safetensors for a shipped agent. The
+            same command continues an interrupted run.
+        tasks: Number of development tasks, with near, far and random goals.
         seed: First seed of these tasks.
         num_envs: Environments that share a call.
         device: auto, cpu or cuda.
