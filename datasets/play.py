@@ -1,4 +1,4 @@
-"""Play without a goal for tasks with more than an agent to move, and for arms: contact-seeking, jerky, reward-free."""
+"""Play without a goal or a reward, for tasks with objects to move and for arms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wm_agents.datasets.policies import Policy
 
 
 class PushTPlay(Policy):
-    """Push the block about: one manoeuvre after the other, each drawn afresh, at a speed of its own.
+    """Push the block around: one manoeuvre after the other, each drawn independently, with its own speed.
 
     - A push goes around the block to a place off its side, then through a point near its middle and some way on. Half
       of the pushes are toward the middle of the square, which keeps the block away from the walls; the others go
@@ -18,8 +18,8 @@ class PushTPlay(Policy):
     - A walk goes to a random place, through the block if it is in the way.
     - A retreat goes straight away from the block.
 
-    The noise level is drawn once an episode. In 150-step episodes from random starts the block moves by more than 20 px
-    in 49% of the windows of 25 steps (5 to 7% with random actions) and turns by more than 20 degrees in 24%. Faster
+    The noise level is drawn once per episode. In 150-step episodes from random starts the block moves by more than 20
+    px in 49% of the windows of 25 steps (5 to 7% with random actions) and turns by more than 20 degrees in 24%. Faster
     pushes move it more and teach less: what one push did over 100 px is hard to repeat.
 
     Raises:
@@ -97,9 +97,9 @@ class PushTPlay(Policy):
 
 
 class PiecewiseRandom(Policy):
-    """Actions that stay for a while and then jump, with noise on top: torques that swing an arm about.
+    """Actions that stay constant for a while and then jump, with added noise: torques that swing an arm around.
 
-    Each level is uniform over the action space or over its inner part. It needs nothing but a bounded action space.
+    Each level is uniform over the action space or over its inner part. It needs only a bounded action space.
     """
 
     JUMP = 0.1  # probability per step of a new level

@@ -20,6 +20,7 @@ RUNS = {
     "own_task.py": (["--fast"], "random actions"),
     "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),
     "film_strip.py": (["reacher/gc-idm", "--tasks", "2", "--images", "3"], "wrote film-strip.png"),
+    "animate.py": (["reacher/gc-idm"], "wrote animation.webp"),
     "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
 }
 

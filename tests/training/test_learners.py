@@ -158,7 +158,7 @@ def test_a_run_that_depends_on_other_weights_or_data_is_refused(
 
 
 def test_a_head_that_is_missing_or_of_another_world_model_is_named(model: Any, data: Any) -> None:
-    with pytest.raises(ValueError, match="imagination reads the head 'gc-idm': make that first"):
+    with pytest.raises(ValueError, match="imagination reads the head 'gc-idm': train it first"):
         train("imagination", model, data, heads={})
     stranger = tiny_gc_idm()
     stranger.fingerprint.add_(1.0)

@@ -36,7 +36,7 @@ class GCIDMController(Controller):
         network: Acts.
         horizon: Environment steps to a goal whose distance nobody says; None: unknown.
         countdown: Let the horizon shrink by one each step since the goal was given.
-        distance: Estimates the steps to a goal whose distance nobody says, in place of ``horizon``.
+        distance: Estimates the steps to a goal at an unknown distance, instead of ``horizon``.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class GCIDMOptions:
     """Options of :class:`GCIDM`.
 
     Attributes:
-        horizon: Environment steps to the goal that the model is given. "estimated": what the head "steps-to-goal"
-            says at every step. A number: the same for every goal. None: the distance counts as unknown. "auto" is
-            "estimated" if the agent has that head, else None.
-        countdown: Let a horizon that is a number shrink by one each step of the episode (the paper's protocol), for a
-            goal that is a known number of steps away.
+        horizon: Environment steps to the goal that the network is told. "estimated" asks the head "steps-to-goal" at
+            every step. A number is the same for every goal. None means that the distance is unknown. "auto" is
+            "estimated" if the agent has that head, otherwise None.
+        countdown: Decrease a horizon that is a number by one with each step of the episode (the paper's protocol), for
+            a goal at a known distance.
     """
 
     horizon: int | Literal["auto", "estimated"] | None = "auto"

@@ -27,22 +27,22 @@ class HierarchicalOptions:
     """Options of :class:`HierarchicalMPC`.
 
     Attributes:
-        high: "graph" takes subgoals from the shortest way through a graph of recorded latents; "waypoints" samples
-            ways to the goal and takes the one that is easiest to follow; a planner ("cem", "mppi") searches over
-            macro-actions. An object of your own with the methods of :class:`wm_agents.agents.subgoals.HighLevel`
-            works, but cannot be saved.
+        high: "graph" takes subgoals from the shortest path through a graph of recorded latents; "waypoints" samples
+            routes to the goal and takes the one that is easiest to follow; a planner ("cem", "mppi") searches over
+            macro-actions. Your own object with the methods of :class:`wm_agents.agents.subgoals.HighLevel` works
+            but cannot be saved.
         low: "gc-idm", one forward pass per step; or a planner ("cem", "mppi"), as in :class:`MPC`.
-        lookahead: Environment steps to a subgoal of the graph; a goal that is nearer is the subgoal itself.
-        horizon: For ``high="waypoints"``: environment steps in which a goal is to be reached. "estimated": what the
-            head "steps-to-goal" says whenever a waypoint is proposed. A number is counted down while the goal stays.
-            "auto" is "estimated" if the agent has that head, else None, which waypoints cannot do with. With at most a
-            waypoint's stride left, the goal is the subgoal itself; more steps than the waypoints were trained for
-            (their ``max_horizon``) count as that many.
-        chains: For ``high="waypoints"``: ways that are sampled for a proposal.
+        lookahead: Environment steps to a subgoal of the graph; a nearer goal is itself the subgoal.
+        horizon: For ``high="waypoints"``: environment steps in which to reach the goal. "estimated" asks the head
+            "steps-to-goal" whenever a waypoint is proposed. A number is counted down while the goal stays the same.
+            "auto" is "estimated" if the agent has that head, and None otherwise; waypoints do not work with None. If at
+            most one stride is left, the goal is the subgoal. A number above the waypoints' ``max_horizon`` counts as
+            ``max_horizon``.
+        chains: For ``high="waypoints"``: routes sampled per proposal.
         replan_every: Steps after which a subgoal is replaced even if it is neither reached nor overdue; None: never.
         support: How the search over macro-actions is kept near those of the data; see
             :class:`wm_agents.agents.subgoals.MacroSubgoals`.
-        snap: Replace the subgoals of that search by the graph's nearest nodes, latents that were really visited.
+        snap: Replace the subgoals of this search by the graph's nearest nodes, latents that were really visited.
         high_options: Options of the high level's planner: horizon (in macro-actions, 3), samples, iterations, ...
         low_options: Options of the low level's :class:`MPC`: horizon (in blocks), objective, samples, ...
     """
@@ -80,7 +80,7 @@ class HierarchicalOptions:
 
 
 class HierarchicalMPC(WorldModelAgent):
-    """Plans subgoals on a high level and acts towards them on a low one; for goals beyond a flat planner's horizon.
+    """Plans subgoals on a high level and acts towards them on a low level, for goals beyond the horizon of a planner.
 
     Args:
         world_model: Encodes; the low level's search predicts with it.
@@ -108,8 +108,8 @@ class HierarchicalMPC(WorldModelAgent):
     def options(self) -> dict[str, Any]:
         if not isinstance(self.settings.high, str):
             raise ValueError(
-                "an agent whose high level is an object of your own cannot be saved: a file holds no code. Save it "
-                "with a named one, and pass yours to load(..., high=...)."
+                "an agent whose high level is your own object cannot be saved, because a file contains no code. Save "
+                "it with a named one, and pass yours to load(..., high=...)."
             )
         return super().options()
 

@@ -1,4 +1,4 @@
-"""The controller of a hierarchy: a high level proposes subgoals now and then, a low level acts towards them."""
+"""The controller of a hierarchy: a high level proposes subgoals, and a low level acts towards them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class SubgoalRecord:
 
     Attributes:
         latents: float32 ``[N, F]``, features.
-        node: int64 ``[N]``, the node of the graph that it is; -1 for the goal itself, -2 for no node.
+        node: int64 ``[N]``, the node of the graph; -1 if the subgoal is the goal itself, -2 if it is not a node.
         new: bool ``[N]``, proposed in this call.
         reached: bool ``[N]``, the subgoal before this one was reached; False unless ``new``.
         overdue: bool ``[N]``, the subgoal before this one took too long, and was given up for a node nearby; False
             unless ``new``.
-        detour: bool ``[N]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
+        detour: bool ``[N]``, no path to the goal is known, so the subgoal leads as near to it as the graph does.
         states: float64 ``[N, S]``, simulator states of the nodes, or of the nearest ones, NaN for the goal itself; for
             pictures. S is 0 without a graph.
     """
@@ -44,7 +44,7 @@ class SubgoalRecord:
 
 
 class HierarchicalController(Controller):
-    """Proposes subgoals now and then, and lets the low level act towards them.
+    """Proposes subgoals when they are due, and lets the low level act towards them.
 
     A new subgoal is due at the start, when the goal changes, when the subgoal is reached, after ``replan_every`` steps,
     and when it is overdue. The high level usually proposes an overdue subgoal again, since nothing has changed: the
@@ -56,13 +56,13 @@ class HierarchicalController(Controller):
     and the low level's.
 
     Args:
-        world_model: Gives sizes.
-        high: Proposes.
-        low: Acts.
+        world_model: Gives the sizes.
+        high: Proposes the subgoals.
+        low: Acts towards them.
         replan_every: Steps after which a subgoal is replaced in any case; None: never.
         horizon: Environment steps in which a goal is to be reached; None: no limit.
-        graph: Says what subgoals look like.
-        distance: Estimates the steps in which a goal is to be reached, in place of ``horizon``.
+        graph: Gives the simulator states of subgoals, for pictures, and the nodes near an agent that gives up.
+        distance: Estimates the steps in which to reach the goal, in place of ``horizon``.
     """
 
     last_subgoal: SubgoalRecord | None = None

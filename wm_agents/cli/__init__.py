@@ -51,8 +51,8 @@ def main() -> None:
         raise SystemExit(CLOSED_PIPE) from None
     except KeyboardInterrupt:
         console.print(
-            "\ninterrupted; bench, calibrate, collect, fit, quickstart, report, reproduce and study go on where they "
-            "were with the same command, train with --resume; other commands begin anew",
+            "\ninterrupted; bench, calibrate, collect, fit, quickstart, report, reproduce and study continue where "
+            "they stopped with the same command, train with --resume; other commands start over",
             style="yellow",
             soft_wrap=True,
         )

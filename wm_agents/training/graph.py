@@ -1,4 +1,4 @@
-"""Building the latent graph: landmarks among recorded frames, edges where the data goes from one to the next."""
+"""Building the latent graph: landmarks among recorded frames, and edges between successive ones in the data."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class GraphConfig(SplitConfig):
 
     Attributes:
         nodes: Landmarks; dead ends among them are left out.
-        support: Transitions that an edge needs: below 2, a single misplaced frame opens a way through a wall.
-        validation_fraction: Of the episodes, left out; the same split as the world model's.
-        seed: Of the first landmarks.
+        support: Transitions that an edge needs. Below 2, a single misplaced frame opens a way through a wall.
+        validation_fraction: Fraction of the episodes that is left out, with the same split as for the world model.
+        seed: Seed of the first landmarks.
     """
 
     nodes: int = 300
@@ -51,11 +51,11 @@ class GraphConfig(SplitConfig):
 
 
 class GraphLearner(HeadLearner):
-    """Builds a latent graph in seconds, or minutes with thousands of nodes; nothing is trained, there are no steps.
+    """Builds a latent graph in seconds, or in minutes with thousands of nodes. Nothing is trained.
 
     Nodes are the recorded frames nearest to the centres that k-means finds among the latents. Each frame belongs to
-    its nearest node; an edge leads from a node to the one that the data enters next, and weighs the mean steps between
-    entering the one and entering the other.
+    its nearest node; an edge leads from a node to the one that the data enters next. Its weight is the mean number of
+    steps between entering the two.
     """
 
     head = LatentGraph
@@ -136,12 +136,13 @@ def fit_graph(
 
     Args:
         world_model: Its encoder is used.
-        dataset: Of the environment that the world model knows.
+        dataset: Data of the environment on which the world model was trained.
         config: Options.
         progress: Show a bar while frames are encoded.
 
     Raises:
-        ValueError: The dataset does not fit the world model, has fewer frames than the graph nodes, or connects none.
+        ValueError: The dataset does not fit the world model, has fewer frames than the graph has nodes, or connects no
+            nodes.
     """
     learner = GraphLearner(world_model, dataset, training=config, progress=progress)
     learner.fit()

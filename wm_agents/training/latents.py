@@ -1,4 +1,4 @@
-"""Latents of a dataset's frames, computed once for all that learn from them."""
+"""Latents of a dataset's frames, which are computed once for all trainings."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def encode_frames(
 ) -> torch.Tensor:
     """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.training.symmetry`.
 
-    As one head after another asks for the images as they are, the last answer for a dataset is kept with it.
+    The latents of the unchanged images are kept with the dataset, because one head after the other needs them.
 
     Args:
-        world_model: Encodes; it stays in the mode that it is in.
-        dataset: Whose frames.
+        world_model: Encodes the frames; its mode does not change.
+        dataset: The frames.
         view: 0 to 7.
         progress: Show a bar.
         batch_size: Frames per call.
 
     Returns:
-        Features ``[frames, F]`` by index; rows of other frames stay zero. Not to be changed. Above 1 GiB they are in a
-        file, not in memory.
+        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them. Above 1 GiB, they are in
+        a file and not in memory.
 
     Raises:
         OSError: The disk of the user's cache directory has no room for that file.
@@ -79,7 +79,7 @@ def _zeros(frames: int, size: int, device: torch.device) -> torch.Tensor:
 
 
 def context(world_model: WorldModel) -> int:
-    """Frames that a world model is shown before it imagines: its ``history``, or 4 where any past is remembered."""
+    """Frames that a world model sees before it imagines: its ``history``, or 4 if it remembers any past."""
     return getattr(world_model.config, "history", 4)
 
 
