@@ -165,6 +165,6 @@ class ArmReach(Policy):
 
     def _gap(self, state: np.ndarray) -> np.ndarray:
         """How far each joint has to turn, in rad; the shoulder may turn either way, the wrist has limits."""
-        assert self.goal_state is not None
-        shoulder, wrist = self.goal_state[:2] - state[:2]
+        goal: Any = self.goal_state
+        shoulder, wrist = goal[:2] - state[:2]
         return np.array([(shoulder + np.pi) % (2 * np.pi) - np.pi, wrist])

@@ -15,11 +15,12 @@ from wm_agents.agents.proposals import diffusion_proposals, inverse_dynamics_pro
 from wm_agents.agents.search import SearchController, planner_factory
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.configs import check_counts, check_flags
-from wm_agents.models import Head
+from wm_agents.models import Head, StepsToGoal
 from wm_agents.planning import ObjectiveSpec
 from wm_agents.registry import ACTION_SPACES, PLANNERS, did_you_mean
 
 PROPOSALS = ("none", "gc-idm", "diffusion")
+ARRIVALS = ("auto", "estimated", "horizon")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class MPCOptions:
         shrinking: Plan to arrive after ``horizon`` blocks: each plan is shorter by the blocks that were executed, and a
             full one follows the last. A terminal cost needs this if plans are replaced before their end: otherwise
             the end of the plan moves away with every new plan, and the agent may never arrive.
+        arrival: In how many blocks a shrinking plan arrives. "horizon": in ``horizon`` blocks. "estimated": in as many
+            as the head "steps-to-goal" says, at most ``horizon``. "auto" is "estimated" if the agent has that head.
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
             distance. Your own functions work, but cannot be saved.
         actions: What is searched, one of ``wm_agents.registry.ACTION_SPACES``: "blocks" of real actions; "latent",
@@ -52,6 +55,7 @@ class MPCOptions:
     horizon: int = 5
     receding_horizon: int = 1
     shrinking: bool = False
+    arrival: str = "auto"
     objective: ObjectiveSpec = "summed"
     actions: str = "blocks"
     proposals: str = "none"
@@ -65,6 +69,8 @@ class MPCOptions:
             raise ValueError(
                 f"receding_horizon must lie in 1..horizon ({self.horizon} blocks), not {self.receding_horizon}."
             )
+        if self.arrival not in ARRIVALS:
+            raise ValueError(did_you_mean("arrival", str(self.arrival), ARRIVALS))
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f'precision must be "fp32" or "bf16", not {self.precision!r}.')
         if self.proposals not in PROPOSALS:
@@ -84,7 +90,7 @@ class MPC(WorldModelAgent):
         world_model: Encodes and predicts.
         env: The environment (or its id, or a VecEnv) to control; optional for ``predict``.
         heads: "temporal-distance" for the objective of that name, "gc-idm" and "denoiser" for proposals,
-            "latent-actions" and "macro-actions" for the action spaces.
+            "steps-to-goal" for ``arrival``, "latent-actions" and "macro-actions" for the action spaces.
         seed: See :class:`WorldModelAgent`.
         device: See :class:`WorldModelAgent`.
         verbose: See :class:`WorldModelAgent`.
@@ -172,8 +178,16 @@ def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchCon
         settings.shrinking,
         settings.precision,
         heads=(*used, *heads),
+        distance=_arrival(agent, settings),
         **amortised,
     )
+
+
+def _arrival(agent: WorldModelAgent, settings: MPCOptions) -> StepsToGoal | None:
+    """What says in how many blocks shrinking plans arrive; None: always in the full horizon."""
+    if settings.arrival == "estimated" or (settings.arrival == "auto" and "steps-to-goal" in agent.heads):
+        return agent.head("steps-to-goal", 'arrival="estimated"') if settings.shrinking else None
+    return None
 
 
 def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, Any], list[Head]]:

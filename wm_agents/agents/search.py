@@ -16,7 +16,7 @@ from wm_agents.agents.action_spaces import ActionSpace
 from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.proposals import Prior, Proposer
-from wm_agents.models import State, WorldModel
+from wm_agents.models import State, StepsToGoal, WorldModel
 from wm_agents.planning import Objective, Planner
 from wm_agents.types import Plan
 
@@ -40,6 +40,7 @@ class SearchController(Controller):
         proposer: Gives plans from which the search starts, in addition to the last plan.
         prior: The prior from which the planner "diffusion" samples.
         heads: Networks that objective, proposer and prior use.
+        distance: Says in how many actions a shrinking plan is to arrive, up to ``horizon``, in place of ``horizon``.
     """
 
     space: ActionSpace
@@ -52,12 +53,13 @@ class SearchController(Controller):
     proposer: Proposer | None = None
     prior: Prior | None = None
     heads: tuple[nn.Module, ...] = ()
+    distance: StepsToGoal | None = None
 
     def __post_init__(self) -> None:
         self.num_elites: int = getattr(self.make_planner(horizon=self.horizon), "num_elites", 1)
 
     def modules(self) -> Iterable[nn.Module]:
-        return (*self.space.modules(), *self.heads)
+        return (*self.space.modules(), *self.heads, *(() if self.distance is None else (self.distance,)))
 
     def initial_memory(self, n: int) -> Fields:
         model = self.space.world_model
@@ -85,7 +87,8 @@ class SearchController(Controller):
         if self.shrinking:
             length -= self.receding_horizon * due
             fresh |= length <= 0  # that plan has arrived: nothing of it is left to start from
-        length[:] = np.where(fresh | (not self.shrinking), self.horizon, length)
+        if fresh.any():
+            length[fresh] = self._full(frames, fresh)
         evaluations = 0
         # Environments with as much left to plan are planned for in one call, usually all of them.
         for horizon in sorted(set(length[due].tolist())):
@@ -107,6 +110,14 @@ class SearchController(Controller):
         actions = blocks.numpy()[np.arange(len(frames)), step % spec.action_block]
         step += 1
         return Decision(actions, int(due.sum()), evaluations)
+
+    def _full(self, frames: Frames, rows: np.ndarray) -> np.ndarray | int:
+        """For how many actions the marked rows begin to plan: one number, or int64 ``[n]``."""
+        if self.distance is None:
+            return self.horizon
+        model, goals = frames.world_model, frames.goal[torch.from_numpy(rows).to(frames.goal.device)]
+        steps = self.distance.steps(model.features(frames.latents(rows)), model.features(goals))
+        return (steps / model.spec.action_block).ceil().clamp(1, self.horizon).long().cpu().numpy()
 
     def _observe(self, frames: Frames, memory: Fields, rows: np.ndarray) -> None:
         """Pass the new frames, and the blocks that led to them, to the world model."""
