@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wm_agents.configs import check_counts
-from wm_agents.models import InverseDynamicsConfig, LeWMConfig, TemporalDistanceConfig
+from wm_agents.models import InverseDynamicsConfig, LeWMConfig, StepsToGoalConfig, TemporalDistanceConfig
 from wm_agents.registry import did_you_mean
 from wm_agents.training import (
     GraphConfig,
@@ -41,15 +41,14 @@ step on a sequence counts as two to three. Diffusion with its prior needs less."
 WITHOUT_PRIOR = {name: options for name, options in PLANNERS.items() if name != "diffusion"}
 """For tasks whose checkpoint holds no denoiser: diffusion then starts from noise alone."""
 MAZE: dict[str, dict[str, Any]] = {**PLANNERS, "hierarchical": {"lookahead": 15}}
-REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "gc-idm": {"horizon": 25, "countdown": True}}
+REACHER: dict[str, dict[str, Any]] = {**WITHOUT_PRIOR, "hierarchical": {"lookahead": 30}}
 ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": True}
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "gc-idm": {"horizon": 25, "countdown": True},
+    "gc-idm": {"horizon": None},  # practised with the distance hidden: 70%, and 45% with the estimate
     "hierarchical": {
         "high": "waypoints",
-        "horizon": 25,
         "low": "cem",
         "low_options": {**PLANNERS["cem"], **ARRIVE, "proposals": "gc-idm"},
         "lookahead": 30,
@@ -58,7 +57,6 @@ PUSHT: dict[str, dict[str, Any]] = {
 }
 CUBE: dict[str, dict[str, Any]] = {
     **WITHOUT_PRIOR,
-    "gc-idm": {"horizon": 25, "countdown": True},
     "hierarchical": {"lookahead": 25, "replan_every": 1},
 }
 MANIPULATION = LeWMConfig(latent_size=64, predictor_width=384, dropout=0.1)
@@ -264,7 +262,8 @@ RECIPES: dict[str, Recipe] = {
                     data=("main", "reach"),
                 ),
                 Stage("temporal-distance", training=TemporalDistanceTrainingConfig(steps=2000)),
-                Stage("steps-to-goal", data=("main", "reach")),
+                Stage("steps-to-goal", StepsToGoalConfig(max_steps=180), data=("main", "reach")),
+                Stage("graph", training=GraphConfig(nodes=2000), data=("main", "reach")),
             ),
             REACHER,
             offset=25,
@@ -290,7 +289,8 @@ RECIPES: dict[str, Recipe] = {
                     InverseDynamicsConfig(width=320, max_horizon=75),
                     InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
                 ),
-                Stage("imagination", training=ImaginationTrainingConfig()),
+                Stage("imagination", training=ImaginationTrainingConfig(unknown_fraction=0.6)),
+                Stage("steps-to-goal", StepsToGoalConfig(max_steps=140)),
                 Stage("graph", training=GraphConfig(nodes=2000, support=2)),
                 Stage("waypoints"),
             ),
@@ -318,6 +318,7 @@ RECIPES: dict[str, Recipe] = {
                     TemporalDistanceConfig(max_steps=100),
                     TemporalDistanceTrainingConfig(steps=3000, imagined_blocks=5),
                 ),
+                Stage("steps-to-goal"),
                 Stage("graph", training=GraphConfig(nodes=2000, support=2)),
             ),
             CUBE,

@@ -20,7 +20,7 @@ from wm_agents.planning import ObjectiveSpec
 from wm_agents.registry import ACTION_SPACES, PLANNERS, did_you_mean
 
 PROPOSALS = ("none", "gc-idm", "diffusion")
-ARRIVALS = ("auto", "estimated", "horizon")
+ARRIVALS = ("horizon", "estimated")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MPCOptions:
             full one follows the last. A terminal cost needs this if plans are replaced before their end: otherwise
             the end of the plan moves away with every new plan, and the agent may never arrive.
         arrival: In how many blocks a shrinking plan arrives. "horizon": in ``horizon`` blocks. "estimated": in as many
-            as the head "steps-to-goal" says, at most ``horizon``. "auto" is "estimated" if the agent has that head.
+            as the head "steps-to-goal" says, at most ``horizon``.
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
             distance. Your own functions work, but cannot be saved.
         actions: What is searched, one of ``wm_agents.registry.ACTION_SPACES``: "blocks" of real actions; "latent",
@@ -55,7 +55,7 @@ class MPCOptions:
     horizon: int = 5
     receding_horizon: int = 1
     shrinking: bool = False
-    arrival: str = "auto"
+    arrival: str = "horizon"
     objective: ObjectiveSpec = "summed"
     actions: str = "blocks"
     proposals: str = "none"
@@ -185,9 +185,9 @@ def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchCon
 
 def _arrival(agent: WorldModelAgent, settings: MPCOptions) -> StepsToGoal | None:
     """What says in how many blocks shrinking plans arrive; None: always in the full horizon."""
-    if settings.arrival == "estimated" or (settings.arrival == "auto" and "steps-to-goal" in agent.heads):
-        return agent.head("steps-to-goal", 'arrival="estimated"') if settings.shrinking else None
-    return None
+    if settings.arrival == "horizon" or not settings.shrinking:
+        return None
+    return agent.head("steps-to-goal", 'arrival="estimated"')
 
 
 def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, Any], list[Head]]:
