@@ -1,8 +1,9 @@
-"""The memory-mapped cache beside a Minari dataset, built in one sequential pass that also checks every episode.
+"""The memory-mapped cache of a Minari dataset, built in one sequential pass that also checks every episode.
 
-``<dataset>/wm_agents_cache/`` holds ``pixels.bin`` (uint8 frames, one after the other), ``arrays.npz`` (the small
-arrays) and ``index.json`` (shape, content hash and what the cache was built from). It is written under another name
-and renamed into place, and rebuilt whenever it does not match the dataset beside it.
+``<dataset>/wm_agents_cache/``, or a folder of the user's cache directory where the dataset may only be read, holds
+``pixels.bin`` (uint8 frames, one after the other), ``arrays.npz`` (the small arrays) and ``index.json`` (shape, content
+hash and what the cache was built from). It is written under another name and renamed into place, and rebuilt whenever
+it does not match the dataset.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import gymnasium as gym
 import minari
 import numpy as np
+import platformdirs
 
 from wm_agents.datasets.space import require_space
 
@@ -63,9 +65,18 @@ def _fingerprint(root: Path) -> list[list[Any]]:
     return [[path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
+def _places(root: Path) -> list[Path]:
+    """Return where the cache may be: beside the data, and in the user's cache directory."""
+    own = f"{root.name}-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}"
+    return [root / FOLDER, platformdirs.user_cache_path("wm-agents", appauthor=False) / own]
+
+
 def _read(root: Path) -> Cache | None:
     """Open the cache, or return None if there is none that matches the dataset."""
-    folder = root / FOLDER
+    return next((cache for folder in _places(root) if (cache := _open(root, folder)) is not None), None)
+
+
+def _open(root: Path, folder: Path) -> Cache | None:
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT or index["fingerprint"] != _fingerprint(root):
@@ -92,7 +103,10 @@ def _build(name: str, root: Path) -> None:
             "Choose another dataset, or record one with wm_agents.datasets.collect."
         )
     fingerprint = _fingerprint(root)
-    work = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=root))
+    beside, own = _places(root)
+    place = beside if os.access(root, os.W_OK) else own
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=place.parent))
     try:
         actions, states, lengths, shape = [], [], [], None
         digest = hashlib.sha256()
@@ -101,7 +115,7 @@ def _build(name: str, root: Path) -> None:
                 frames, taken, state = _arrays(name, episode, shape)
                 if shape is None:
                     total = int(dataset.total_steps) + int(dataset.total_episodes)
-                    require_space(root, total * sum(array[0].nbytes for array in (frames, taken, state)))
+                    require_space(place.parent, total * sum(array[0].nbytes for array in (frames, taken, state)))
                 shape = frames.shape[1:]
                 frames.tofile(file)
                 for array in (taken, state, frames):
@@ -129,8 +143,8 @@ def _build(name: str, root: Path) -> None:
         }
         (work / "index.json").write_text(json.dumps(index), encoding="utf-8")
         if _read(root) is None:  # otherwise another process was quicker
-            shutil.rmtree(root / FOLDER, ignore_errors=True)
-            os.rename(work, root / FOLDER)
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(work, place)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -170,8 +184,12 @@ def _arrays(name: str, episode: Any, shape: tuple[int, ...] | None) -> tuple[np.
 
 
 def _pixels(episode: Any) -> Any:
+    """Return the frames: the observation itself, its part 'pixels', or its only part that is images."""
     observations = episode.observations
-    return observations.get("pixels") if isinstance(observations, dict) else observations
+    if not isinstance(observations, dict) or "pixels" in observations:
+        return observations["pixels"] if isinstance(observations, dict) else observations
+    images = [part for part in observations.values() if getattr(part, "dtype", None) == np.uint8 and part.ndim == 4]
+    return images[0] if len(images) == 1 else None
 
 
 def _problems(episode: Any, shape: tuple[int, ...] | None) -> Iterator[str]:
@@ -179,7 +197,10 @@ def _problems(episode: Any, shape: tuple[int, ...] | None) -> Iterator[str]:
     pixels, actions = _pixels(episode), np.asarray(episode.actions)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 4:
         found = f"{pixels.dtype} {pixels.shape[1:]}" if isinstance(pixels, np.ndarray) else sorted(episode.observations)
-        yield f"it has no pixels, uint8 images [H, W, C] under the observation key 'pixels'; it has {found}."
+        yield (
+            f"it has no pixels, uint8 images [H, W, C] under the observation key 'pixels'; it has {found}. Other "
+            "images can be imported: wm-agents import NAME --pixels KEY."
+        )
     if len(actions) < 2:
         yield f"it has {len(actions)} action(s); two or more are needed."
     if len(pixels) != len(actions) + 1:

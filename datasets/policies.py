@@ -1,4 +1,4 @@
-"""Exploration policies: they see the simulator's state, never a reward, and only have to cover the task."""
+"""Exploration policies. They see the simulator's state but no reward, and only need to cover the task."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ POLICIES = Registry(
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",
         "random-play": "wm_agents.datasets.manipulation:RandomPlay",
+        "reach": "wm_agents.datasets.play:ArmReach",
         "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
         "uniform-random": "wm_agents.datasets.policies:UniformRandom",
         "waypoint": "wm_agents.datasets.policies:Waypoint",
@@ -44,7 +45,7 @@ def find_task(env_id: str) -> gym.envs.registration.EnvSpec:
 
 
 def default_policy(env_id: str) -> str:
-    """Return the name of the policy that collects a task's data by default: what its class says, else smooth-random.
+    """Return the name of the policy that collects a task's data by default: the one its class names, or smooth-random.
 
     Raises:
         ValueError: No such task is registered.
@@ -55,14 +56,14 @@ def default_policy(env_id: str) -> str:
 
 
 class Policy(ABC):
-    """One episode's behaviour.
+    """Behaviour in one episode.
 
     Args:
         env: The unwrapped task.
         rng: The only source of randomness.
 
     Attributes:
-        goal_state: float64 ``[S]``, the state the policy is heading for, or None if it heads nowhere.
+        goal_state: float64 ``[S]``, the state that the policy is heading for, or None if it has no goal.
     """
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
@@ -81,7 +82,7 @@ class Policy(ABC):
 
 
 class UniformRandom(Policy):
-    """Every action drawn afresh and uniformly from the action space."""
+    """Every action is drawn independently and uniformly from the action space."""
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return a uniform action; ``state`` is not used."""
@@ -89,9 +90,9 @@ class UniformRandom(Policy):
 
 
 class SmoothRandom(Policy):
-    """Ornstein-Uhlenbeck noise whose scale and memory change now and then.
+    """Ornstein-Uhlenbeck noise whose scale and memory change from time to time.
 
-    Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs nothing but a
+    Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs only a
     bounded action space.
     """
 
@@ -123,7 +124,7 @@ class Waypoint(Policy):
 
     A new goal is drawn on arrival, or with a small probability at every step, so that paths are cut short anywhere.
     Each path keeps its own lane, an offset from the cells' centres, so that cells are covered up to their walls. The
-    noise level is drawn once an episode. For tasks whose state is ``(x, y, vx, vy)`` and that have
+    noise level is drawn once per episode. For tasks whose state is ``(x, y, vx, vy)`` and that have
     ``shortest_path``, ``sample_state`` and ``cell_size``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The face that every task shares: reach the state that a goal image shows."""
+"""The base class of all tasks: reach the state that a goal image shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     (float64 ``[S]``).
 
     ``reset()`` draws start and goal so that the task is not solved at the start, as ``goals`` says: ``"any"`` takes two
-    random states. A number takes two states so many steps apart in an episode of the task's exploration policy, one
+    random states. A number takes two states that many steps apart in an episode of the task's exploration policy, one
     that no training has seen; the episode is then truncated after twice that number of steps. ``"near"`` is 25, as in
     the published tables. ``reset(options={"state": ..., "goal_state": ...})`` sets either or both exactly; if only one
     is set, the other is a random state.
@@ -118,7 +118,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     @abstractmethod
     def _set_state(self, state: np.ndarray) -> None:
-        """Set the simulator to ``state`` so that nothing of its history is left."""
+        """Set the simulator to ``state``, without any trace of its history."""
 
     @abstractmethod
     def _simulate(self, action: np.ndarray) -> None:
@@ -132,7 +132,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         """Raise ``ValueError`` where a finite ``state`` ``[S]`` is not one of the task's.
 
         Args:
-            name: What to call it in the message.
+            name: Name of the state in the message.
             state: float64 ``[S]``.
         """
 
@@ -143,7 +143,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def reached(self, achieved: np.ndarray, desired: np.ndarray) -> dict[str, np.ndarray]:
         """Return for each success mode whether ``achieved`` is at ``desired``, both ``[..., G]``; bool ``[...]``.
 
-        Here: where :meth:`goal_distance` is at most the mode's threshold.
+        By default, it is where :meth:`goal_distance` is at most the mode's threshold.
         """
         distance = self.goal_distance(achieved, desired)
         return {mode: distance <= threshold for mode, threshold in self.success_thresholds.items()}
@@ -153,7 +153,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def successes(self, state: np.ndarray, goal_state: np.ndarray) -> dict[str, np.ndarray]:
         """Return for each success mode whether ``state`` reaches ``goal_state``, both ``[..., S]``; bool ``[...]``.
 
-        It judges single states: what :attr:`held_steps` asks for on top is up to :meth:`step`.
+        It judges single states; :meth:`step` takes :attr:`held_steps` into account.
         """
         return self._reached(self.achieved_goal(state), self.achieved_goal(goal_state))
 
@@ -161,8 +161,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def compute_reward(self) -> RewardFn:
         """``(achieved_goal [..., G], desired_goal [..., G], info) -> reward [...]``: 0 where reached, else -1.
 
-        It is vectorised and needs nothing of ``info``: hindsight relabelling may call it on any pair. It is there only
-        where observations hold goals, as SB3 takes any environment that has it for one that observes goal vectors.
+        It is vectorised and ignores ``info``, so hindsight relabelling may call it on any pair. It only exists if
+        observations contain goal vectors, because SB3 assumes this of every environment that has it.
 
         Raises:
             AttributeError: ``obs_type`` is ``"pixels"``.
@@ -185,7 +185,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             uint8 ``[size, size, 3]``.
 
         Raises:
-            ValueError: ``state`` is not a valid state, or ``size`` is no number of pixels.
+            ValueError: ``state`` is not a valid state, or ``size`` is not a number of pixels.
         """
         pixels = self.image_size if size is None else whole_number("size", size)
         if pixels < 1:
@@ -226,8 +226,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             The observation and the info.
 
         Raises:
-            ValueError: An unknown option, an invalid state, a seed that is no whole number, or goals that are farther
-                away than an episode is long.
+            ValueError: An unknown option, an invalid state, a seed that is not a whole number, or goals that are
+                farther away than an episode is long.
         """
         super().reset(seed=None if seed is None else whole_number("seed", seed))
         given = dict(options or {})
@@ -328,7 +328,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
 
 
 class ExposeReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Gives ``compute_reward`` of the task to the environment that ``gym.make`` returns, where SB3 looks for it."""
+    """Gives the environment that ``gym.make`` returns the task's ``compute_reward``, where SB3 looks for it."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)

@@ -290,7 +290,7 @@ def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monk
     monkeypatch.setattr(wm_agents, "train_world_model", interrupted, raising=False)
     outcome = call("train", SMALL, "--out", tmp_path / "run", *TINY)
     assert outcome.code == 130
-    assert "go on where they were with the same command, train with --resume" in outcome.out
+    assert "continue where they stopped with the same command, train with --resume" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
 
 

@@ -215,3 +215,52 @@ def test_every_function_works_without_states(tmp_path: Path) -> None:
         assert joined.states.shape == (2 * data.frames, 0)
         assert joined.windows(4, 3, 5, rng).states.shape == (4, 3, 0)
         assert len(data.frame_indices()) == data.frames
+
+
+# Where the cache lies.
+
+
+def test_a_dataset_that_may_only_be_read_is_cached_with_the_user(
+    datasets_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own cache"))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *args, **options: tmp_path / "own cache" / "wm-agents")
+    create("their/shared-v0", [np.zeros((4, 2))])
+    create("their/other-v0", [np.ones((3, 2))])
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **rest: mode != os.W_OK and allowed(path, mode, **rest))
+    before = sorted(datasets_path.rglob("*"))
+    assert load("their/shared-v0").lengths.tolist() == [4]
+    assert load("their/other-v0").lengths.tolist() == [3]
+    assert sorted(datasets_path.rglob("*")) == before, "nothing is written beside the data"
+    found = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "own cache" / "wm-agents").iterdir())
+    assert found == ["other-v0", "shared-v0"]
+    first = load("their/shared-v0").pixels
+    assert os.path.samefile(first.filename, load("their/shared-v0").pixels.filename), "it is built once"  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "access", allowed)
+    assert load("their/shared-v0").frames == 5
+
+
+# Large data.
+
+
+def test_frames_of_large_data_leave_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    create("demo/large-v0", [np.zeros((300, 2))])
+    data = load("demo/large-v0")
+
+    def resident() -> int:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.endswith("pixels.bin"))
+        return int(next(line for line in lines[first:] if line.startswith("Rss:")).split()[1])
+
+    index = np.arange(300)
+    expected = np.array(data.pixels[index])
+    np.testing.assert_array_equal(data.frames_at(index), expected)
+    if sys.platform == "linux":
+        assert resident() > 200  # kB, of 231
+    monkeypatch.setattr("wm_agents.datasets.dataset.LARGE", 0)
+    np.testing.assert_array_equal(data.frames_at(index), expected)
+    np.testing.assert_array_equal(concatenate([data, data]).frames_at(index), expected)
+    if sys.platform == "linux":
+        assert resident() == 0
+    np.testing.assert_array_equal(data.pixels[index], expected)

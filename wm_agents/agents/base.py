@@ -38,21 +38,21 @@ from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
 NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
-"""Arguments of the constructor that a file has no say in."""
+"""Arguments of the constructor that a file never sets."""
 
 
 class WorldModelAgent(BaseAlgorithm):
     """A Stable-Baselines3 algorithm that acts with a learned world model.
 
     ``predict``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3. Training is
-    offline and called ``fit``; ``learn``, which in SB3 takes environment steps, is refused with that hint.
+    offline and called ``fit``. ``learn``, which in SB3 takes environment steps, raises an error that says so.
 
     Args:
         world_model: Encodes and predicts; its action bounds are the agent's.
         env: Environment, its id, or a VecEnv; checked against the world model. None is fine for ``predict``.
         heads: Networks on the world model's latents, as a list or by name; all are saved with the agent, used or not.
-        seed: Of everything random in the agent; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for
-            the agent alone.
+        seed: Seed of everything random in the agent. A number also seeds Python, NumPy and torch, as in SB3. None is 0
+            for the agent alone.
         device: "auto", "cpu", "cuda".
         verbose: 0 silent, 1 informative.
         tensorboard_log: Directory of the TensorBoard log.
@@ -137,14 +137,14 @@ class WorldModelAgent(BaseAlgorithm):
 
     @abstractmethod
     def make_controller(self) -> Controller:
-        """Build what acts from the agent's parts."""
+        """Build the controller from the agent's parts."""
 
     def head(self, name: str, option: str) -> Any:
         """Return a head, on the agent's device.
 
         Args:
-            name: Of the head.
-            option: What needs it, as the user wrote it; for the error message.
+            name: Name of the head.
+            option: The option that needs it, for the error message.
 
         Raises:
             ValueError: The agent has none.
@@ -152,7 +152,7 @@ class WorldModelAgent(BaseAlgorithm):
         return head_named(self.heads, name, option).to(self.device)
 
     def use(self, head: Head) -> None:
-        """Act with this head from now on, in place of another of its kind.
+        """Act with this head from now on, instead of another of its kind.
 
         Raises:
             ValueError: It was made on another world model.
@@ -188,7 +188,7 @@ class WorldModelAgent(BaseAlgorithm):
 
     @property
     def last_decision(self) -> DecisionRecord | None:
-        """What the last ``predict`` call cost."""
+        """Time and evaluations of the last ``predict`` call."""
         return self.policy.last_decision
 
     def predict(  # type: ignore[override]
@@ -220,7 +220,7 @@ class WorldModelAgent(BaseAlgorithm):
         return assess(self, observation, budget)
 
     def learn(self, *args: Any, **kwargs: Any) -> WorldModelAgent:
-        """Refused: these agents learn offline.
+        """Always raise an error, because these agents learn offline.
 
         Raises:
             TypeError: Always; the message says what to call.
@@ -231,7 +231,7 @@ class WorldModelAgent(BaseAlgorithm):
         )
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed Python, NumPy, torch, the environment and the agent's own search; None leaves all as it is."""
+        """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""
         seed = check_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:
@@ -253,7 +253,7 @@ class WorldModelAgent(BaseAlgorithm):
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that the agent is, ready to be written."""
+        """Return all parts of the agent as a checkpoint."""
         own, heads, provenance = self.options(), dict(self.heads), dict(self.provenance)
         options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
         return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
@@ -264,8 +264,8 @@ class WorldModelAgent(BaseAlgorithm):
         """Write the agent to one file: weights, shapes, statistics, provenance; nothing is pickled.
 
         Args:
-            path: With ``.safetensors``, one safetensors file. With ``.zip``, which is added to a path without either
-                as in SB3, the same safetensors file inside a zip archive.
+            path: A path that ends in ``.safetensors`` gives one safetensors file. One that ends in ``.zip`` gives a zip
+                archive with the same safetensors file inside; ``.zip`` is added to other paths, as in SB3.
             exclude: SB3's; must be empty.
             include: SB3's; must be empty.
         """
@@ -332,7 +332,7 @@ class WorldModelAgent(BaseAlgorithm):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
-        """Take over weights, from what :meth:`get_parameters` returned or from a file that :meth:`save` wrote.
+        """Set weights to those that :meth:`get_parameters` returned, or to those of a file that :meth:`save` wrote.
 
         Args:
             load_path_or_dict: See above.

@@ -12,6 +12,7 @@ from wm_agents.evaluation.figures import (
     training_figure,
 )
 from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
+from wm_agents.evaluation.offline import OfflineScores, offline_scores
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.statistics import auroc, brier_score, calibration_error, mcnemar, summarise, wilson_interval
 from wm_agents.evaluation.tables import print_report, print_table, results_table
@@ -25,6 +26,7 @@ __all__ = [
     "EvaluationResult",
     "Grid",
     "Manifest",
+    "OfflineScores",
     "Outcomes",
     "Recording",
     "Runner",
@@ -43,6 +45,7 @@ __all__ = [
     "make_manifest",
     "maze_figure",
     "mcnemar",
+    "offline_scores",
     "print_report",
     "print_table",
     "proposed_subgoals",

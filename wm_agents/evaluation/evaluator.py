@@ -52,14 +52,14 @@ def evaluate(
         agent: See :class:`Agent`. Actions are asked for with ``deterministic=True``.
         manifest: The tasks.
         num_envs: Environments that share a call, at least 1. Agents that draw no random numbers give the same
-            outcomes whatever it is; timings for a single environment want ``num_envs=1``.
+            outcomes for any number; use ``num_envs=1`` to time a single environment.
         seed: Passed to the agent's ``set_random_seed`` where it has one (Stable-Baselines3's seeds Python, NumPy
             and torch too, and keeps it), and seeds the random floor. None leaves the agent its own; the floor has
             that one too, or 0.
-        video: Tasks to record: how many of the first, or their indices.
+        video: Tasks to record: a number of first tasks, or their indices.
         progress: Show a progress bar.
-        name: What to call the agent; its class name by default.
-        known_floors: What :func:`floors` returned earlier for this manifest and seed; measured now by default.
+        name: Name of the agent in the result; its class name by default.
+        known_floors: Earlier result of :func:`floors` for this manifest and seed; measured now by default.
 
     Raises:
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def floors(manifest: Manifest, seed: int = 0) -> Mapping[str, Outcomes]:
-    """Return what uniformly random actions and zero actions reach on the same tasks.
+    """Return the outcomes of uniformly random actions and of zero actions on the same tasks.
 
     Keys ``"random"`` and ``"noop"``. No frame is rendered, and the last few results are kept, so evaluating several
     agents on one manifest measures its floors once. Each task's random actions depend on ``seed`` and its index only.

@@ -38,7 +38,7 @@ def maze_figure(
     """Draw a maze from above with each task's start, goal (with its success radius) and path.
 
     Args:
-        env: A maze, for example ``gym.make("wm/PointMaze-UMaze-v0")``; it is asked for its walls only.
+        env: A maze, for example ``gym.make("wm/PointMaze-UMaze-v0")``; only its walls are used.
         paths: For each task, simulator states ``[L, S]``.
         starts: Simulator states ``[N, S]``.
         goals: Simulator states ``[N, S]``.
@@ -46,7 +46,7 @@ def maze_figure(
         title: Printed above.
 
     Raises:
-        ValueError: The environment is no maze, or the arguments disagree on the number of tasks.
+        ValueError: The environment is not a maze, or the arguments disagree on the number of tasks.
     """
     if not len(paths) == len(starts) == len(goals) == len(successes):
         raise ValueError(
@@ -81,18 +81,18 @@ def graph_figure(
 ) -> Figure:
     """Draw a latent graph in its maze, and the subgoals that an agent proposed on one task.
 
-    Nodes are drawn where the simulator was when they were recorded. Subgoals are filled where the agent came within the
-    success radius after proposing them, open where it did not.
+    Nodes are drawn at the simulator states of their frames. A subgoal is filled if the agent came within the success
+    radius after proposing it, and open if it did not.
 
     Args:
         env: A maze; see :func:`maze_figure`.
-        graph: With simulator states.
-        recording: Of one task, from ``evaluate(..., video=...)``.
+        graph: The graph, with simulator states.
+        recording: Recording of one task, from ``evaluate(..., video=...)``.
         goal: Simulator state ``[S]`` of its goal.
         title: Printed above.
 
     Raises:
-        ValueError: The environment is no maze, or the graph was built from data without simulator states.
+        ValueError: The environment is not a maze, or the graph was built from data without simulator states.
     """
     maze, figure, axes = _drawn_maze(env, title)
     states = graph.states.cpu().numpy()
@@ -126,10 +126,10 @@ def graph_figure(
 
 
 def proposed_subgoals(env: gym.Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Return the subgoals of a recorded task, and which of them the agent came to.
+    """Return the subgoals of a recorded task, and which of them the agent reached.
 
     Args:
-        env: The task's environment; asked for its test of success.
+        env: The task's environment; its test of success is used.
         recording: From ``evaluate(..., video=...)`` of a hierarchical agent.
 
     Returns:

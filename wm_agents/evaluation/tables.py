@@ -1,4 +1,4 @@
-"""Results as tables for people. Numbers are never cut: what does not fit side by side is stacked."""
+"""Results as tables for people. Numbers are never cut: if columns do not fit, they are stacked."""
 
 from __future__ import annotations
 

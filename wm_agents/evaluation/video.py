@@ -1,4 +1,4 @@
-"""Videos of evaluated tasks: what the agent saw, its subgoal, the goal; the border turns green on success."""
+"""Videos of evaluated tasks: the agent's image, its subgoal, and the goal. The border turns green on success."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Recording:
         frames: uint8 ``[H, W, 3]`` images, the start first, then one after each environment step.
         success_step: Steps until the first success (moderate mode), or None.
         path: Simulator states, each float64 ``[S]``, one for each of ``frames``.
-        subgoals: uint8 ``[H, W, 3]`` images of what a hierarchical agent headed for at each step; empty for others.
-        caption: Shown below the images.
-        subgoal_states: Simulator states of these, each float64 ``[S]``; NaN where it headed for the goal itself.
+        subgoals: uint8 ``[H, W, 3]`` images of a hierarchical agent's subgoal at each step; empty for other agents.
+        caption: Text below the images.
+        subgoal_states: Simulator states of these, each float64 ``[S]``; NaN if the subgoal was the goal itself.
     """
 
     task: int
@@ -49,15 +49,15 @@ class Recording:
 def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int = 15, height: int = 256) -> None:
     """Write the recordings one after another: observation on the left, goal on the right, a subgoal between them.
 
-    Below is the caption, which says how likely the agent was to succeed where that is known.
+    The caption is below the images. It says how likely the agent was to succeed, if that is known.
 
-    The border is grey while the agent is under way, green from its first success on, and red on the last frame of a
+    The border is grey while the agent is on its way, green from its first success on, and red on the last frame of a
     task that failed; each task's last frame is held for a moment. The file appears at ``path`` when it is complete.
 
     Args:
         path: Ends in ``.mp4`` (H.264) or ``.gif``.
         recordings: At least one, from :func:`wm_agents.evaluation.evaluate`.
-        fps: Frames (environment steps) a second, at least 1.
+        fps: Frames (environment steps) per second, at least 1.
         height: Images are enlarged by a whole factor, without smoothing, to at least this many pixels.
 
     Raises:

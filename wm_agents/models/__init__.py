@@ -1,4 +1,4 @@
-"""World models behind one contract (``base.py``), what they are built of, and the heads on their features."""
+"""World models with one common interface (``base.py``), their parts, and the heads on their features."""
 
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import LatentSpec, State, WorldModel

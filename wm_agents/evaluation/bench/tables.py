@@ -18,7 +18,7 @@ COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#c0392b", "#7d5ba6", "#3b4252", "#0
 
 
 def print_bench(content: Mapping[str, Any], console: Console) -> None:
-    """Print what :func:`wm_agents.evaluation.bench.bench_planners` returned: a row for each planner, then the rates."""
+    """Print what :func:`wm_agents.evaluation.bench.bench_planners` returned: one row per planner, then the rates."""
     settings, success, timing = content["settings"], content["success"], content["timing"]
     offset = "random start and goal" if settings["offset"] == "random" else f"offset {settings['offset']}"
     table = Table(
