@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -73,9 +74,9 @@ def test_a_usual_task_is_judged_row_by_row_and_quickly(agent):
     assert f"{100 * single.success_probability:.0f}%" in str(single)
     took = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         agent.assess(seen)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     assert min(took) < 0.02
 
 
@@ -157,6 +158,10 @@ def test_calibration_is_of_one_agent_with_its_options_and_networks(agent, tmp_pa
     assert not changed.known
     assert "horizon=50" in changed.reason
     assert wm_agents.load(path, agent="gc-idm", seed=7).assess(observation()).known
+    config = agent.heads["assessment"].config
+    older = json.dumps({"horizon": measured_options(agent)["horizon"]})  # of a version that had fewer options
+    agent.heads["assessment"].config = dataclasses.replace(config, options=(older,))
+    assert agent.assess(observation()).known
     network = InverseDynamics(agent.inverse_dynamics.config)
     network.stamp(agent.world_model)
     assert not wm_agents.load(path, agent="gc-idm", heads=[network]).assess(observation()).known

@@ -288,7 +288,7 @@ def test_the_overview_marks_the_best_and_what_is_not_of_all_seeds():
         return {"agent": agent, "as_shipped": steps < 25, **rates, "cells": [{}] * seeds, "options": {}}
 
     rows = [row("gc-idm", 1, 0.5, 0.2, 2), row("cem-mpc", 5, 0.7, 0.1, 1), row("cem-mpc", 25, 0.6, 0.3, 1)]
-    rows[0]["options"] = {"countdown": True}
+    rows[0]["options"] = {"countdown": True, "horizon": 25}
     floor = {"random": {"all": {"moderate": {"rate": 0.04}}, "subset": {"moderate": {"rate": 0.0}}}}
     subset = {"label": "it moves", "tasks": 8}
     protocol = {"rows": rows, "floors": floor, "tasks": 10, "subset": subset, "offset": 25, "budget": 50}

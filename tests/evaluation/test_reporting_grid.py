@@ -79,6 +79,14 @@ def test_a_gc_idm_that_is_told_as_shipped_has_one_row(tmp_path):
     assert (told.horizon, told.countdown) == (50, True)
 
 
+def test_an_agent_that_estimates_the_distance_is_not_told():
+    counting, waypoints = {"countdown": True, "horizon": 25}, {"high": "waypoints", "horizon": "estimated"}
+    assert comparison.is_told(counting, 50)
+    assert comparison.is_told({**waypoints, "horizon": 25}, 50)
+    assert not comparison.is_told(counting, "random")
+    assert not any(comparison.is_told(options, 50) for options in (waypoints, {"horizon": "auto"}, {"horizon": 25}))
+
+
 def test_an_agent_that_a_checkpoint_cannot_make_is_left_out_in_words(shipped, monkeypatch):
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("fit one first.")

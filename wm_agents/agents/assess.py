@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,9 +109,9 @@ def _not_calibrated(agent: WorldModelAgent, head: Head | None) -> str:
         return f"not calibrated: nobody has measured when this agent succeeds; {way_out}"
     if agent.name not in head.config.agents:
         return f"not calibrated for {agent.name}, only for {', '.join(head.config.agents)}; {way_out}"
-    measured = json.loads(head.config.options[head.config.agents.index(agent.name)])
-    now = measured_options(agent)
-    changed = [f"{name}={now.get(name)}" for name in {**now, **measured} if now.get(name) != measured.get(name)]
+    defaults = {field.name: field.default for field in dataclasses.fields(agent.Options)}  # of options added since
+    measured = defaults | json.loads(head.config.options[head.config.agents.index(agent.name)])
+    changed = [f"{name}={value}" for name, value in measured_options(agent).items() if value != measured.get(name)]
     return f"not calibrated with {', '.join(changed)}; {way_out}" if changed else ""
 
 

@@ -271,8 +271,9 @@ def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_told(options: Mapping[str, Any], offset: int | str) -> bool:
-    """Whether an agent with these options is told how far the goals of this offset are."""
-    return bool(options.get("countdown") or options.get("high") == "waypoints") and offset != "random"
+    """Whether an agent with these options is told how far such goals are, and does not estimate it."""
+    counts = options.get("countdown") or options.get("high") == "waypoints"
+    return bool(counts) and isinstance(options.get("horizon"), int) and offset != "random"
 
 
 def faster_precision(kind: str) -> Literal["fp32", "bf16"]:
