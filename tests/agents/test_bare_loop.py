@@ -72,21 +72,21 @@ def begun(agent: Any, observation: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("how", ["episode_start", "state between", "seed", "jump"])
 def test_what_begins_a_new_episode(how: str, make: Make, frames: Any) -> None:
     agent = make()
-    for observation in frames[:3]:
+    for observation in frames[:10]:
         _, state = agent.predict(observation)
-    assert not begun(agent, frames[3]).any()
+    assert not begun(agent, frames[10]).any()
     if how == "episode_start":
-        _, memory = agent.predict(frames[4], episode_start=np.array([True, False, True]))
+        _, memory = agent.predict(frames[11], episode_start=np.array([True, False, True]))
         assert (memory["elapsed"] == 1).tolist() == [True, False, True]
     elif how == "state between":
-        agent.predict(frames[3], state=state)
-        assert begun(agent, frames[4]).all()
+        agent.predict(frames[10], state=state)
+        assert begun(agent, frames[11]).all()
     elif how == "seed":
         agent.set_random_seed(1)
-        assert begun(agent, frames[4]).all()
+        assert begun(agent, frames[11]).all()
     else:
-        black = {**frames[4], "pixels": np.zeros_like(frames[4]["pixels"])}
-        black["pixels"][1] = frames[4]["pixels"][1]
+        black = {**frames[11], "pixels": np.zeros_like(frames[11]["pixels"])}
+        black["pixels"][1] = frames[11]["pixels"][1]
         assert begun(agent, black).tolist() == [True, False, True], "a frame far from the last one"
 
 

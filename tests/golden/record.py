@@ -1,4 +1,6 @@
-"""Record what every shipped agent does on fixed observations: ``python tests/golden/record.py``.
+"""Record what shipped agents do on fixed observations: ``python tests/golden/record.py [TASK/AGENT ...]``.
+
+Without names, all agents are recorded.
 
 Writes ``observations.npz`` (frames of one short episode per task) and ``decisions.npz`` (actions, and costs of plans).
 Run it only to accept a change of behaviour on purpose: published numbers were measured with agents that act like this.
@@ -105,13 +107,14 @@ def main() -> None:
             pictures[f"{task}/frames"], pictures[f"{task}/goal"] = observe(env_id)
         np.savez_compressed(path, **pictures)
     pictures = dict(np.load(path))
-    decisions = {}
+    stored = HERE / "decisions.npz"
+    decisions = dict(np.load(stored)) if sys.argv[1:] else {}
     for name in names:
         task = name.split("/")[0]
         for key, value in decide(name, pictures[f"{task}/frames"], pictures[f"{task}/goal"]).items():
             decisions[f"{name}/{key}"] = value
         print(name, flush=True)
-    np.savez_compressed(HERE / "decisions.npz", **decisions)
+    np.savez_compressed(stored, **decisions)
 
 
 if __name__ == "__main__":

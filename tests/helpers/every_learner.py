@@ -16,6 +16,7 @@ from wm_agents.models import (
     LeWM,
     LeWMConfig,
     MacroActionsConfig,
+    StepsToGoalConfig,
     TemporalDistanceConfig,
     WaypointsConfig,
 )
@@ -27,6 +28,7 @@ from wm_agents.training import (
     LatentActionTrainingConfig,
     MacroActionsTrainingConfig,
     PredictorTrainingConfig,
+    StepsToGoalTrainingConfig,
     TemporalDistanceTrainingConfig,
     TrainingConfig,
     WaypointsTrainingConfig,
@@ -41,6 +43,7 @@ STAGES: dict[str, tuple[Any, Any]] = {
     "predictor": (None, PredictorTrainingConfig(**SHORT, blocks=3)),
     "gc-idm": (InverseDynamicsConfig(width=32, dropout=0.3), InverseDynamicsTrainingConfig(**SHORT)),
     "imagination": (None, ImaginationTrainingConfig(**SHORT, blocks=2)),
+    "steps-to-goal": (StepsToGoalConfig(width=32, bins=8), StepsToGoalTrainingConfig(**SHORT)),
     "temporal-distance": (TemporalDistanceConfig(width=32), TemporalDistanceTrainingConfig(**SHORT)),
     "denoiser": (DenoiserConfig(width=32), DenoiserTrainingConfig(**SHORT)),
     "graph": (None, GraphConfig(nodes=20, support=1)),

@@ -15,6 +15,7 @@ Key = tuple[int, int]
 RECENT = 16  # calls: as many environments may be stepped in turn
 REPEATS = 10  # calls with the same frame that get the same answer
 JUMP = 4.0  # times the largest change between two frames of the episode
+SETTLED = 8  # calls after which that change is known: what starts from rest moves more and more
 
 
 @dataclass
@@ -26,8 +27,9 @@ class _Row:
     frame: np.ndarray
     before: Fields
     after: Fields
-    largest: float
-    repeats: int
+    largest: float = 0.0
+    age: int = 0
+    repeats: int = 0
 
 
 class Recollection:
@@ -61,18 +63,18 @@ class Recollection:
             key = (checksum, seen[checksum])
             seen[checksum] += 1
             last = self._rows.get(key)
-            self._rows[key] = now = _Row(self._calls, row, frame.copy(), memory, memory, 0.0, 0)
+            self._rows[key] = now = _Row(self._calls, row, frame.copy(), memory, memory)
             found.append(now)
             if last is None:
                 continue
             change = float(np.abs(frame.astype(np.int16) - last.frame).mean())
-            now.largest = max(change, last.largest)
+            if last.age >= SETTLED and change > JUMP * last.largest:
+                continue
+            now.largest, now.age = max(change, last.largest), last.age + 1
             if change == 0 and last.repeats + 1 < REPEATS:
                 sources[row], now.repeats = (last.before, last.row), last.repeats + 1
-            elif last.largest == 0 or change <= JUMP * last.largest:
-                sources[row] = (last.after, last.row)
             else:
-                now.largest = 0.0
+                sources[row] = (last.after, last.row)
         for row, (fields, before) in sources.items():
             for name, values in fields.items():
                 memory[name][row] = values[before]
