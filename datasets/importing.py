@@ -22,7 +22,7 @@ from wm_agents.datasets.episodes import open_env
 from wm_agents.datasets.import_sources import Record, Source, replay_error
 from wm_agents.datasets.loading import dataset_root, load
 from wm_agents.datasets.space import require_space, stored_size
-from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
+from wm_agents.datasets.writing import bounded, episode_buffer, put_in_place, write_episodes
 from wm_agents.images import check_resize
 from wm_agents.registry import Registry, did_you_mean
 
@@ -74,7 +74,8 @@ def import_dataset(
     With ``env_id`` it becomes a dataset of that task: actions in the task's units and inside its bounds, states that
     the task's simulator can be in and, if frames are rendered, the task's own images. A sample of transitions is
     replayed by the task; if it goes elsewhere than the data say, the import is refused (``MAX_REPLAY_ERROR``). Without
-    ``env_id`` frames and actions stay what they are, and the bounds of the actions are the extremes that are found.
+    ``env_id`` frames and actions stay what they are, and the bounds of the actions are those of the source, or the
+    extremes that are found.
 
     Nothing is at the dataset's name until all of it is there; an interrupted import leaves nothing behind. If the
     dataset already exists and was made by the same arguments from the same file, it is loaded.
@@ -194,6 +195,9 @@ class _Job:
         self.total = min(source.episodes, limit or source.episodes)
         self.image_size, self.resize = image_size, resize
         self.scale = scale if scale is not None else source.default_action_scale(task) if task else 1.0
+        own = source.action_space if self.scale == 1 else None
+        free = gym.spaces.Box(-np.inf, np.inf, (source.action_size,), np.float32)
+        self.action_space: gym.spaces.Box = task.action_space if task else own or free
         self.frames = frames if frames != "auto" else "stored" if source.image_shape else "rendered"
         self.found: dict[str, Any] = {}
         self.mean_steps, self.size = 0, 0  # actions in an episode, bytes of all
@@ -225,8 +229,7 @@ class _Job:
                 continue
             actions = record.actions * self.scale
             low, high = np.minimum(low, actions.min(axis=0)), np.maximum(high, actions.max(axis=0))
-            if self.task:
-                outside += int((np.abs(actions - self._clipped(actions)) > 1e-6).any(axis=1).sum())
+            outside += int((np.abs(actions - self._clipped(actions)) > 1e-6).any(axis=1).sum())
             if index in sampled and record.states is not None and self.source.shows_task_states:
                 steps = np.linspace(0, len(actions) - 1, _REPLAYED_STEPS).round().astype(int)
                 sample += [(record.states[t], actions[t], record.states[t + 1]) for t in np.unique(steps)]
@@ -236,18 +239,15 @@ class _Job:
         self.mean_steps = round(count / self.total)
         numbers_per_frame = len(self.source.state_names) + self.source.action_size
         self.size = (count + self.total) * (3 * self.image_size**2 + 8 * numbers_per_frame)
-        self.action_space: gym.spaces.Box = (
-            self.task.action_space
-            if self.task
-            else gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
-        )
+        self.action_space = bounded(self.action_space, low, high)
         self.found["clipped_actions"] = outside / count
         if outside > MAX_CLIPPED * count:
-            bounds = f"{self.task.action_space.low.tolist()} to {self.task.action_space.high.tolist()}"
+            bounds = f"{self.action_space.low.tolist()} to {self.action_space.high.tolist()}"
+            owner = self.task.spec.id if self.task else "its own action space"
             raise refusal(
                 self.place,
                 f"{outside / count:.1%} of the actions (from {low.round(3).tolist()} to {high.round(3).tolist()}, "
-                f"multiplied by {self.scale:g}) lie outside the bounds of {self.task.spec.id}, {bounds}. They may have "
+                f"multiplied by {self.scale:g}) lie outside the bounds of {owner}, {bounds}. They may have "
                 "other units: pass action_scale.",
                 column="actions",
             )
@@ -311,8 +311,7 @@ class _Job:
             raise
 
     def _clipped(self, actions: np.ndarray) -> np.ndarray:
-        space = self.task.action_space if self.task else self.action_space
-        return np.clip(actions, space.low, space.high)
+        return np.clip(actions, self.action_space.low, self.action_space.high)
 
     def _check_replay(self, sample: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         error = replay_error(self.task.spec.id, *(np.array(part) for part in zip(*sample, strict=True)))

@@ -41,7 +41,7 @@ parser.add_argument("--fast", action="store_true", help="a few seconds of traini
 arguments = parser.parse_args()
 if not arguments.folder.exists():
     film(arguments.folder, *((4, 70) if arguments.fast else ()))
-steps = 20 if arguments.fast else 1000
+steps = 20 if arguments.fast else 600
 
 data = datasets.import_dataset(arguments.folder, name="mine/videos-v0", overwrite=True)
 world_model, _ = train_world_model(data, training=TrainingConfig(steps=steps, batch_size=64))
