@@ -95,6 +95,9 @@ class LeRobotDataset(Source):
             for key in ("features", "fps", "data_path"):
                 if key not in info:
                     raise refusal(str(path), "it is missing: is it LeRobot's?", column=key)
+            for name, feature in info["features"].items():
+                if not isinstance(feature, dict) or not {"dtype", "shape"} <= set(feature):
+                    raise refusal(str(path), f"{name!r} has no dtype and shape: is it LeRobot's?", column="features")
             return info
         except FileNotFoundError:
             raise refusal(self.place, "meta/info.json is missing: download the whole dataset.") from None
@@ -136,12 +139,15 @@ class LeRobotDataset(Source):
             yield _Episode(int(at["length"]), path, first - begins.setdefault(path, first), file, start)
 
     def _paths(self, table: dict[str, int], video: dict[str, int]) -> tuple[Path, Path | None]:
-        found = self._root / self._info["data_path"].format(**table)
-        if not self._in_videos:
-            return found, None
-        if not self._info.get("video_path"):
-            raise refusal(str(self._root / "meta" / "info.json"), "it is missing.", column="video_path")
-        return found, self._root / self._info["video_path"].format(video_key=self._camera, **video)
+        found = self._path("data_path", table)
+        return found, self._path("video_path", {"video_key": self._camera, **video}) if self._in_videos else None
+
+    def _path(self, key: str, names: dict[str, Any]) -> Path:
+        try:
+            return self._root / self._info[key].format(**names)
+        except (AttributeError, IndexError, KeyError, ValueError) as error:
+            problem = f"it is missing, or has other fields than {', '.join(names)} ({error!r})."
+            raise refusal(str(self._root / "meta" / "info.json"), problem, column=key) from error
 
     def _columns(self, episode: _Episode) -> dict[str, np.ndarray]:
         """Return the columns of an episode's table; the last table is kept, since many episodes may share it."""
@@ -179,8 +185,7 @@ class LeRobotDataset(Source):
     def _stored(self, index: int, episode: _Episode, row: int, value: Any) -> np.ndarray:
         """Decode an image that is in the table, as PNG or JPEG."""
         try:
-            data = value["bytes"] if value["bytes"] is not None else (self._root / value["path"]).read_bytes()
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            with Image.open(io.BytesIO(value["bytes"]), formats=("PNG", "JPEG")) as image:
                 return np.asarray(image.convert("RGB"))
         except (OSError, TypeError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             problem = f"row {row} is no image that can be read ({error})."

@@ -32,7 +32,7 @@ class MinariDataset(Source):
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
             problem = f"its action space is {space}; continuous actions in a one-dimensional Box are needed."
             raise refusal(place, problem, column="actions")
-        self.action_size = space.shape[0]
+        self.action_size, self.action_space = space.shape[0], space
         leaves = dict(_leaves(self._dataset.observation_space))
         images = {name: leaf for name, leaf in leaves.items() if _is_image(leaf)}
         self._camera = chosen_images(place, images, pixels)

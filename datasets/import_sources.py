@@ -49,6 +49,7 @@ class Source(ABC):
         episodes: How many there are.
         files: The files that hold them.
         action_size: A.
+        action_space: Bounds that the source declares; None where it declares none.
         state_names: What the S numbers of a state are; empty where there are no states.
         shows_task_states: Whether those are the task's own states, complete.
         image_shape: Height and width of the stored frames in pixels; None where there are none.
@@ -59,6 +60,7 @@ class Source(ABC):
     episodes: int
     files: tuple[Path, ...]
     action_size: int
+    action_space: gym.spaces.Box | None = None
     state_names: tuple[str, ...] = ()
     shows_task_states: bool = False
     image_shape: tuple[int, int] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,8 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 from gymnasium import spaces
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
 
 from wm_agents.envs.contexts import LOCK
 from wm_agents.envs.goal_env import GoalEnv
@@ -143,16 +144,13 @@ class PointMaze(GoalEnv):
 
     def _steps_to(self, cell: np.ndarray) -> np.ndarray:
         """Return the number of cells from each cell to ``cell``; -1 where there is no way."""
-        steps = np.full(self.maze_map.shape, -1)
-        steps[tuple(cell)] = 0
-        queue = deque([cell])
-        while queue:
-            here = queue.popleft()
-            for there in self._neighbours(here):
-                if steps[tuple(there)] < 0:
-                    steps[tuple(there)] = steps[tuple(here)] + 1
-                    queue.append(there)
-        return steps
+        free, cells = self.maze_map == 0, np.arange(self.maze_map.size).reshape(self.maze_map.shape)
+        across, down = free[:, :-1] & free[:, 1:], free[:-1] & free[1:]
+        first = np.concatenate([cells[:, :-1][across], cells[:-1][down]])
+        second = np.concatenate([cells[:, 1:][across], cells[1:][down]])
+        ways = csr_matrix((np.ones(len(first)), (first, second)), shape=(cells.size, cells.size))
+        steps = dijkstra(ways, directed=False, unweighted=True, indices=cells[tuple(cell)])
+        return np.where(np.isfinite(steps), steps, -1).reshape(cells.shape)
 
     # What GoalEnv asks for.
 

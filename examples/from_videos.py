@@ -3,7 +3,7 @@
     python examples/from_videos.py                       # films a toy robot first, into the folder "videos"
     python examples/from_videos.py --folder my/videos    # yours: run 1.mp4 and run 1.csv, run 2.mp4 and run 2.csv, ...
 
-Expect some minutes on two CPU cores, "The world model predicts at least 50 steps ahead", and agent.zip.
+Expect two to five minutes, "The world model predicts at least 50 steps ahead", and agent.zip.
 """
 
 import argparse
@@ -41,7 +41,7 @@ parser.add_argument("--fast", action="store_true", help="a few seconds of traini
 arguments = parser.parse_args()
 if not arguments.folder.exists():
     film(arguments.folder, *((4, 70) if arguments.fast else ()))
-steps = 20 if arguments.fast else 1000
+steps = 20 if arguments.fast else 600
 
 data = datasets.import_dataset(arguments.folder, name="mine/videos-v0", overwrite=True)
 world_model, _ = train_world_model(data, training=TrainingConfig(steps=steps, batch_size=64))

@@ -16,7 +16,7 @@ import pytest
 from foreign_files import CUBE, LENGTHS, MARKS, PUSHT, QUIET, REACHER, UMAZE, lewm_columns, rollouts, write_h5
 
 from wm_agents import cli
-from wm_agents.datasets import IMPORT_FORMATS, collect, import_dataset, importing, load
+from wm_agents.datasets import IMPORT_FORMATS, collect, import_dataset, import_job, load
 from wm_agents.datasets.checks import square_frames
 from wm_agents.datasets.import_sources import replay_error
 from wm_agents.datasets.import_tables import OGBenchTable
@@ -213,8 +213,8 @@ def test_replay_tells_right_actions_from_wrong_ones() -> None:
     (states, actions), *_ = rollouts(PUSHT, (60,))
     before, after = states[:-1], states[1:]
     assert replay_error(PUSHT, before, actions, after) == 0
-    assert replay_error(PUSHT, before, 0.64 * actions, after) > importing.MAX_REPLAY_ERROR
-    assert replay_error(PUSHT, before[1:], actions[:-1], after[1:]) > importing.MAX_REPLAY_ERROR
+    assert replay_error(PUSHT, before, 0.64 * actions, after) > import_job.MAX_REPLAY_ERROR
+    assert replay_error(PUSHT, before[1:], actions[:-1], after[1:]) > import_job.MAX_REPLAY_ERROR
     assert replay_error(PUSHT, np.full((2, 10), np.nan), actions[:2], after[:2]) == 0, "nothing that could be replayed"
 
 

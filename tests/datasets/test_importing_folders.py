@@ -102,6 +102,12 @@ def test_lerobot_says_what_is_missing_or_wrong(tmp_path: Path) -> None:
     edit_info(root, fps=None)
     refused(root, r"info\.json, column 'fps': it is missing")
     root = copy()
+    edit_info(root, video_path="videos/{key}.mp4")
+    refused(root, r"info\.json, column 'video_path': it is missing, or has other fields than video_key")
+    root = copy()
+    edit_info(root, features={"action": {}})
+    refused(root, r"info\.json, column 'features': 'action' has no dtype and shape")
+    root = copy()
     edit_info(root, fps=30)
     refused(root, r"episode_000000\.parquet, episode 0, column 'timestamp': it has 10 rows a second; .*says 30")
     root = copy()
@@ -312,6 +318,19 @@ def test_minari_that_cannot_be_imported() -> None:
         import_dataset("their/vectors-v0", **SMALL)
     with pytest.raises(ValueError, match=r"no such local Minari dataset. Fetch it first: minari download"):
         import_dataset("their/missing-v0", **SMALL)
+
+
+def test_the_declared_bounds_stay_and_many_actions_outside_are_refused() -> None:
+    observations = {"pixels": frames(6, shape=(16, 16))}
+    images = gym.spaces.Dict(pixels=image_space(16, 16, 3))
+    create("their/wide-v0", observations, images, action_space=gym.spaces.Box(-3, 3, (3,), np.float32))
+    data = import_dataset("their/wide-v0", name="mine/wide-v0", **SMALL)
+    assert (data.action_low.tolist(), data.action_high.tolist()) == ([-3] * 3, [3] * 3)
+    create("their/tight-v0", observations, images, action_space=gym.spaces.Box(-0.1, 0.1, (3,), np.float32))
+    with pytest.raises(ValueError, match=r"their/tight-v0, column 'actions': .*outside the bounds of its own action"):
+        import_dataset("their/tight-v0", name="mine/tight-v0", **SMALL)
+    scaled = import_dataset("their/tight-v0", name="mine/scaled-v0", action_scale=0.1, **SMALL)
+    assert np.abs(scaled.actions).max() <= 0.1
 
 
 def test_a_space_without_bounds_gets_those_of_the_actions() -> None:

@@ -93,6 +93,7 @@ class WorldModelLearner(Learner):
         device: torch.device | str = "auto",
     ) -> None:
         training = training or TrainingConfig()
+        check_dataset(dataset)
         self.kind: Any
         self.kind, config = kind_of(model or LeWMConfig())
         self.model = dataclasses.replace(
@@ -219,6 +220,21 @@ def train_world_model(
     learner = WorldModelLearner(dataset, model, training, device=device)
     history = learner.fit(run_dir=run_dir, logger=logger, callback=callback, progress=progress)
     return learner.result, history
+
+
+def check_dataset(dataset: TrajectoryDataset) -> None:
+    """Raise ``ValueError`` unless images are square and in colour, and actions have bounds."""
+    shape = tuple(dataset.pixels.shape[1:])
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
+        raise ValueError(
+            f"{dataset.name} has images {shape}; square ones in colour, (size, size, 3), are needed. Make a dataset of "
+            f"such: wm-agents import {dataset.name} --name mine/square-v0"
+        )
+    bounds = np.stack([dataset.action_low, dataset.action_high])
+    if not np.isfinite(bounds).all() or (bounds[0] > bounds[1]).any():
+        raise ValueError(
+            f"{dataset.name} has actions without finite bounds, {bounds.tolist()}: set action_low and action_high."
+        )
 
 
 def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
