@@ -239,3 +239,16 @@ AGENTS = Registry(
     },
 )
 """Classes of agents. Each planner's name is an agent too: :class:`wm_agents.MPC` with that planner."""
+POLICIES = Registry(
+    "exploration policy",
+    {
+        "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
+        "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
+        "play": "wm_agents.datasets.play:PushTPlay",
+        "random-play": "wm_agents.datasets.manipulation:RandomPlay",
+        "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
+        "uniform-random": "wm_agents.datasets.policies:UniformRandom",
+        "waypoint": "wm_agents.datasets.policies:Waypoint",
+    },
+)
+"""Name to policy class; each is called as ``policy(env, rng)`` at the start of an episode."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
 from wm_agents.cli.data import collect, doctor, import_dataset, list_names
-from wm_agents.cli.learning import fit, quickstart, reproduce, train
+from wm_agents.cli.learning import fit, quickstart, reproduce, solve, train
 from wm_agents.cli.measuring import bench, evaluate, report, study
 from wm_agents.version import __version__
 
@@ -28,6 +28,7 @@ __all__ = [
     "quickstart",
     "report",
     "reproduce",
+    "solve",
     "study",
     "train",
 ]
@@ -48,8 +49,8 @@ def main() -> None:
         raise SystemExit(CLOSED_PIPE) from None
     except KeyboardInterrupt:
         console.print(
-            "\ninterrupted; bench, collect, fit, quickstart, report, reproduce and study go on where they were with "
-            "the same command, train with --resume; other commands begin anew",
+            "\ninterrupted; bench, collect, fit, quickstart, report, reproduce, solve and study go on where they were "
+            "with the same command, train with --resume; other commands begin anew",
             style="yellow",
             soft_wrap=True,
         )

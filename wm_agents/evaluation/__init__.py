@@ -2,7 +2,14 @@
 
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
-from wm_agents.evaluation.figures import graph_figure, maze_figure, proposed_subgoals, save_figure, training_figure
+from wm_agents.evaluation.figures import (
+    film_strip,
+    graph_figure,
+    maze_figure,
+    proposed_subgoals,
+    save_figure,
+    training_figure,
+)
 from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
 from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
@@ -23,6 +30,7 @@ __all__ = [
     "check_video_path",
     "evaluate",
     "evaluation_cell",
+    "film_strip",
     "floors",
     "graph_figure",
     "make_manifest",
