@@ -11,6 +11,8 @@ if __name__ != "wm_agents.datasets":
 from wm_agents.datasets.collect import collect, default_name, task_name
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, rollout_states
+from wm_agents.datasets.from_episodes import from_episodes
+from wm_agents.datasets.hub import list_remote, pull, push
 from wm_agents.datasets.importing import IMPORT_FORMATS, import_dataset
 from wm_agents.datasets.loading import ActionsOutsideWarning, list_datasets, load
 from wm_agents.datasets.mixing import concatenate
@@ -28,9 +30,13 @@ __all__ = [
     "default_name",
     "default_policy",
     "episode_seed",
+    "from_episodes",
     "import_dataset",
     "list_datasets",
+    "list_remote",
     "load",
+    "pull",
+    "push",
     "rollout_states",
     "task_name",
 ]

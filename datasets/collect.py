@@ -26,6 +26,7 @@ from wm_agents.datasets.policies import default_policy
 from wm_agents.datasets.recording import record
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_dataset
+from wm_agents.envs.wrapping import registered_spec
 from wm_agents.registry import POLICIES
 from wm_agents.version import __version__
 
@@ -95,6 +96,9 @@ def collect(
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
     folder = root.parent / f".{root.name}.partial"
+    spec = registered_spec(env_id)
+    if spec is not None:  # other processes cannot look it up
+        request, workers = {**request, "spec": spec}, workers if spec else 1
     with contextlib.closing(open_env(env_id, image_size)) as env:
         _require_space(env, folder, episodes, steps)
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +172,21 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         raise RuntimeError(f"Another process is writing {name!r}; wait for it, or pass another name.") from None
 
 
+@contextlib.contextmanager
+def work_folder(name: str, root: Path, kind: str) -> Iterator[Path]:
+    """Yield a locked folder beside ``root`` to write the dataset in; it is gone afterwards, whatever happens.
+
+    A process that is killed leaves a hidden folder, which the next one of that kind clears.
+    """
+    folder = root.parent / f".{root.name}.{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, name):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) -> None:
     """Begin a partial dataset in ``folder``, or make sure that the one there has the same arguments."""
     path = folder / "request.json"
@@ -191,8 +210,11 @@ def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) 
 
 
 @contextlib.contextmanager
-def episode_bar(progress: bool, name: str, episodes: int, steps: int) -> Iterator[Callable[[int], None]]:
-    """Show finished episodes, rate and time left; yields a function of the number of episodes finished."""
+def episode_bar(progress: bool, name: str, episodes: int | None, steps: int) -> Iterator[Callable[[int], None]]:
+    """Show finished episodes, rate and time left; yields a function of the number of episodes finished.
+
+    Nobody may know how many ``episodes`` there will be; the bar then only counts.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -209,6 +231,6 @@ def episode_bar(progress: bool, name: str, episodes: int, steps: int) -> Iterato
             nonlocal first
             first = done if first is None else first
             rate = (done - first) * (steps + 1) / (time.perf_counter() - begin)
-            bar.update(task, completed=done, rate=f"{rate:,.0f} frames/s" if done > first else "")
+            bar.update(task, completed=done, rate=f"{rate:,.0f} frames/s" if done > first and steps else "")
 
         yield report

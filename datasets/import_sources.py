@@ -7,7 +7,7 @@ import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
@@ -15,6 +15,7 @@ import gymnasium as gym
 import minari
 import numpy as np
 
+from wm_agents.datasets.checks import refusal
 from wm_agents.datasets.loading import dataset_root, read_metadata
 
 
@@ -24,20 +25,13 @@ class Record(NamedTuple):
     Attributes:
         actions: float64 ``[L, A]``; action t was taken at frame t.
         states: float64 ``[L+1, S]``, or None where the source has none.
-        pixels: uint8 ``[L+1, H, W, 3]``, or None where the source has none or they were not asked for.
+        pixels: L+1 images of any size, an array or an iterator (:func:`wm_agents.images.square_image` says which
+            images); None where the source has none or they were not asked for.
     """
 
     actions: np.ndarray
     states: np.ndarray | None
-    pixels: np.ndarray | None
-
-
-def refusal(place: str, problem: str, *, episode: int | None = None, column: str | None = None) -> ValueError:
-    """Return the error for a foreign dataset that cannot be imported; it names the file, the episode and the column."""
-    where = [place]
-    where += [] if episode is None else [f"episode {episode}"]
-    where += [] if column is None else [f"column {column!r}"]
-    return ValueError(f"{', '.join(where)}: {problem}")
+    pixels: Iterable[np.ndarray] | None
 
 
 class Source(ABC):
@@ -46,6 +40,7 @@ class Source(ABC):
     Args:
         place: Path or id, as the caller gave it.
         task: The unwrapped task that the data are of, or None if they are of none of this library's.
+        pixels: Which images, where the source has several of each frame: a camera, a key, a column.
 
     Raises:
         ValueError: It is damaged, of another format, or not of that task.
@@ -56,7 +51,7 @@ class Source(ABC):
         action_size: A.
         state_names: What the S numbers of a state are; empty where there are no states.
         shows_task_states: Whether those are the task's own states, complete.
-        side: Height and width of the stored frames in pixels; None where there are none.
+        image_shape: Height and width of the stored frames in pixels; None where there are none.
     """
 
     described_as: ClassVar[str]
@@ -66,10 +61,10 @@ class Source(ABC):
     action_size: int
     state_names: tuple[str, ...] = ()
     shows_task_states: bool = False
-    side: int | None = None
+    image_shape: tuple[int, int] | None = None
 
     @abstractmethod
-    def __init__(self, place: str, task: Any | None) -> None: ...
+    def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None: ...
 
     @classmethod
     @abstractmethod
@@ -110,9 +105,9 @@ class PointMazeDataset(Source):
 
     described_as: ClassVar[str] = "a local Minari dataset of PointMaze"
 
-    def __init__(self, place: str, task: Any | None) -> None:
+    def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None:
         self.place = place
-        root = _local_root(place)
+        root = local_root(place)
         self.files = tuple(sorted(path for path in (root / "data").iterdir() if path.suffix != ".json"))
         if task is None or not hasattr(task, "maze_map"):
             raise refusal(place, "its states are those of a maze: pass env_id of one of the wm/PointMaze-* tasks.")
@@ -135,8 +130,11 @@ class PointMazeDataset(Source):
 
     @classmethod
     def recognises(cls, place: str) -> bool:
-        """Tell whether it is a Minari id with ``pointmaze`` in it."""
-        return re.fullmatch(r"[\w./-]*pointmaze[\w./-]*-v\d+", place) is not None and not Path(place).exists()
+        """Tell whether it is a Minari id with ``pointmaze`` in it, of a dataset without images."""
+        if re.fullmatch(r"[\w./-]*pointmaze[\w./-]*-v\d+", place) is None or Path(place).exists():
+            return False
+        root = dataset_root(place)
+        return not (root / "data").is_dir() or "pixels" not in read_metadata(place, root).get("observation_space", "")
 
     @classmethod
     def task_id(cls, place: str) -> str | None:
@@ -179,6 +177,24 @@ class PointMazeDataset(Source):
         if not np.isfinite(actions).all():
             raise refusal(self.place, "it holds NaN or infinite values.", episode=index, column="actions")
         return Record(actions, states, None)
+
+
+def checked_rows(
+    place: str, episode: int, column: str, values: np.ndarray, *, last_may_be_nan: bool = False
+) -> np.ndarray:
+    """Return a column of an episode as float64 ``[rows, size]``.
+
+    Raises:
+        ValueError: It holds no numbers, or NaN.
+    """
+    if values.dtype.kind not in "fiub" or values.ndim not in (1, 2):
+        problem = f"it is {values.dtype} {values.shape}; numbers [rows, size] are needed."
+        raise refusal(place, problem, episode=episode, column=column)
+    rows = values.astype(np.float64).reshape(len(values), -1)
+    bad = np.flatnonzero(~np.isfinite(rows[: len(rows) - last_may_be_nan]).all(axis=1))
+    if len(bad):
+        raise refusal(place, f"row {bad[0]} is NaN or infinite.", episode=episode, column=column)
+    return rows
 
 
 class NpzArray:
@@ -242,22 +258,8 @@ def replay_error(env_id: str, states: np.ndarray, actions: np.ndarray, following
     return float(np.median(error[moving] / change[moving])) if moving.any() else 0.0
 
 
-def shrink(frames: np.ndarray, size: int) -> np.ndarray:
-    """Return frames uint8 ``[N, H, H, 3]`` at ``size <= H`` pixels, each pixel the mean of the area that it covers."""
-    side = frames.shape[1]
-    if side == size:
-        return np.ascontiguousarray(frames)
-    edges, cells = np.arange(size + 1) * (side / size), np.arange(side)
-    shared = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    weights = (np.maximum(shared, 0.0) * (size / side)).astype(np.float32)  # [size, H], rows add up to 1
-    small = np.empty((len(frames), size, size, 3), dtype=np.uint8)
-    for index, frame in enumerate(frames):
-        rows = weights @ frame.reshape(side, -1).astype(np.float32)
-        small[index] = np.rint(weights @ rows.reshape(size, side, 3))
-    return small
-
-
-def _local_root(place: str) -> Path:
+def local_root(place: str) -> Path:
+    """Return the folder of a local Minari dataset; raise ``ValueError`` where there is none."""
     root = dataset_root(place)
     if not (root / "data").is_dir():
         raise refusal(place, f"there is no such local Minari dataset. Fetch it first: minari download {place}")
@@ -266,7 +268,7 @@ def _local_root(place: str) -> Path:
 
 def _maze_of(place: str) -> np.ndarray:
     """Return the map in the dataset's environment specification, int64, 1 for a wall."""
-    metadata = read_metadata(place, _local_root(place))
+    metadata = read_metadata(place, local_root(place))
     rows = json.loads(metadata.get("env_spec") or "{}").get("kwargs", {}).get("maze_map")
     if not isinstance(rows, list):
         raise refusal(place, "its environment specification has no maze_map: it is no dataset of PointMaze.")

@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 
-from wm_agents.datasets.import_sources import NpzArray, Record, Source, refusal
+from wm_agents.datasets.checks import refusal
+from wm_agents.datasets.import_robomimic import RobomimicFile
+from wm_agents.datasets.import_sources import NpzArray, Record, Source
 from wm_agents.registry import did_you_mean
 
 # PushT in LeWM's data (stable-worldmodel): the state has the first 7 of our 10 numbers, the block's velocities are
@@ -53,7 +55,7 @@ class Table(Source):
                 raise refusal(place, f"it is {dtype} {shape}; numbers [rows, size] are needed.", column=column)
         self.action_size = self._described(self.action_column)[0][1]
         if pixel_column:
-            self.side = self._frame_side(pixel_column)
+            self.image_shape = self._frame_shape(pixel_column)
 
     @abstractmethod
     def _names(self) -> list[str]:
@@ -101,8 +103,7 @@ class Table(Source):
     def _frames(self, index: int) -> np.ndarray | None:
         if not self.pixel_column:
             return None
-        frames = self._rows(self.pixel_column, index)
-        return frames if frames.shape[-1] == 3 else np.moveaxis(frames, 1, -1)
+        return self._rows(self.pixel_column, index)
 
     def _rows(self, column: str, index: int) -> np.ndarray:
         start = int(self.starts[index])
@@ -137,7 +138,7 @@ class Table(Source):
                 column=" + ".join(next(iter(sizes))),
             )
 
-    def _frame_side(self, column: str) -> int:
+    def _frame_shape(self, column: str) -> tuple[int, int]:
         shape, dtype = self._described(column)
         if dtype.kind in "OSUV" or len(shape) < 3:
             raise refusal(
@@ -146,27 +147,28 @@ class Table(Source):
                 "[rows, height, width, 3] first.",
                 column=column,
             )
-        if dtype != np.uint8:
-            raise refusal(self.place, f"it is {dtype}; images must be uint8, 0 to 255.", column=column)
-        if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise refusal(self.place, f"it is {shape}; images are [rows, height, width, 3].", column=column)
-        height, width = shape[1:3] if shape[3] == 3 else shape[2:4]
-        if height != width:
-            raise refusal(self.place, f"its images are {height} x {width}; square ones are needed.", column=column)
-        return int(height)
+        first = len(shape) == 4 and shape[3] not in (1, 3, 4)  # channels
+        if len(shape) > 4 or (first and shape[1] not in (1, 3, 4)):
+            raise refusal(
+                self.place,
+                f"it is {shape}; images are [rows, height, width] or [rows, height, width, 3].",
+                column=column,
+            )
+        return (shape[2], shape[3]) if first else (shape[1], shape[2])
 
 
 class LeWMTable(Table):
     """The HDF5 layout of the public LeWM and stable-worldmodel datasets.
 
-    Columns ``pixels`` (uint8 ``[rows, H, W, 3]`` or ``[rows, 3, H, W]``), ``action`` (``[rows, A]``), ``ep_len`` and
-    ``ep_offset`` (``[episodes]``, in rows) and, for states, ``qpos`` and ``qvel``, ``state`` or ``proprio``.
+    Columns ``pixels`` (``[rows, H, W]``, ``[rows, H, W, C]`` or ``[rows, C, H, W]``), ``action`` (``[rows, A]``),
+    ``ep_len`` and ``ep_offset`` (``[episodes]``, in rows) and, for states, ``qpos`` and ``qvel``, ``state`` or
+    ``proprio``.
     """
 
     described_as: ClassVar[str] = "an HDF5 file in the layout of LeWM's datasets"
     action_column: ClassVar[str] = "action"
 
-    def __init__(self, place: str, task: Any | None) -> None:
+    def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module("hdf5plugin")  # where it is installed, more ways to compress can be read
         if not Path(place).is_file() or not h5py.is_hdf5(place):
@@ -177,7 +179,7 @@ class LeWMTable(Table):
             raise refusal(place, f"it is cut short or damaged ({error}).") from error
         try:
             self.place = place
-            self._open(place, task, "pixels" if "pixels" in self._file else None)
+            self._open(place, task, pixels or ("pixels" if "pixels" in self._file else None))
         except BaseException:
             self.close()
             raise
@@ -185,7 +187,8 @@ class LeWMTable(Table):
     @classmethod
     def recognises(cls, place: str) -> bool:
         """Tell by the ending or the first bytes."""
-        return Path(place).suffix in (".h5", ".hdf5") or (Path(place).is_file() and h5py.is_hdf5(place))
+        hdf5 = Path(place).suffix in (".h5", ".hdf5") or (Path(place).is_file() and h5py.is_hdf5(place))
+        return hdf5 and not RobomimicFile.recognises(place)
 
     def default_action_scale(self, task: Any) -> float:
         """Return 1 but for PushT, whose action of 1 is 100 px in these files."""
@@ -235,7 +238,7 @@ class OGBenchTable(Table):
     action_column: ClassVar[str] = "actions"
     _TASKS: ClassVar[dict[str, str]] = {"cube-single": "wm/Cube-Single-v0", "cube-double": "wm/Cube-Double-v0"}
 
-    def __init__(self, place: str, task: Any | None) -> None:
+    def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None:
         self.place = place
         if not Path(place).is_file():
             raise refusal(place, "there is no such file.")
@@ -247,7 +250,7 @@ class OGBenchTable(Table):
             self._members: dict[str, NpzArray] = {}
             shape, dtype = self._described("observations")
             images = len(shape) == 4 or dtype == np.uint8
-            self._open(place, task, "observations" if images else None)
+            self._open(place, task, pixels or ("observations" if images else None))
         except BaseException:
             self.close()
             raise

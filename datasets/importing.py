@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import numbers
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,30 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from wm_agents.configs import whole_number
-from wm_agents.datasets.collect import check_same, episode_bar, locked, task_name, versions
+from wm_agents.datasets.checks import ColumnError, refusal, square_frames
+from wm_agents.datasets.collect import check_same, episode_bar, task_name, versions, work_folder
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import open_env
-from wm_agents.datasets.import_sources import Record, Source, refusal, replay_error, shrink
+from wm_agents.datasets.import_sources import Record, Source, replay_error
 from wm_agents.datasets.loading import dataset_root, load
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
+from wm_agents.images import check_resize
 from wm_agents.registry import Registry, did_you_mean
 
 IMPORT_FORMATS = Registry(
     "dataset format",
     {
         "d4rl-pointmaze": "wm_agents.datasets.import_sources:PointMazeDataset",
+        "lerobot": "wm_agents.datasets.import_lerobot:LeRobotDataset",
         "lewm-hdf5": "wm_agents.datasets.import_tables:LeWMTable",
+        "minari": "wm_agents.datasets.import_minari:MinariDataset",
         "ogbench-npz": "wm_agents.datasets.import_tables:OGBenchTable",
+        "robomimic-hdf5": "wm_agents.datasets.import_robomimic:RobomimicFile",
+        "videos": "wm_agents.datasets.import_videos:VideoFolder",
     },
 )
-"""Name to reader (a :class:`~wm_agents.datasets.import_sources.Source`), called as ``reader(place, task)``."""
+"""Name to reader (a :class:`~wm_agents.datasets.import_sources.Source`), called as ``reader(place, task, pixels)``."""
 
 FRAMES = ("auto", "stored", "rendered")
 MAX_CLIPPED = 0.01
@@ -55,7 +60,9 @@ def import_dataset(
     env_id: str | None = None,
     name: str | None = None,
     frames: str = "auto",
+    pixels: str | None = None,
     image_size: int = 64,
+    resize: str = "stretch",
     episodes: int | None = None,
     action_scale: float | None = None,
     skip_invalid: bool = False,
@@ -73,12 +80,15 @@ def import_dataset(
     dataset already exists and was made by the same arguments from the same file, it is loaded.
 
     Args:
-        source: Path of a file, or id of a local Minari dataset.
+        source: Path of a file or folder, or id of a local Minari dataset.
         format: A name in ``IMPORT_FORMATS``, or ``"auto"``.
         env_id: The ``wm/...`` task that the data are of; found out where the format tells (PointMaze, OGBench's cubes).
         name: Minari id; ``wm/<task>/<file>-v0`` by default, ``imported/<file>-v0`` without a task.
         frames: ``"stored"``, ``"rendered"`` by the task from states, or ``"auto"``: stored where there are any.
+        pixels: Which images are the frames, where the source has several: a camera, a key such as "camera/front".
         image_size: Height and width of the frames in pixels; larger ones are area-averaged.
+        resize: How others become square: "stretch" keeps the whole image and gives up its aspect, "crop" keeps the
+            centre, "pad" adds black bars.
         episodes: Import only that many, from the first.
         action_scale: What the file's actions are multiplied by; the format's own by default (100/64 for PushT in LeWM's
             files, 1 elsewhere).
@@ -94,6 +104,7 @@ def import_dataset(
     """
     place = str(source)
     reader = _reader(place, format)
+    check_resize(resize)
     image_size, episodes, action_scale = _checked(frames, image_size, episodes, action_scale)
     env_id = env_id or reader.task_id(place)
     name = name or _default_name(place, env_id)
@@ -101,8 +112,8 @@ def import_dataset(
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(open_env(env_id, image_size))) if env_id else None
         task: Any = env.unwrapped if env else None
-        opened: Source = stack.enter_context(contextlib.closing(reader(place, task)))
-        job = _Job(place, opened, task, frames, image_size, episodes, action_scale, bool(skip_invalid))
+        opened: Source = stack.enter_context(contextlib.closing(reader(place, task, pixels)))
+        job = _Job(place, opened, task, frames, image_size, resize, episodes, action_scale, bool(skip_invalid))
         made = {
             "policy": "imported",
             "format": next(key for key in IMPORT_FORMATS if IMPORT_FORMATS.get(key) is reader),
@@ -112,6 +123,8 @@ def import_dataset(
             "limit": episodes,
             "image_size": image_size,
             "frames": job.frames,
+            "pixels": pixels,
+            "resize": resize,
             "action_scale": job.scale,
             "skip_invalid": job.skip_invalid,
         }
@@ -147,25 +160,19 @@ def _write(job: _Job, made: dict[str, Any], name: str, root: Path, env: gym.Env 
     """Write the dataset next to its place and move it there; nothing is left if that fails."""
     size = job.image_size
     require_space(root, stored_size(job.total, job.size))
-    folder = root.parent / f".{root.name}.import"
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, name):
-        try:
-            with episode_bar(progress, name, job.total, job.mean_steps) as report:
-                card = {**made, **job.found, "versions": versions()}
-                write_episodes(
-                    job.episodes(report, card),
-                    name,
-                    folder,
-                    pixel_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
-                    action_space=job.action_space,
-                    env_spec=env.spec if env else None,
-                    description=f"Imported from {made['source']}, {job.source.described_as}.",
-                    made=card,
-                )
-            put_in_place(name, folder, root)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with work_folder(name, root, "import") as folder, episode_bar(progress, name, job.total, job.mean_steps) as report:
+        card = {**made, **job.found, "versions": versions()}
+        write_episodes(
+            job.episodes(report, card),
+            name,
+            folder,
+            pixel_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
+            action_space=job.action_space,
+            env_spec=env.spec if env else None,
+            description=f"Imported from {made['source']}, {job.source.described_as}.",
+            made=card,
+        )
+        put_in_place(name, folder, root)
 
 
 class _Job:
@@ -178,30 +185,28 @@ class _Job:
         task: Any,
         frames: str,
         image_size: int,
+        resize: str,
         limit: int | None,
         scale: float | None,
         skip_invalid: bool,
     ) -> None:
         self.place, self.source, self.task, self.skip_invalid = place, source, task, skip_invalid
         self.total = min(source.episodes, limit or source.episodes)
-        self.image_size = image_size
+        self.image_size, self.resize = image_size, resize
         self.scale = scale if scale is not None else source.default_action_scale(task) if task else 1.0
-        self.frames = frames if frames != "auto" else "stored" if source.side else "rendered"
+        self.frames = frames if frames != "auto" else "stored" if source.image_shape else "rendered"
         self.found: dict[str, Any] = {}
         self.mean_steps, self.size = 0, 0  # actions in an episode, bytes of all
         if task and (source.action_size,) != task.action_space.shape:
             size = task.action_space.shape[0]
             problem = f"its actions have {source.action_size} numbers, those of {task.spec.id} {size}."
             raise refusal(place, f"{problem} Is it a dataset of another task?", column="actions")
-        if self.frames == "stored" and not source.side:
+        side = min(source.image_shape or (0,))
+        if self.frames == "stored" and not side:
             raise refusal(place, "it has no images to keep; render them: frames='rendered'.", column="pixels")
-        if self.frames == "stored" and (source.side or 0) < image_size:
-            raise refusal(
-                place,
-                f"its images are {source.side} px, less than image_size={image_size}: pass image_size={source.side} or "
-                "frames='rendered'.",
-                column="pixels",
-            )
+        if self.frames == "stored" and side < image_size:
+            problem = f"its images are {side} px, less than image_size={image_size}: pass image_size={side}"
+            raise refusal(place, f"{problem}{' or frames=rendered' if task else ''}.", column="pixels")
         if self.frames == "rendered" and not task:
             raise refusal(place, "it has no images to keep, and rendering them takes a task: pass env_id.")
         if self.frames == "rendered" and not source.shows_task_states:
@@ -293,7 +298,17 @@ class _Job:
         if self.frames == "rendered":
             return np.stack(rendered)
         assert record.pixels is not None, "a source with a side has frames"
-        return shrink(record.pixels, self.image_size)
+        try:
+            stored = square_frames(record.pixels, self.image_size, self.resize)
+            if len(stored) != len(record.actions) + 1:
+                raise ColumnError("pixels", f"it has {len(stored)} frames for {len(record.actions)} actions.")
+            return stored
+        except ValueError as error:
+            if self.skip_invalid:
+                return None
+            if isinstance(error, ColumnError):
+                raise refusal(self.place, error.problem, episode=index, column="pixels") from error
+            raise
 
     def _clipped(self, actions: np.ndarray) -> np.ndarray:
         space = self.task.action_space if self.task else self.action_space
@@ -319,11 +334,8 @@ def _reader(place: str, format: str) -> type[Source]:
         found: type[Source] = IMPORT_FORMATS.get(format)
     else:
         if Path(place).suffix == ".parquet":
-            raise refusal(
-                place,
-                "LeRobot's tables hold no images and, of PushT, only the agent's position; write frames and actions "
-                "into an HDF5 file first (docs/importing.md shows how).",
-            )
+            problem = "a table of its own has no episodes; give the folder of the dataset that it belongs to."
+            raise refusal(place, problem)
         fitting = [name for name in IMPORT_FORMATS if IMPORT_FORMATS.get(name).recognises(place)]
         if not fitting:
             known = "; ".join(f"{name}: {IMPORT_FORMATS.get(name).described_as}" for name in IMPORT_FORMATS)

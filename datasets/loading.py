@@ -22,7 +22,7 @@ PROVENANCE = "wm_agents"
 """Key in the Minari metadata under which ``collect`` records how a dataset was made."""
 
 
-_TOLERANCE = 0.1
+TOLERANCE = 0.1
 """How far outside its bounds an action may lie without a warning, as a share of the distance between them."""
 
 
@@ -99,7 +99,9 @@ def load(name: str) -> TrajectoryDataset:
     """Load a Minari dataset with pixels, by any author, for training.
 
     A name that is not found locally is downloaded from Minari's server if it is there. The first load builds a
-    memory-mapped cache beside the dataset (as large as its frames); later ones only open it.
+    memory-mapped cache beside the dataset (as large as its frames), or in the user's cache directory where the
+    dataset may only be read; later ones only open it. Where the action space has no bounds, those of the result are
+    the extremes of the actions.
 
     Args:
         name: Minari id, for example ``"wm/pointmaze-umaze/waypoint-v0"``.
@@ -118,6 +120,7 @@ def load(name: str) -> TrajectoryDataset:
     metadata = read_metadata(name, root)
     cache = open_cache(name, root)
     _warn_outside(name, cache)
+    low, high = _finite_bounds(cache)
     made = metadata.get(PROVENANCE, {})
     size = cache.states.shape[1]
     return TrajectoryDataset(
@@ -128,23 +131,39 @@ def load(name: str) -> TrajectoryDataset:
         states=cache.states,
         starts=np.cumsum(cache.lengths + 1) - (cache.lengths + 1),
         lengths=cache.lengths,
-        action_low=cache.action_low,
-        action_high=cache.action_high,
+        action_low=low,
+        action_high=high,
         state_names=tuple(made.get("state_names", (f"state_{i}" for i in range(size)))),
         provenance={**made, "episodes": len(cache.lengths), "sha256": cache.sha256},
         episode_ids=np.arange(len(cache.lengths)),
+        choices=tuple(int(count) for count in cache.choices),
     )
+
+
+def _finite_bounds(cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the action space; where it has none, the extremes of the actions: agents act within."""
+    low = cache.actions.min(axis=0, where=_taken(cache), initial=np.inf)
+    high = cache.actions.max(axis=0, where=_taken(cache), initial=-np.inf)
+    return (
+        np.where(np.isfinite(cache.action_low), cache.action_low, low),
+        np.where(np.isfinite(cache.action_high), cache.action_high, high),
+    )
+
+
+def _taken(cache: Cache) -> np.ndarray:
+    """Return bool ``[N, 1]``, which rows are actions: none is taken at an episode's last frame."""
+    taken = np.ones((len(cache.actions), 1), dtype=bool)
+    taken[np.cumsum(cache.lengths + 1) - 1] = False
+    return taken
 
 
 def _warn_outside(name: str, cache: Cache) -> None:
     """Warn where actions lie far outside the action space; naming the first episode and the largest value."""
     actions = cache.actions
     span = cache.action_high.astype(np.float64) - cache.action_low
-    slack = _TOLERANCE * np.where(np.isfinite(span), span, 1.0)
+    slack = TOLERANCE * np.where(np.isfinite(span), span, 1.0)
     low, high = cache.action_low - slack, cache.action_high + slack
-    ends = np.cumsum(cache.lengths + 1)
-    taken = np.ones((len(actions), 1), dtype=bool)
-    taken[ends - 1] = False  # no action is taken at an episode's last frame
+    ends, taken = np.cumsum(cache.lengths + 1), _taken(cache)
     lowest = actions.min(axis=0, where=taken, initial=np.inf)
     highest = actions.max(axis=0, where=taken, initial=-np.inf)
     if (lowest >= low).all() and (highest <= high).all():  # cheap, and true of most data
@@ -170,7 +189,9 @@ def _download(name: str) -> None:
     if name.startswith("wm/"):
         raise ValueError(f"{unknown} Record it with `wm-agents collect` or wm_agents.datasets.collect.")
     dataset_root(name)
+    from wm_agents.datasets.hub import pull
+
     try:
-        minari.download_dataset(name)
-    except Exception as error:
+        pull(name)
+    except (ImportError, OSError, ValueError) as error:
         raise ValueError(f"{unknown} It could not be downloaded from Minari's server either: {error}") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ from gymnasium.envs.registration import EnvSpec
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset._storages import hdf5_storage
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import MinariStorage
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.namespace import NAMESPACE_METADATA_FILENAME
+from minari.serialization import serialize_space
 from PIL import Image
 
 from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
 from wm_agents.datasets.space import require_space, stored_size
+from wm_agents.envs.wrapping import spec_json
 
 ASSEMBLED = "dataset"
 PREVIEW = "preview.png"
@@ -48,7 +52,7 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
         folder,
         pixel_space=task.observation_space["pixels"],
         action_space=task.action_space,
-        env_spec=env.spec,
+        env_spec=env.spec if spec_json(env.spec) else None,
         description=f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
         made={**made, "state_names": list(task.state_names)},
     )
@@ -75,7 +79,7 @@ def write_episodes(
         name: Minari id.
         folder: Work folder of the dataset to be.
         pixel_space: Of one frame.
-        action_space: Of one action.
+        action_space: Of one action: Box, Discrete or MultiDiscrete; infinite bounds become the extremes of the actions.
         env_spec: The task's specification, or None where there is no such task.
         description: One sentence for the metadata.
         made: How the dataset was made; recorded in the metadata, as it is after the last episode.
@@ -86,7 +90,8 @@ def write_episodes(
     root = folder / ASSEMBLED
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
-    shown: list[np.ndarray] = []
+    shape = action_space.shape or ()
+    seen = _Seen(np.full(shape, np.inf), np.full(shape, -np.inf))
     with _removed_on_failure(root), lossless_images() as options:
         storage = MinariStorage.new(
             root / "data",
@@ -97,10 +102,34 @@ def write_episodes(
             **options,
         )
         storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__, "description": description})
-        storage.update_episodes(_watched(episodes, shown, root))
+        storage.update_episodes(_watched(episodes, seen, root))
         storage.update_metadata({"algorithm_name": made["policy"], PROVENANCE: {**made, "preview": PREVIEW}})
-        if shown:
-            Image.fromarray(np.concatenate(shown)).save(root / PREVIEW)
+        if isinstance(action_space, gym.spaces.Box) and not action_space.is_bounded():
+            _set_action_space(root / "data", bounded(action_space, seen.low, seen.high))
+        Image.fromarray(np.concatenate(seen.rows)).save(root / PREVIEW)
+
+
+@dataclass
+class _Seen:
+    """What has been written so far: the extremes of the actions, and rows of the preview."""
+
+    low: np.ndarray
+    high: np.ndarray
+    rows: list[np.ndarray] = field(default_factory=list)
+
+
+def bounded(space: gym.spaces.Box, low: np.ndarray, high: np.ndarray) -> gym.spaces.Box:
+    """Return the space with ``low`` and ``high`` ``[A]`` where it has no finite bounds."""
+    low, high = np.where(np.isfinite(space.low), space.low, low), np.where(np.isfinite(space.high), space.high, high)
+    return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+def _set_action_space(data: Path, space: gym.spaces.Box) -> None:
+    """Replace the action space in the metadata, which Minari wants to know before the first episode."""
+    path = data / METADATA_FILE_NAME
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata["action_space"] = serialize_space(space)
+    path.write_text(json.dumps(metadata), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -133,14 +162,16 @@ def episode_buffer(index: int, pixels: np.ndarray, actions: np.ndarray, **infos:
     )
 
 
-def _watched(episodes: Iterable[EpisodeBuffer], shown: list[np.ndarray], root: Path) -> Iterator[EpisodeBuffer]:
-    """Pass episodes on while there is space for them; put a row of frames of each of the first few into ``shown``."""
+def _watched(episodes: Iterable[EpisodeBuffer], seen: _Seen, root: Path) -> Iterator[EpisodeBuffer]:
+    """Pass episodes on while there is space for them; note their extremes, and show some frames of the first few."""
     for episode in episodes:
         pixels: Any = episode.observations["pixels"]  # type: ignore[index, call-overload]
         require_space(root, stored_size(1, pixels.nbytes))
-        if len(shown) < _PREVIEW_ROWS:
+        seen.low = np.minimum(seen.low, episode.actions.min(axis=0))
+        seen.high = np.maximum(seen.high, episode.actions.max(axis=0))
+        if len(seen.rows) < _PREVIEW_ROWS:
             moments = np.linspace(0, len(pixels) - 1, _PREVIEW_COLUMNS).round().astype(int)
-            shown.append(np.concatenate(list(pixels[moments]), axis=1))
+            seen.rows.append(np.concatenate(list(pixels[moments]), axis=1))
         yield episode
 
 

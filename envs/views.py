@@ -9,7 +9,7 @@ import numpy as np
 
 from wm_agents.configs import checked_image_size
 from wm_agents.envs import foreign
-from wm_agents.envs.frames import check_resize, to_rgb, to_square
+from wm_agents.images import check_resize, square_image
 from wm_agents.registry import did_you_mean
 
 GRID = 16
@@ -47,13 +47,12 @@ class View:
         if self._shape not in (None, shape):
             raise ValueError(f"the images of {self.name} change their size, from {self._shape} to {shape}.")
         self._shape = shape
-        rgb = to_rgb(image, f"an image of {self.name}")
-        return to_square(rgb, max(rgb.shape[:2]) if self.resize == "pad" else min(rgb.shape[:2]), self.resize)
+        return self._squared(image, f"an image of {self.name}")
 
     def cut(self, square: np.ndarray) -> np.ndarray:
         """The part of a square image that is shown, in the frames' resolution."""
         left, top, right, bottom = (round(share * len(square)) for share in self.box)
-        return to_square(square[top:bottom, left:right], self.size)
+        return square_image(square[top:bottom, left:right], self.size)
 
     def frame(self, observation: Any) -> np.ndarray:
         """The frame of now; see :meth:`square`."""
@@ -61,10 +60,17 @@ class View:
 
     def given(self, image: Any, what: str) -> np.ndarray:
         """A frame from an image of the user's: one of the frames' size as it is, others as the environment's own."""
-        rgb = to_rgb(image, what)
-        if rgb.shape[:2] == (self.size, self.size):
-            return rgb
-        return self.cut(to_square(rgb, min(rgb.shape[:2]), self.resize))
+        if np.shape(image)[:2] == (self.size, self.size):
+            return self._squared(image, what)
+        return self.cut(self._squared(image, what))
+
+    def _squared(self, image: Any, what: str) -> np.ndarray:
+        sides = np.shape(image)[-2:] if np.shape(image)[:1] in ((1,), (3,), (4,)) else np.shape(image)[:2]
+        side = (max if self.resize == "pad" else min)(sides, default=0)
+        try:
+            return square_image(image, side, self.resize)
+        except ValueError as error:
+            raise ValueError(f"{what} cannot be used: {error}") from None
 
     def _image(self, observation: Any) -> Any:
         if self.source is None:

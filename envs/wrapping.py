@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -106,12 +105,34 @@ def register(name: str, env: str | Callable[[], gym.Env], **options: Any) -> Non
         env: An id, or a function that makes the environment.
         **options: Of :func:`wrap`.
     """
-    gym.register(name, entry_point=functools.partial(_entry, env, options))
+    kwargs = {"env": env, "wrapping": options}
+    gym.register(name, entry_point=f"{__name__}:registered", kwargs=kwargs)
 
 
-def _entry(env: Any, fixed: dict[str, Any], **given: Any) -> gym.Env:
+def registered(env: Any, wrapping: dict[str, Any], **given: Any) -> gym.Env:
+    """Make what :func:`register` has registered; called by ``gym.make``."""
     given.pop("render_mode", None)
-    return wrap(env, **{**fixed, **_translated(given)})
+    return wrap(env, **{**wrapping, **_translated(given)})
+
+
+def registered_spec(env_id: str) -> str | None:
+    """What another process needs to know an id that :func:`register` made: its specification as JSON.
+
+    Returns:
+        None for all other ids, and "" where the specification holds functions or arrays.
+    """
+    spec = gym.registry.get(env_id)
+    if spec is None or spec.entry_point != f"{__name__}:registered":
+        return None
+    return spec_json(spec) or ""
+
+
+def spec_json(spec: gym.envs.registration.EnvSpec | None) -> str | None:
+    """Return a specification as JSON, or None where there is none or it holds functions or arrays."""
+    try:
+        return None if spec is None else spec.to_json()
+    except (ValueError, TypeError):
+        return None
 
 
 def _translated(options: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +157,7 @@ def open_task(env_id: str, **options: Any) -> gym.Env:
     spec = foreign.find_spec(env_id)
     entry: Any = spec.entry_point
     creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
-    own = isinstance(creator, functools.partial) and creator.func is _entry
-    if own or hasattr(creator, "successes"):
+    if creator is registered or hasattr(creator, "successes"):
         return gym.make(spec, disable_env_checker=True, **options)
     if not isinstance(creator, type):  # a function: what it makes tells
         try:

@@ -12,10 +12,10 @@ import os
 import platform
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
 
 import gymnasium
-import mujoco
 import stable_baselines3
 import torch
 
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "gymnasium": gymnasium.__version__,
         "stable-baselines3": stable_baselines3.__version__,
-        "mujoco": mujoco.__version__,
+        "mujoco": metadata.version("mujoco"),  # not imported: recorded data need no simulator
     }
 
 

@@ -194,6 +194,7 @@ LOSSES = Registry(
 PLANNERS = Registry(
     "planner",
     {
+        "categorical-cem": "wm_agents.planning.categorical:CategoricalCEM",
         "cem": "wm_agents.planning.cem:CEM",
         "diffusion": "wm_agents.planning.diffusion:Diffusion",
         "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",

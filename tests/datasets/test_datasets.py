@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from wm_agents.datasets import TrajectoryDataset, list_datasets, load
+from wm_agents.datasets import TrajectoryDataset, hub, list_datasets, load
 from wm_agents.datasets.cache import FOLDER
 from wm_agents.datasets.writing import lossless_images
 
@@ -203,7 +203,10 @@ def with_nan(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda: buffer(5, observations={"image": np.array(frames(5))}), "no pixels.*'image'"),
+        (
+            lambda: buffer(5, observations={"left": np.array(frames(5)), "right": np.array(frames(5))}),
+            "no pixels.*'left', 'right'.*--pixels",
+        ),
         pytest.param(
             lambda: buffer(5, observations={"pixels": np.zeros((6, 32, 32, 3), np.float32)}),
             "no pixels.*float32",
@@ -219,11 +222,11 @@ def with_nan(array: np.ndarray) -> np.ndarray:
     ids=["no-pixels", "float-pixels", "nan-action", "nan-state", "short-state", "one-step", "frames", "shape"],
 )
 def test_unfit_episodes_are_named(broken: Callable[[], EpisodeBuffer], message: str) -> None:
-    key = next(iter(broken().observations))
-    good = buffer(5, observations={key: np.array(frames(5))}) if key == "image" else buffer(5)
-    space = gym.spaces.Dict({key: gym.spaces.Box(0, 255, (32, 32, 3), np.uint8)})
+    space = gym.spaces.Dict({key: gym.spaces.Box(0, 255, (32, 32, 3), np.uint8) for key in broken().observations})
+    two = len(space.spaces) == 2
+    good = buffer(5, observations={key: np.array(frames(5)) for key in space.spaces})
     create("test/broken-v0", [good, broken()], observation_space=space)
-    episode = 0 if key == "image" else 1
+    episode = 0 if two else 1
     with pytest.raises(ValueError, match=rf"test/broken-v0', episode {episode}: .*{message}.*collect"):
         load("test/broken-v0")
     assert not list(minari.storage.datasets_root_dir.get_dataset_path("test/broken-v0").glob(f"*{FOLDER}*"))
@@ -258,7 +261,7 @@ def test_failed_download_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
     def offline(name: str) -> None:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(minari, "download_dataset", offline)
+    monkeypatch.setattr(hub, "pull", offline)
     with pytest.raises(ValueError, match=r"Unknown dataset 'D4RL/x-v2'.*Known: none.*no network"):
         load("D4RL/x-v2")
 

@@ -17,7 +17,8 @@ from foreign_files import CUBE, LENGTHS, MARKS, PUSHT, QUIET, REACHER, UMAZE, le
 
 from wm_agents import cli
 from wm_agents.datasets import IMPORT_FORMATS, collect, import_dataset, importing, load
-from wm_agents.datasets.import_sources import replay_error, shrink
+from wm_agents.datasets.checks import square_frames
+from wm_agents.datasets.import_sources import replay_error
 from wm_agents.datasets.import_tables import OGBenchTable
 
 pytest_plugins = ["foreign_files"]
@@ -219,11 +220,14 @@ def test_replay_tells_right_actions_from_wrong_ones() -> None:
 
 def test_shrinking_averages_areas() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
-    small = shrink(frames, 32)
+    small = square_frames(frames, 32, "stretch")
     assert (
         np.abs(small.astype(float) - frames.reshape(2, 32, 7, 32, 7, 3).mean(axis=(2, 4))).max() < 1
     )  # rounded once a direction
-    assert shrink(np.full((1, 224, 224, 3), 77, np.uint8), 64).tolist() == np.full((1, 64, 64, 3), 77).tolist()
+    assert (
+        square_frames(np.full((1, 224, 224, 3), 77, np.uint8), 64, "stretch").tolist()
+        == np.full((1, 64, 64, 3), 77).tolist()
+    )
 
 
 def test_every_format_says_what_it_is() -> None:

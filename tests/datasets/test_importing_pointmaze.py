@@ -73,7 +73,10 @@ def test_other_mazes_are_refused() -> None:
         import_dataset(open_maze, env_id=REACHER, **QUIET)
     plain = collect(UMAZE, name="my/pointmaze-v0", episodes=1, steps=4, image_size=16, workers=1, **QUIET)
     with pytest.raises(ValueError, match="it is no dataset of PointMaze"):
-        import_dataset(plain.name, **QUIET)
+        import_dataset(plain.name, format="d4rl-pointmaze", **QUIET)
+    copy = import_dataset(plain.name, name="my/copy-v0", image_size=16, **QUIET)  # it has images: any Minari dataset
+    np.testing.assert_array_equal(copy.pixels, plain.pixels)
+    np.testing.assert_array_equal(copy.states, plain.states)
 
 
 def test_nothing_is_downloaded() -> None:

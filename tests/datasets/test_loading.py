@@ -215,3 +215,27 @@ def test_every_function_works_without_states(tmp_path: Path) -> None:
         assert joined.states.shape == (2 * data.frames, 0)
         assert joined.windows(4, 3, 5, rng).states.shape == (4, 3, 0)
         assert len(data.frame_indices()) == data.frames
+
+
+# Where the cache lies.
+
+
+def test_a_dataset_that_may_only_be_read_is_cached_with_the_user(
+    datasets_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own cache"))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *args, **options: tmp_path / "own cache" / "wm-agents")
+    create("their/shared-v0", [np.zeros((4, 2))])
+    create("their/other-v0", [np.ones((3, 2))])
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **rest: mode != os.W_OK and allowed(path, mode, **rest))
+    before = sorted(datasets_path.rglob("*"))
+    assert load("their/shared-v0").lengths.tolist() == [4]
+    assert load("their/other-v0").lengths.tolist() == [3]
+    assert sorted(datasets_path.rglob("*")) == before, "nothing is written beside the data"
+    found = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "own cache" / "wm-agents").iterdir())
+    assert found == ["other-v0", "shared-v0"]
+    first = load("their/shared-v0").pixels
+    assert os.path.samefile(first.filename, load("their/shared-v0").pixels.filename), "it is built once"  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "access", allowed)
+    assert load("their/shared-v0").frames == 5

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
-from wm_agents.cli.data import collect, doctor, import_dataset, list_names
+from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, solve, train
 from wm_agents.cli.measuring import bench, evaluate, report, study
 from wm_agents.version import __version__
@@ -19,6 +19,7 @@ from wm_agents.version import __version__
 __all__ = [
     "bench",
     "collect",
+    "datasets",
     "doctor",
     "evaluate",
     "fit",

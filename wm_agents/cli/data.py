@@ -133,21 +133,25 @@ def import_dataset(
     env_id: str | None = None,
     name: str | None = None,
     frames: Literal["auto", "stored", "rendered"] = "auto",
+    pixels: str | None = None,
     image_size: int = 64,
+    resize: Literal["stretch", "crop", "pad"] = "stretch",
     episodes: int | None = None,
     action_scale: float | None = None,
     skip_invalid: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Import a foreign dataset: LeWM's HDF5, OGBench's npz, Minari's D4RL/pointmaze.
+    """Import a foreign dataset: videos, LeRobot, robomimic, OGBench, LeWM, or a Minari dataset of somebody else's.
 
     Args:
-        source: A file, or the id of a local Minari dataset.
-        format: lewm-hdf5, ogbench-npz or d4rl-pointmaze; found out by default.
+        source: A file, a folder, or the id of a local Minari dataset.
+        format: videos, lerobot, robomimic-hdf5, ogbench-npz, lewm-hdf5, minari or d4rl-pointmaze; found out by default.
         env_id: Gymnasium id or task name that the data are of; without it frames and actions stay as they are.
         name: Minari id; by default wm/<task>/<file>-v0.
         frames: Stored ones, or rendered by the task from states; by default stored where there are any.
+        pixels: Which images, where there are several: a camera or a key.
         image_size: Height and width in pixels.
+        resize: How others become square: the whole image out of its aspect, its centre, or with black bars.
         episodes: Only that many, from the first.
         action_scale: What actions are multiplied by; the format's own by default.
         skip_invalid: Leave out episodes that are not valid.
@@ -161,10 +165,43 @@ def import_dataset(
         env_id=full_id(env_id) if env_id else None,
         name=name,
         frames=frames,
+        pixels=pixels,
         image_size=image_size,
+        resize=resize,
         episodes=episodes,
         action_scale=action_scale,
         skip_invalid=skip_invalid,
         overwrite=overwrite,
     )
     console.print(f"{dataset.name}: {len(dataset)} episodes, {dataset.frames:,} frames", highlight=False)
+
+
+@app.command
+def datasets(
+    action: tyro.conf.Positional[Literal["list", "push", "pull"]],
+    name: tyro.conf.Positional[str] = "",
+    hub: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """List, upload or download the datasets of a hub on Hugging Face; "wm-agents list datasets" lists the local ones.
+
+    Args:
+        action: What to do.
+        name: Minari id of the dataset to push or pull.
+        hub: As hf://USER; by default Minari's own to list and pull, and none to push.
+        overwrite: Replace a local dataset when pulling.
+    """
+    from wm_agents.datasets import list_remote, pull, push
+
+    if action == "list":
+        for found in list_remote(hub):
+            console.print(found, highlight=False, soft_wrap=True)
+    elif not name:
+        raise ValueError(f"say which dataset: wm-agents datasets {action} NAME")
+    elif action == "pull":
+        console.print(f"wrote {pull(name, hub, overwrite=overwrite)}", highlight=False, soft_wrap=True)
+    elif hub is None:
+        raise ValueError(f"say where to: wm-agents datasets push {name} --hub hf://USER")
+    else:
+        push(name, hub)
+        console.print(f"{name} is on {hub} now", highlight=False, soft_wrap=True)

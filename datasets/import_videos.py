@@ -1,0 +1,225 @@
+"""A folder of videos with tables of actions: what a robot, a game or a screen recorder leaves.
+
+Either each video has a table of its own beside it (``run 1.mp4`` and ``run 1.csv``), or one table (``actions.csv``)
+holds the rows of all, with a column ``video`` or ``episode`` that tells whose they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wm_agents.datasets.checks import ColumnError, refusal
+from wm_agents.datasets.import_sources import NpzArray, Record, Source
+from wm_agents.datasets.parquet import read_parquet
+from wm_agents.datasets.videos import SUFFIXES, count_frames, read_video, video_info
+
+TABLES = (".csv", ".npz", ".parquet")
+_WHOSE = ("video", "episode", "episode_index")
+_NOT_ACTIONS = (*_WHOSE, "frame", "frame_index", "index", "step", "time", "timestamp")
+
+Columns = dict[str, np.ndarray]
+"""Columns of a table: numbers ``[rows]`` or ``[rows, size]``, or text ``[rows]``."""
+
+
+class VideoFolder(Source):
+    """Videos in a folder, in the order of their names, and their tables (csv, npz or parquet).
+
+    The columns whose name begins with ``action`` are the actions; where none does, all columns of numbers are, but for
+    frame numbers and times. Columns whose name begins with ``state`` are states. Row t is the action taken at frame t.
+    A video has as many frames as its table rows (the last action then leads nowhere and is dropped), or one more.
+    """
+
+    described_as: ClassVar[str] = "a folder of videos with a table of actions for each, or one for all"
+
+    def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None:
+        self.place = place
+        folder = Path(place)
+        self._videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        if pixels is not None:  # several cameras: only the videos of one
+            self._videos = [path for path in self._videos if pixels in path.stem]
+        if not self._videos:
+            raise refusal(place, f"there are no videos in it ({', '.join(SUFFIXES)}).")
+        self._tables = _find_tables(folder, self._videos)
+        self.files = (*self._videos, *sorted(set(self._tables.values())))
+        self.episodes = len(self._videos)
+        self._loaded: tuple[Path, Columns] | None = None
+        info = video_info(self._videos[0])
+        self.image_shape = info.height, info.width
+        actions, states = self._arrays(0)
+        self.action_size = actions.shape[1]
+        self.state_names = tuple(f"state_{i}" for i in range(states.shape[1])) if states is not None else ()
+
+    @classmethod
+    def recognises(cls, place: str) -> bool:
+        """Tell whether it is a folder with videos in it."""
+        folder = Path(place)
+        return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+
+    def read(self, index: int, *, pixels: bool) -> Record:
+        """Read one episode; see :class:`~wm_agents.datasets.import_sources.Source`."""
+        video, (actions, states) = self._videos[index], self._arrays(index)
+        frames, rows = count_frames(video), len(actions)
+        if frames not in (rows, rows + 1):
+            raise refusal(
+                str(video),
+                f"it has {frames} frames, and {self._tables[video].name} {rows} rows for it; as many rows as frames, "
+                f"or one less, are needed. {_rate_hint(video, frames, rows)}",
+                episode=index,
+            )
+        if actions.shape[1] != self.action_size:
+            problem = f"it has actions of {actions.shape[1]} numbers, the first video of {self.action_size}."
+            raise refusal(str(self._tables[video]), problem, episode=index, column="actions")
+        if states is not None and len(states) < frames:
+            actions, states, frames = actions[: rows - 1], states[:rows], rows  # there is no state after the last row
+        return Record(actions[: frames - 1], states, read_video(video, frames) if pixels else None)
+
+    def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return actions ``[rows, A]`` and, where there are any, states ``[rows, S]`` of a video."""
+        video = self._videos[index]
+        table = self._tables[video]
+        if self._loaded is None or self._loaded[0] != table:
+            self._loaded = table, read_table(table)
+        columns = self._loaded[1]
+        whose = next((name for name in _WHOSE if name in columns), None)
+        try:
+            if table.stem != video.stem and video.stem in columns:  # an npz of one array for each video
+                return _matrix({"actions": columns[video.stem]}, ("actions",)), None
+            if table.stem != video.stem and whose is not None:
+                rows = _rows_of(columns[whose], video, index)
+                columns = {name: values[rows] for name, values in columns.items()}
+            actions = _matrix(columns, _named(columns, "action"))
+            states = [name for name in columns if name.startswith("state")]
+            return actions, _matrix(columns, states) if states else None
+        except ColumnError as error:
+            raise refusal(str(table), error.problem, episode=index, column=error.column) from error
+
+
+def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
+    """Return the table of each video.
+
+    Raises:
+        ValueError: One has none; the message says what is missing.
+    """
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
+    own = {path.stem: path for path in tables}
+    if all(video.stem in own for video in videos):
+        return {video: own[video.stem] for video in videos}
+    shared = [path for path in tables if path.stem not in {video.stem for video in videos}]
+    without = [video.name for video in videos if video.stem not in own]
+    if len(shared) != 1:
+        found = f"there are {', '.join(path.name for path in shared)}" if shared else "there is none"
+        raise refusal(
+            str(folder),
+            f"there are no actions for {without[0]}"
+            + (f" and {len(without) - 1} more" if len(without) > 1 else "")
+            + f": put a table beside each video, {Path(without[0]).stem}.csv, or one for all, actions.csv with a "
+            f"column 'video'; {found}. Tables are csv, npz or parquet.",
+        )
+    columns = read_table(shared[0])
+    by_name = shared[0].suffix == ".npz" and all(video.stem in columns for video in videos)
+    if not by_name and not any(name in columns for name in _WHOSE) and len(videos) > 1:
+        raise refusal(
+            str(shared[0]),
+            f"it is the only table for {len(videos)} videos, and nothing in it tells whose a row is: add a column "
+            f"'video' with their names. It has {', '.join(columns)}.",
+            column="video",
+        )
+    return dict.fromkeys(videos, shared[0])
+
+
+def read_table(path: Path) -> Columns:
+    """Read a table of numbers; nothing in it is executed.
+
+    Raises:
+        ValueError: It cannot be read; the message names the row and the column.
+    """
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path)
+    if path.suffix.lower() == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                arrays = {name: NpzArray(archive, name, str(path)) for name in archive.namelist()}
+                return {name.removesuffix(".npy"): array.rows(0, array.shape[0]) for name, array in arrays.items()}
+        except (OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+            raise refusal(str(path), f"it is no npz file, cut short or damaged ({error}).") from error
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise refusal(str(path), f"it is no csv file in UTF-8 ({error}).") from error
+    rows = [row for row in rows if row]
+    names = [name.strip() for name in header]
+    ragged = [number for number, row in enumerate(rows) if len(row) != len(names)]
+    if not names or ragged:
+        found = f"row {ragged[0]} has {len(rows[ragged[0]])} of {len(names)} columns" if ragged else "it is empty"
+        raise refusal(str(path), f"{found}; a first line with the names of the columns, and rows are needed.")
+    return {name: _parsed(path, name, [row[i] for row in rows]) for i, name in enumerate(names)}
+
+
+def _parsed(path: Path, name: str, texts: list[str]) -> np.ndarray:
+    """Return a column of a csv file as numbers; the one that tells whose a row is may be text."""
+    try:
+        return np.array([float(text) for text in texts])
+    except ValueError:
+        if name in _WHOSE:
+            return np.array([text.strip() for text in texts])
+    for row, text in enumerate(texts):
+        try:
+            float(text)
+        except ValueError:
+            problem = f"row {row} is {text!r}, which is no number." if text.strip() else f"row {row} is empty."
+            raise refusal(str(path), problem, column=name) from None
+    raise AssertionError("one of the texts is no number")
+
+
+def _named(columns: Columns, start: str) -> list[str]:
+    """Return the columns of actions: those that are called so, or all that may be."""
+    found = [name for name in columns if name.startswith(start)]
+    return found or [
+        name
+        for name, values in columns.items()
+        if name not in _NOT_ACTIONS and not name.startswith("state") and values.dtype.kind in "fiu"
+    ]
+
+
+def _matrix(columns: Columns, names: Any) -> np.ndarray:
+    """Return columns side by side, float64 ``[rows, size]``.
+
+    Raises:
+        ColumnError: There are none, or one holds no finite numbers.
+    """
+    if not names:
+        raise ColumnError("action", f"there is no such column; it has {', '.join(columns)}.")
+    parts = []
+    for name in names:
+        values = columns[name]
+        if values.dtype.kind not in "fiub" or values.ndim not in (1, 2):
+            raise ColumnError(name, f"it is {values.dtype} {values.shape}; numbers [rows] or [rows, size] are needed.")
+        part = values.astype(np.float64).reshape(len(values), -1)
+        bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
+        if len(bad):
+            raise ColumnError(name, f"row {bad[0]} is NaN or infinite.")
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+def _rows_of(whose: np.ndarray, video: Path, index: int) -> np.ndarray:
+    """Return the rows of a video: by its name with or without ending, or by its number in the order of names."""
+    rows = whose == index if whose.dtype.kind in "fiu" else (whose == video.name) | (whose == video.stem)
+    if not rows.any():
+        known = ", ".join(str(value) for value in np.unique(whose)[:4])
+        raise ColumnError("video", f"it has no rows for {video.name} (number {index}); it has {known}, ...")
+    return np.flatnonzero(rows)
+
+
+def _rate_hint(video: Path, frames: int, rows: int) -> str:
+    fps = video_info(video).fps
+    rate = fps * rows / frames
+    if abs(rate - round(rate)) < 0.05 * rate and abs(rate - fps) > 0.05 * fps:
+        return f"The video has {fps:g} frames a second; the rows look like {rate:.0f} a second: bring both to one rate."
+    return "Is the video cut short?"
