@@ -58,13 +58,15 @@ def make(env_id: str, side: int, **options: Any) -> gym.Env:
         ValueError: There is no such environment, or what it needs is not there.
     """
     spec = find_spec(env_id)
-    repair_robotics()
+    if _place(spec).startswith("gymnasium_robotics"):
+        repair_robotics()
     if not has_display():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame, which draws many of them, needs no window
     given = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True, **options}
     try:
         try:
-            sizes = {"width": side, "height": side} if _is_mujoco(spec) else {}
+            any_size = _place(spec).startswith(("gymnasium.envs.mujoco", "gymnasium_robotics"))
+            sizes = {"width": side, "height": side} if any_size else {}
             env = gym.make(spec, **{**sizes, **given})
         except TypeError:
             env = gym.make(spec, **given)
@@ -76,10 +78,10 @@ def make(env_id: str, side: int, **options: Any) -> gym.Env:
     return env
 
 
-def _is_mujoco(spec: gym.envs.registration.EnvSpec) -> bool:
+def _place(spec: gym.envs.registration.EnvSpec) -> str:
+    """The module that an environment is defined in."""
     entry = spec.entry_point
-    place = entry if isinstance(entry, str) else f"{getattr(entry, '__module__', '')}:"
-    return place.startswith(("gymnasium.envs.mujoco", "gymnasium_robotics"))
+    return entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
 
 
 def renderer(env: gym.Env) -> Callable[[], Any]:
@@ -107,8 +109,6 @@ def repair_robotics() -> None:
     It looks for a joint's type, a number, in a tuple of enumeration values, and since then these no longer equal
     numbers. Its helpers are given a view of MuJoCo in which they are numbers.
     """
-    if importlib.util.find_spec("gymnasium_robotics") is None:
-        return
     mujoco: Any = importlib.import_module("mujoco")
     joints = {name: int(kind) for name, kind in vars(mujoco.mjtJoint).items() if name.startswith("mjJNT")}
     if mujoco.mjtJoint.mjJNT_FREE != np.int32(joints["mjJNT_FREE"]):

@@ -21,7 +21,7 @@ from wm_agents.training import (
 )
 from wm_agents.training.world_model import WorldModelLearner
 
-COLLECTING = 0.3
+COLLECTING = 0.25
 """Share of the time that is left after evaluation for recording; the rest trains."""
 SHARES = {"world-model": 0.55, "predictor": 0.15, "gc-idm": 0.22, "temporal-distance": 0.08}
 """What each training gets of that rest."""
