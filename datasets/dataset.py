@@ -139,6 +139,10 @@ class TrajectoryDataset:
         steps = rng.integers(min_horizon, np.minimum(left, max_horizon), endpoint=True)
         return Hindsight(frame=frame, goal=frame + steps, steps=steps, actions=self.actions[frame])
 
+    def episode_of(self, frames: np.ndarray) -> np.ndarray:
+        """Return the position (int64 ``[B]``, 0 to ``len(self) - 1``) of the episode that each frame belongs to."""
+        return np.searchsorted(self.starts, frames, side="right") - 1
+
     def action_mean_std(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation (float32 ``[A]``) of this split's actions; 1 where one never varies.
 

@@ -177,6 +177,7 @@ HEADS = Registry(
         "graph": "wm_agents.models.heads.graph:LatentGraph",
         "latent-actions": "wm_agents.models.heads.latent_actions:LatentActions",
         "macro-actions": "wm_agents.models.heads.macro_actions:MacroActions",
+        "steps-to-goal": "wm_agents.models.heads.steps_to_goal:StepsToGoal",
         "temporal-distance": "wm_agents.models.heads.temporal_distance:TemporalDistance",
         "waypoints": "wm_agents.models.heads.waypoints:Waypoints",
     },

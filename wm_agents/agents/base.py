@@ -217,6 +217,7 @@ class WorldModelAgent(BaseAlgorithm):
             self.seed = seed
             if hasattr(self, "policy"):
                 self.policy.seed = seed
+                self.policy.recollection.clear()
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Give the agent another environment of the same kind, or its id; the number of environments may change.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields
 from wm_agents.checkpoint import Checkpoint, CheckpointError, versions
 from wm_agents.configs import check_counts, check_flags
-from wm_agents.models import InverseDynamics, InverseDynamicsConfig
+from wm_agents.models import InverseDynamics, InverseDynamicsConfig, StepsToGoal
 from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dynamics
 
 if TYPE_CHECKING:
@@ -34,15 +34,23 @@ class GCIDMController(Controller):
         network: Acts.
         horizon: Environment steps to a goal whose distance nobody says; None: unknown.
         countdown: Let the horizon shrink by one each step since the goal was given.
+        distance: Estimates the steps to a goal whose distance nobody says, in place of ``horizon``.
     """
 
-    def __init__(self, network: InverseDynamics, horizon: int | None = None, countdown: bool = False) -> None:
+    def __init__(
+        self,
+        network: InverseDynamics,
+        horizon: int | None = None,
+        countdown: bool = False,
+        distance: StepsToGoal | None = None,
+    ) -> None:
         self.network = network
         self.horizon = horizon
         self.countdown = countdown
+        self.distance = distance
 
     def modules(self) -> Iterable[nn.Module]:
-        return (self.network,)
+        return (self.network,) if self.distance is None else (self.network, self.distance)
 
     def initial_memory(self, n: int) -> Fields:
         config = self.network.config
@@ -61,16 +69,19 @@ class GCIDMController(Controller):
             recent[first] = recent[first, -1:]  # no past yet: as if standing still
         seen += 1
         before = torch.from_numpy(recent[:, 0]).to(z.device)
-        steps = torch.from_numpy(self._steps(frames)).to(z.device)
-        actions = self.network(z, before, frames.world_model.features(frames.goal), steps)
+        goal = frames.world_model.features(frames.goal)
+        actions = self.network(z, before, goal, self._steps(frames, z, goal))
         return Decision(actions.cpu().numpy(), len(frames), 0)
 
-    def _steps(self, frames: Frames) -> np.ndarray:
+    def _steps(self, frames: Frames, z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Environment steps to the goal that the network is given, int64 ``[N]``; 0 where the distance is unknown."""
         if frames.steps is not None:
-            return np.rint(frames.steps).astype(np.int64)
+            return torch.from_numpy(np.rint(frames.steps).astype(np.int64)).to(z.device)
+        if self.distance is not None:
+            return self.distance.steps(z, goal).round().clamp(min=1).long()
         steps = np.full(len(frames), self.horizon or 0, np.int64)
-        return np.maximum(1, steps - frames.elapsed) if self.countdown else steps
+        steps = np.maximum(1, steps - frames.elapsed) if self.countdown else steps
+        return torch.from_numpy(steps).to(z.device)
 
 
 class UnfittedController(Controller):
@@ -88,20 +99,26 @@ class GCIDMOptions:
     """Options of :class:`GCIDM`.
 
     Attributes:
-        horizon: Environment steps to the goal that the model is given; None: the distance counts as unknown,
-            which is right for free goals.
-        countdown: Let the horizon shrink by one each step of the episode (the paper's protocol), for a goal that is a
-            known number of steps away.
+        horizon: Environment steps to the goal that the model is given. "estimated": what the head "steps-to-goal"
+            says at every step. A number: the same for every goal. None: the distance counts as unknown. "auto" is
+            "estimated" if the agent has that head, else None.
+        countdown: Let a horizon that is a number shrink by one each step of the episode (the paper's protocol), for a
+            goal that is a known number of steps away.
     """
 
-    horizon: int | None = None
+    horizon: int | Literal["auto", "estimated"] | None = "auto"
     countdown: bool = False
 
     def __post_init__(self) -> None:
         check_flags(self, ("countdown",))
-        if self.horizon is not None:
+        if isinstance(self.horizon, str):
+            if self.horizon not in ("auto", "estimated"):
+                raise ValueError(
+                    f'horizon must be a number of environment steps, "auto", "estimated" or None, not {self.horizon!r}.'
+                )
+        elif self.horizon is not None:
             check_counts(self, ("horizon",))
-        elif self.countdown:
+        if self.countdown and (self.horizon is None or isinstance(self.horizon, str)):
             raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
 
 
@@ -113,7 +130,7 @@ class GCIDM(WorldModelAgent):
     Args:
         world_model: Its encoder is used, frozen.
         env: The environment (or its id, or a VecEnv) to control; optional for ``predict``.
-        heads: "gc-idm"; without it, train one with :meth:`fit`.
+        heads: "gc-idm"; without it, train one with :meth:`fit`. "steps-to-goal" estimates how far the goal is.
         seed: See :class:`WorldModelAgent`.
         device: See :class:`WorldModelAgent`.
         verbose: 0 silent, 1 progress bars and log tables.
@@ -140,8 +157,10 @@ class GCIDM(WorldModelAgent):
     def make_controller(self) -> Controller:
         if self.inverse_dynamics is None:
             return UnfittedController()
-        network = self.head("gc-idm", "GCIDM")
-        return GCIDMController(network, self.settings.horizon, self.settings.countdown)
+        network, horizon = self.head("gc-idm", "GCIDM"), self.settings.horizon
+        if horizon == "estimated" or (horizon == "auto" and "steps-to-goal" in self.heads):
+            return GCIDMController(network, distance=self.head("steps-to-goal", 'horizon="estimated"'))
+        return GCIDMController(network, None if horizon == "auto" else horizon, self.settings.countdown)
 
     def fit(
         self,

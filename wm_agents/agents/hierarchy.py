@@ -15,6 +15,7 @@ from wm_agents.agents.subgoals import HighLevel
 from wm_agents.models import LatentGraph, WorldModel
 
 OVERDUE = 2.0  # times the steps that a subgoal should take
+NEARBY = 16  # nodes, one of which an agent heads for when it has given up a subgoal
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class SubgoalRecord:
         node: int64 ``[N]``, the node of the graph that it is; -1 for the goal itself, -2 for no node.
         new: bool ``[N]``, proposed in this call.
         reached: bool ``[N]``, the subgoal before this one was reached; False unless ``new``.
-        overdue: bool ``[N]``, the subgoal before this one took too long; False unless ``new``.
+        overdue: bool ``[N]``, the subgoal before this one took too long, and was given up for a node nearby; False
+            unless ``new``.
         detour: bool ``[N]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
         states: float64 ``[N, S]``, simulator states of the nodes, or of the nearest ones, NaN for the goal itself; for
             pictures. S is 0 without a graph.
@@ -45,10 +47,13 @@ class HierarchicalController(Controller):
     """Proposes subgoals now and then, and lets the low level act towards them.
 
     A new subgoal is due at the start, when the goal changes, when the subgoal is reached, after ``replan_every`` steps,
-    and when it is overdue.
+    and when it is overdue. The high level usually proposes an overdue subgoal again, since nothing has changed: the
+    agent then heads for a random node nearby, to come from elsewhere.
 
     Memory: ``subgoal [N, F]``; ``age``, steps since it was proposed (-1: none yet); ``expected``, steps that it should
-    take; ``node`` and ``detour`` as in :class:`SubgoalRecord`, each ``[N]``; and the low level's.
+    take; ``pursued``, steps since its node was first proposed, and ``patience``, steps that it should take from there;
+    ``astray``, the subgoal is such a node nearby; ``node`` and ``detour`` as in :class:`SubgoalRecord`, each ``[N]``;
+    and the low level's.
 
     Args:
         world_model: Gives sizes.
@@ -85,6 +90,9 @@ class HierarchicalController(Controller):
             "subgoal": np.zeros((n, self.world_model.spec.feature_size), np.float32),
             "age": np.full(n, -1, np.int64),
             "expected": np.zeros(n, np.float32),
+            "pursued": np.zeros(n, np.int64),
+            "patience": np.zeros(n, np.float32),
+            "astray": np.zeros(n, bool),
             "node": np.full(n, -1, np.int64),
             "detour": np.zeros(n, bool),
             **prefixed("low", self.low.initial_memory(n)),
@@ -103,11 +111,14 @@ class HierarchicalController(Controller):
         fresh = age < 0
         gap = self.high.steps(z, torch.from_numpy(subgoal).to(z.device)).cpu().numpy()
         reached = ~fresh & (memory["node"] != -1) & (gap <= block)
-        overdue = ~fresh & ~reached & (age >= OVERDUE * np.maximum(expected, block))
-        due = fresh | reached | overdue
+        late = memory["pursued"] >= OVERDUE * np.maximum(memory["patience"], block)
+        overdue = ~fresh & ~reached & ~memory["astray"] & late
+        due = fresh | reached | overdue | memory["astray"] & (age >= expected)
         if self.replan_every is not None:
-            due |= age >= self.replan_every
+            due |= ~memory["astray"] & (age >= self.replan_every)
         evaluations = self._propose(frames, z, memory, due) if due.any() else 0
+        if overdue.any():
+            self._give_up(frames, z, memory, overdue)
         low = part("low", memory)
         towards = self.world_model.unflatten(torch.from_numpy(subgoal).to(z.device))
         decision = self.low.act(frames.towards(towards, np.maximum(expected - age, block)), low)
@@ -117,6 +128,7 @@ class HierarchicalController(Controller):
             subgoal.copy(), memory["node"].copy(), due, reached, overdue, memory["detour"].copy(), states
         )
         age += 1
+        memory["pursued"] += 1
         return Decision(decision.actions, int(due.sum()), evaluations + decision.evaluations)
 
     def _propose(self, frames: Frames, z: torch.Tensor, memory: Fields, due: np.ndarray) -> int:
@@ -125,9 +137,29 @@ class HierarchicalController(Controller):
         left = (self.horizon - frames.elapsed[due]).astype(np.float32)
         goals = self.world_model.features(frames.goal)
         found = self.high.propose(z[rows], goals[rows], left, frames.seed)
+        begun = (memory["age"][due] < 0) | memory["astray"][due] | (found.node < -1)
+        changed = begun | (found.node != memory["node"][due])
+        new = np.flatnonzero(due)[changed]
+        memory["pursued"][new], memory["patience"][new] = 0, found.steps[changed]
+        memory["astray"][due] = False
         memory["subgoal"][due], memory["age"][due] = found.latents.cpu().numpy(), 0
         memory["expected"][due], memory["node"][due], memory["detour"][due] = found.steps, found.node, found.detour
         return found.evaluations
+
+    def _give_up(self, frames: Frames, z: torch.Tensor, memory: Fields, overdue: np.ndarray) -> None:
+        """Head for a random one of the nodes nearby in the marked rows, for as long as the way there should take."""
+        if self.graph is None:
+            return
+        rows = np.flatnonzero(overdue)
+        gaps = torch.cdist(z[torch.from_numpy(rows).to(z.device)], self.graph.latents)
+        steps, nodes = gaps.topk(min(NEARBY, gaps.shape[1]), largest=False)
+        for row, distance, node in zip(rows, steps.cpu().numpy(), nodes.cpu().numpy(), strict=True):
+            # A stream of its own for each environment and step: what one does depends on no other.
+            chosen = np.random.default_rng([frames.seed, int(frames.elapsed[row])]).integers(len(node))
+            memory["subgoal"][row] = self.graph.latents[node[chosen]].cpu().numpy()
+            memory["node"][row], memory["detour"][row] = node[chosen], False
+            memory["expected"][row] = max(1.0, distance[chosen] * float(self.graph.steps_per_unit))
+            memory["pursued"][row], memory["astray"][row] = 0, True
 
     def _states(self, node: np.ndarray, subgoal: np.ndarray) -> np.ndarray:
         """What the subgoals look like: states of their nodes, or of the nearest ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from wm_agents.agents.controller import Controller, Frames
 from wm_agents.agents.memory import Fields, Memory, part, prefixed
+from wm_agents.agents.recollection import Recollection
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
 from wm_agents.models.modes import prediction_modes
@@ -25,9 +27,11 @@ KEYS = ("pixels", "goal_pixels")
 class WorldModelPolicy(BasePolicy):
     """Turns observations into latents, keeps the agent's memory in ``state``, and lets a controller decide.
 
-    Nothing episodic lives on the policy, so ``predict`` is a function of its arguments. The memory holds the checksum
-    ``goal_checksum`` of the goal image and its latent ``goal``, so that a goal is encoded again only when its image
-    changes; ``elapsed``, steps since then; and the controller's own fields.
+    With a ``state``, ``predict`` is a function of its arguments. Without one it goes on from its own last call with
+    the same goal image, so that SB3's shortest loop, ``action, _ = agent.predict(observation)``, acts as well as one
+    that hands the state back; see :class:`Recollection`. The memory holds the checksum ``goal_checksum`` of the goal
+    image and its latent ``goal``, so that a goal is encoded again only when its image changes; ``elapsed``, steps since
+    then; and the controller's own fields.
 
     Args:
         observation_space: ``Dict(pixels, goal_pixels)``, uint8 HWC.
@@ -51,6 +55,7 @@ class WorldModelPolicy(BasePolicy):
         self.seed = seed
         self.world_model = world_model
         self.controller = controller
+        self.recollection = Recollection()
         self.networks = nn.ModuleList(controller.modules())
         self._parts = [part for module in (world_model, *self.networks) for part in module.modules()]
 
@@ -69,7 +74,8 @@ class WorldModelPolicy(BasePolicy):
         Args:
             observation: ``pixels`` and ``goal_pixels``, uint8, ``[H, W, C]`` or ``[N, H, W, C]`` (channels first, as
                 SB3's VecTransposeImage makes them, is accepted too). Other keys are ignored.
-            state: What the last call returned; None starts afresh.
+            state: What the last call returned. None goes on from the last call without a state whose goal image was the
+                same, and starts afresh where there was none.
             episode_start: ``[N]`` booleans; memory of marked environments is reset.
             deterministic: Accepted for SB3's sake: these agents always act deterministically.
 
@@ -83,11 +89,18 @@ class WorldModelPolicy(BasePolicy):
         started = time.perf_counter()
         training = [part for part in self._parts if part.training]
         with prediction_modes(self.world_model.action_mean.device), evaluating(*training):
-            memory = self._memory(len(pixels), state, episode_start)
+            fresh = self.initial_memory(len(pixels))
+            checksums = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
+            known = []
+            if state is None:
+                known = self.recollection.recall(fresh, pixels, checksums)
+            else:
+                self.recollection.clear()
+            memory = self._memory(len(pixels), fresh.values() if state is None else state, episode_start)
+            before = {name: values.copy() for name, values in memory.items()} if known else {}
             own = part("own", memory)
-            frames = Frames(
-                self.world_model, pixels, self._goals(goal_pixels, memory, own), memory["elapsed"], self.seed
-            )
+            goals = self._goals(goal_pixels, checksums, memory, own)
+            frames = Frames(self.world_model, pixels, goals, memory["elapsed"], self.seed)
             goal_ms = 1000 * (time.perf_counter() - started)
             decision = self.controller.act(frames, own)
         total_ms = 1000 * (time.perf_counter() - started)
@@ -95,6 +108,7 @@ class WorldModelPolicy(BasePolicy):
         self.last_decision = DecisionRecord(encode_ms, total_ms - encode_ms, decision.plans, decision.evaluations)
         memory["elapsed"] += 1
         memory.update(prefixed("own", own))
+        self.recollection.keep(known, before, memory)
         actions = self._bounded(decision.actions)
         return actions if vectorized else actions[0], Memory(memory)
 
@@ -151,10 +165,8 @@ class WorldModelPolicy(BasePolicy):
             **prefixed("own", self.controller.initial_memory(n)),
         }
 
-    def _memory(self, n: int, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> Fields:
+    def _memory(self, n: int, state: Collection[np.ndarray], episode_start: np.ndarray | None) -> Fields:
         fresh = self.initial_memory(n)
-        if state is None:
-            return fresh
         pairs = zip(state, fresh.values(), strict=False)
         if len(state) != len(fresh) or any(np.shape(old) != new.shape for old, new in pairs):
             raise ValueError(
@@ -172,10 +184,9 @@ class WorldModelPolicy(BasePolicy):
                     values[rows] = fresh[name][rows]
         return memory
 
-    def _goals(self, goal_pixels: np.ndarray, memory: Fields, own: Fields) -> torch.Tensor:
+    def _goals(self, goal_pixels: np.ndarray, now: np.ndarray, memory: Fields, own: Fields) -> torch.Tensor:
         """Latents ``[N, *shape]`` of the goals; where a goal image has changed, what was meant for it is forgotten."""
         checksums, latents, device = memory["goal_checksum"], memory["goal"], self.world_model.action_mean.device
-        now = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
         changed = now != checksums
         if changed.any():
             images = torch.from_numpy(np.ascontiguousarray(goal_pixels[changed])).to(device)

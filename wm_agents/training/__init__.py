@@ -13,6 +13,7 @@ from wm_agents.training.macro_actions import MacroActionsTrainingConfig, train_m
 from wm_agents.training.predictor import PredictorTrainingConfig, train_predictor
 from wm_agents.training.run import DivergedError
 from wm_agents.training.state import History
+from wm_agents.training.steps_to_goal import StepsToGoalTrainingConfig, train_steps_to_goal
 from wm_agents.training.temporal_distance import TemporalDistanceTrainingConfig, train_temporal_distance
 from wm_agents.training.waypoints import WaypointsTrainingConfig, train_waypoints
 from wm_agents.training.world_model import CollapseWarning, TrainingConfig, train_world_model
@@ -34,6 +35,7 @@ __all__ = [
     "MacroActionsTrainingConfig",
     "PredictorTrainingConfig",
     "SplitConfig",
+    "StepsToGoalTrainingConfig",
     "TemporalDistanceTrainingConfig",
     "TrainingConfig",
     "WaypointsTrainingConfig",
@@ -48,6 +50,7 @@ __all__ = [
     "train_latent_actions",
     "train_macro_actions",
     "train_predictor",
+    "train_steps_to_goal",
     "train_temporal_distance",
     "train_waypoints",
     "train_world_model",

@@ -25,15 +25,18 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
 
     Attributes:
         unknown_fraction: Of the pairs whose distance is hidden from the network.
+        hidden_past: Of the pairs whose change since ``lag`` steps ago is hidden, as if standing still. A network that
+            always sees how it just moved copies that motion instead of looking at the goal.
         discount: Weight per step of distance where the distance is hidden: near goals show the direct way to far ones.
     """
 
     unknown_fraction: float = 0.5
+    hidden_past: float = 0.0
     discount: float = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self, ("unknown_fraction",), 0, 1)
+        check_numbers(self, ("unknown_fraction", "hidden_past"), 0, 1)
         check_numbers(self, ("discount",), 0, 1, above=True)
 
 
@@ -75,6 +78,8 @@ def imitation(
     config = network.config
     pairs = data.hindsight(size, config.max_horizon, rng)
     before = frames_before(data, pairs.frame, config.lag, rng)
+    if training.hidden_past:
+        before = np.where(rng.random(size) < training.hidden_past, pairs.frame, before)
     hidden = rng.random(size) < training.unknown_fraction
     weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
     if hidden.any():
@@ -102,7 +107,7 @@ def frames_before(data: TrajectoryDataset, frames: np.ndarray, lag: int, rng: np
 
     Frames near an episode's start have a shorter past, and so has any agent's first step: both are shown often.
     """
-    first = data.starts[np.searchsorted(data.starts, frames, side="right") - 1]
+    first = data.starts[data.episode_of(frames)]
     size = len(frames)
     lags = np.where(rng.random(size) < 0.1, rng.integers(0, lag + 1, size), lag)
     return np.maximum(frames - lags, first)

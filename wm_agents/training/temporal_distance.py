@@ -82,7 +82,7 @@ def imagine(
     """
     k, seen = world_model.spec.action_block, context(world_model)
     device = latents.device
-    first = data.starts[np.searchsorted(data.starts, frames, side="right") - 1]
+    first = data.starts[data.episode_of(frames)]
     depth = np.minimum((frames - first) // k - (seen - 1), blocks)
     real = latents[torch.from_numpy(frames)]
     start = np.where(depth > 0, frames - k * (depth + seen - 1), first)

@@ -6,6 +6,7 @@ from wm_agents.models.heads.gc_idm import InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.heads.graph import LatentGraph, LatentGraphConfig
 from wm_agents.models.heads.latent_actions import LatentActionConfig, LatentActions
 from wm_agents.models.heads.macro_actions import MacroActions, MacroActionsConfig
+from wm_agents.models.heads.steps_to_goal import StepsToGoal, StepsToGoalConfig
 from wm_agents.models.heads.temporal_distance import TemporalDistance, TemporalDistanceConfig
 from wm_agents.models.heads.waypoints import Waypoints, WaypointsConfig
 
@@ -21,6 +22,8 @@ __all__ = [
     "LatentGraphConfig",
     "MacroActions",
     "MacroActionsConfig",
+    "StepsToGoal",
+    "StepsToGoalConfig",
     "TemporalDistance",
     "TemporalDistanceConfig",
     "Waypoints",
