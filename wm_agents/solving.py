@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from wm_agents.envs import WrappedEnv, register_wrapped
 from wm_agents.envs.wrapping import open_task
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.recipes import Recipe
 
 PLAN_FILE = "plan.json"
 
@@ -142,34 +144,48 @@ def _planned(
     device: str,
     console: Console,
     began: float,
-) -> tuple[Any, evaluation.Manifest]:
+) -> tuple[Recipe, evaluation.Manifest]:
     """Decide what to record and to train, once for a run, and draw the tasks; the data are there afterwards."""
     env = open_task(env_id)
     try:
         task: Any = env.unwrapped
         goal_steps = task.goal_steps if isinstance(task, WrappedEnv) else budgets.GOAL_STEPS
         policy = policy or getattr(task, "policy", None) or datasets.default_policy(env_id)
+        discrete = not isinstance(task.action_space, gym.spaces.Box)
         kept = _read_plan(out, env_id, minutes, policy)
         if kept is None:
             speed = budgets.measure_frames(env)
-            length = min(2 * goal_steps, (env.spec and env.spec.max_episode_steps) or 2 * goal_steps)
-            kept = budgets.first(minutes, speed, length, tasks, goal_steps)
+            kept = budgets.first(minutes, speed, tasks, goal_steps)
             console.print(
-                f"{env_id}: {speed:.0f} frames a second in one process; {kept.episodes} episodes of {kept.length} "
-                f"steps are recorded.\nA goal is reached when {_test(task)}.",
+                f"{env_id}: {speed:.0f} frames a second in one process; up to {budgets.PARTS * kept.episodes} "
+                f"episodes of {kept.length} steps are recorded.\nA goal is reached when {_test(task)}.",
                 highlight=False,
                 soft_wrap=True,
             )
             _keep_plan(out, env_id, minutes, policy, kept)
     finally:
         env.close()
-    variant = f"-{kept.episodes}x{kept.length}"
-    plan = budgets.recipe(env_id, policy, kept, goal_steps=goal_steps, variant=variant)
-    manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan.budget, policy=policy)
+
+    def plan() -> Recipe:
+        return budgets.recipe(
+            env_id, policy, kept, goal_steps=goal_steps, discrete=discrete, variant=f"-{kept.episodes}x{kept.length}"
+        )
+
+    manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan().budget, policy=policy)
     manifest.save(out / "tasks.json")
-    data = pipeline.collect(plan)["main"]
+    spent = budgets.COLLECTING * (60 * minutes - kept.reserved)
+    for parts in range(1, budgets.PARTS + 1) if not kept.parts else ():
+        kept = dataclasses.replace(kept, parts=parts)
+        pipeline.collect(plan())
+        if time.perf_counter() - began > spent:
+            break
+    _keep_plan(out, env_id, minutes, policy, kept)
     if not kept.updates:
-        update = budgets.measure_updates(data, budgets.world_model_training(12), plan.stage("world-model").model)
+        recorded = pipeline.collect(plan())
+        lengths = np.concatenate([part.lengths for part in recorded.values()])
+        kept = dataclasses.replace(kept, span=int(np.median(lengths)))
+        data = recorded["main"]
+        update = budgets.measure_updates(data, budgets.world_model_training(12), plan().stage("world-model").model)
         left = 60 * minutes - (time.perf_counter() - began) - kept.reserved
         kept = dataclasses.replace(kept, updates=budgets.updates(left, update))
         _keep_plan(out, env_id, minutes, policy, kept)
@@ -178,8 +194,7 @@ def _planned(
             highlight=False,
             soft_wrap=True,
         )
-        plan = budgets.recipe(env_id, policy, kept, goal_steps=goal_steps, variant=variant)
-    return plan, manifest
+    return plan(), manifest
 
 
 def _test(task: Any) -> str:
