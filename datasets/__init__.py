@@ -1,4 +1,4 @@
-"""Reward-free trajectories: collected in parallel, kept as Minari datasets, read through a memory map."""
+"""Trajectories without rewards: collected in parallel, stored as Minari datasets, and read through a memory map."""
 
 from __future__ import annotations
 

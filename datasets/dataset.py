@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +14,28 @@ if TYPE_CHECKING:  # torch comes with these; a collection process does without
     from wm_agents.types import Hindsight, Window
 
 
+LARGE = 1 << 30
+"""Bytes of a memory map that does not stay in the memory of the process."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrajectoryDataset:
     """Episodes of frames and actions, all in one set of arrays of N frames.
 
-    Frame and action indices are global: those of a split are valid in the arrays of the whole.
+    Frame and action indices are global: the indices of a split are valid in the arrays of the whole dataset.
 
     Attributes:
         name: Minari id.
-        env_id: Gymnasium id of the task, empty if the dataset does not tell.
+        env_id: Gymnasium id of the task; empty if the dataset does not contain it.
         pixels: uint8 ``[N, H, W, C]``, a read-only memory map.
         actions: float32 ``[N, A]``, environment units; row ``i`` was taken at frame ``i``, zeros at an episode's end.
         states: float64 ``[N, S]``, simulator states (S may be 0 in a dataset from elsewhere).
         starts: int64 ``[E]``, the first frame of each episode.
-        lengths: int64 ``[E]``, actions in each episode, which has one frame more.
+        lengths: int64 ``[E]``, the number of actions in each episode; it has one more frame.
         action_low: float32 ``[A]``, bounds of the action space.
         action_high: float32 ``[A]``.
         choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
-        state_names: What the S numbers are.
+        state_names: Names of the S numbers.
         provenance: Policy, seed, versions, episodes and ``sha256`` (of actions, states and pixels).
         episode_ids: int64 ``[E]``, each episode's index in the Minari dataset.
     """
@@ -58,6 +63,19 @@ class TrajectoryDataset:
         """Number of frames."""
         return int(self.lengths.sum()) + len(self)
 
+    def frames_at(self, index: np.ndarray) -> np.ndarray:
+        """Read frames, uint8 ``[..., H, W, C]``, by their indices ``[...]``.
+
+        Frames of a large memory map leave the memory of the process after each read, and stay in the system's cache of
+        files while there is room: training on any amount of data takes as much memory as training on little.
+        """
+        frames = np.asarray(self.pixels[index])
+        for part in getattr(self.pixels, "parts", [self.pixels]):
+            mapped = getattr(part, "_mmap", None)
+            if isinstance(mapped, mmap.mmap) and len(mapped) > LARGE and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return frames
+
     def frame_indices(self) -> np.ndarray:
         """Return the indices (int64 ``[frames]``) of all frames, episode by episode."""
         return self._ranges(self.lengths + 1)
@@ -67,10 +85,10 @@ class TrajectoryDataset:
 
         Args:
             validation_fraction: Share of the episodes held out, in (0, 1); at least one episode goes to each side.
-            seed: Which episodes; the same seed gives the same split.
+            seed: Chooses the episodes; the same seed gives the same split.
 
         Raises:
-            ValueError: The fraction is outside (0, 1), the seed is no whole number, or there are fewer than two
+            ValueError: The fraction is outside (0, 1), the seed is not a whole number, or there are fewer than two
                 episodes.
         """
         seed = whole_number("seed", seed)
@@ -105,7 +123,7 @@ class TrajectoryDataset:
         index = first[:, None] + np.arange(frames) * block
         steps = first[:, None] + np.arange(span)
         actions = self.actions[steps].reshape(batch_size, frames - 1, block * self.actions.shape[1])
-        return Window(pixels=np.asarray(self.pixels[index]), actions=actions, states=self.states[index])
+        return Window(pixels=self.frames_at(index), actions=actions, states=self.states[index])
 
     def segments(self, batch_size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the first frames (int64 ``[B]``) of random stretches of ``steps`` actions, all equally likely.
@@ -124,7 +142,7 @@ class TrajectoryDataset:
             max_horizon: The goal is uniform among the frames up to ``max_horizon`` steps ahead, as far as the episode
                 goes.
             rng: Source of randomness.
-            min_horizon: And at least so many steps ahead.
+            min_horizon: Goals are at least this many steps ahead.
 
         Raises:
             ValueError: A size is below 1, or no episode is as long as ``min_horizon``.
@@ -193,7 +211,7 @@ def _positive(**sizes: int) -> list[int]:
     """Return the sizes as Python's ints.
 
     Raises:
-        ValueError: One of them is no whole number, or below 1.
+        ValueError: One of them is not a whole number, or is below 1.
     """
     checked = {name: whole_number(name, value) for name, value in sizes.items()}
     for name, value in checked.items():

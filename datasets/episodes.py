@@ -1,4 +1,4 @@
-"""One exploration episode: its seed, how it is run, the file it is kept in until the dataset is assembled."""
+"""One exploration episode: its seed, how to run it, and the file that stores it until the dataset is assembled."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Episode:
     Attributes:
         actions: float32 ``[L, A]``, environment units; int64 ``[L]`` or ``[L, M]`` where they are discrete.
         states: float64 ``[L+1, S]``, simulator states.
-        goal_states: float64 ``[L+1, S]``, what the policy headed for at each frame; the environment's own goal
-            where the policy heads nowhere. The last frame repeats the one before it.
+        goal_states: float64 ``[L+1, S]``, the goal of the policy at each frame, or the environment's own goal if the
+            policy has none. The last frame repeats the one before it.
         pixels: uint8 ``[L+1, H, W, C]``, or None where the environment shows no pixels.
     """
 
@@ -144,7 +144,7 @@ def episode_path(folder: Path, index: int) -> Path:
 
 
 def save_episode(folder: Path, index: int, episode: Episode) -> None:
-    """Write a finished episode so that its file is either whole or absent.
+    """Write a finished episode, so that its file is either complete or absent.
 
     Raises:
         OSError: The disk is full.
@@ -174,7 +174,7 @@ def load_episode(folder: Path, index: int) -> Episode:
 
 
 def is_recorded(folder: Path, index: int) -> bool:
-    """Tell whether episode ``index`` is there and not cut short (its archive's directory, at the end, is readable)."""
+    """Tell whether the file of episode ``index`` is complete: the directory at the end of the archive is readable."""
     return zipfile.is_zipfile(episode_path(folder, index))
 
 

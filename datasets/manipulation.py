@@ -23,7 +23,7 @@ class OraclePlay(Policy):
     An episode has one of two oracles: ``CubePlanOracle`` follows a trajectory with smooth noise (``play`` data);
     ``CubeMarkovOracle`` reacts to each state, and its actions get Gaussian noise (``noisy`` data). When a cube has
     been delivered, or the oracle gives up after 200 steps, a cube that carries no other and a new place are drawn: on
-    another cube half of the time where there are two, else anywhere on the table, turned at random (OGBench,
+    another cube half of the time if there are two, otherwise anywhere on the table, turned at random (OGBench,
     ``CubeEnv.set_new_target``). ``goal_state`` is the state with that cube in its place and the arm elsewhere above.
 
     Raises:
@@ -111,7 +111,7 @@ class OraclePlay(Policy):
 class RandomPlay(Policy):
     """The gripper wanders between random points, most of them at a cube, and opens and closes at random.
 
-    It pushes cubes about and now and then picks one up. The noise level is drawn once an episode.
+    It pushes cubes around and sometimes picks one up. The noise level is drawn once per episode.
 
     Raises:
         ValueError: The task has no cubes.
@@ -168,7 +168,7 @@ def _yaw(pose: np.ndarray) -> float:
 
 @contextmanager
 def _numpy_seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Let code that draws from numpy's global generator draw what ``rng`` decides, and put that generator back."""
+    """Seed numpy's global generator from ``rng`` for code that draws from it, and restore it afterwards."""
     before = np.random.get_state()
     np.random.seed(rng.integers(2**32, dtype=np.uint32))
     try:

@@ -1,4 +1,4 @@
-"""Play without a goal for tasks with more than an agent to move, and for arms: contact-seeking, jerky, reward-free."""
+"""Play without a goal or a reward, for tasks with objects to move and for arms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wm_agents.datasets.policies import Policy
 
 
 class PushTPlay(Policy):
-    """Push the block about: one manoeuvre after the other, each drawn afresh, at a speed of its own.
+    """Push the block around: one manoeuvre after the other, each drawn independently, with its own speed.
 
     - A push goes around the block to a place off its side, then through a point near its middle and some way on. Half
       of the pushes are toward the middle of the square, which keeps the block away from the walls; the others go
@@ -18,8 +18,8 @@ class PushTPlay(Policy):
     - A walk goes to a random place, through the block if it is in the way.
     - A retreat goes straight away from the block.
 
-    The noise level is drawn once an episode. In 150-step episodes from random starts the block moves by more than 20 px
-    in 49% of the windows of 25 steps (5 to 7% with random actions) and turns by more than 20 degrees in 24%. Faster
+    The noise level is drawn once per episode. In 150-step episodes from random starts the block moves by more than 20
+    px in 49% of the windows of 25 steps (5 to 7% with random actions) and turns by more than 20 degrees in 24%. Faster
     pushes move it more and teach less: what one push did over 100 px is hard to repeat.
 
     Raises:
@@ -97,9 +97,9 @@ class PushTPlay(Policy):
 
 
 class PiecewiseRandom(Policy):
-    """Actions that stay for a while and then jump, with noise on top: torques that swing an arm about.
+    """Actions that stay constant for a while and then jump, with added noise: torques that swing an arm around.
 
-    Each level is uniform over the action space or over its inner part. It needs nothing but a bounded action space.
+    Each level is uniform over the action space or over its inner part. It needs only a bounded action space.
     """
 
     JUMP = 0.1  # probability per step of a new level
@@ -123,3 +123,48 @@ class PiecewiseRandom(Policy):
 
 def _unit(angle: float) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
+
+
+class ArmReach(Policy):
+    """Noisy proportional-derivative control of a planar arm towards random positions, one after the other.
+
+    Random torques seldom swing the wrist from one of its limits to the other. This policy does, so that the data show
+    the long way round wherever it is the only one. The noise level is drawn once an episode, the stiffness for each
+    position. For tasks whose state is two angles and their velocities.
+
+    Raises:
+        ValueError: The task is no arm.
+    """
+
+    NOISE = (0.1, 0.3, 0.6)  # standard deviation of the action noise, one of these an episode
+    STIFFNESS = (2.0, 6.0)  # range of the gain on the angles, per rad
+    DAMPING = 0.1  # gain on the velocities, as a share of the stiffness
+    REDRAW = 0.01  # probability per step of a new position
+    ARRIVED = 0.1  # rad
+
+    def __init__(self, env: Any, rng: np.random.Generator) -> None:
+        super().__init__(env, rng)
+        if not hasattr(env, "fingertip"):
+            raise ValueError(
+                f"The reach policy needs an arm of two links; {type(env).__name__} is none. Use "
+                "policy='smooth-random', which suits any task."
+            )
+        self._noise = self.rng.choice(self.NOISE)
+        self._stiffness = 0.0
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the action toward the next position for ``state`` of the Reacher."""
+        if self.goal_state is None or self.rng.random() < self.REDRAW or self._arrived(state):
+            self.goal_state = self.env.sample_state(self.rng)
+            self._stiffness = self.rng.uniform(*self.STIFFNESS)
+        pull = self._gap(state) - self.DAMPING * state[2:]
+        return self._clip(self._stiffness * pull + self._noise * self.rng.standard_normal(2))
+
+    def _arrived(self, state: np.ndarray) -> bool:
+        return bool(np.abs(self._gap(state)).max() < self.ARRIVED)
+
+    def _gap(self, state: np.ndarray) -> np.ndarray:
+        """How far each joint has to turn, in rad; the shoulder may turn either way, the wrist has limits."""
+        goal: Any = self.goal_state
+        shoulder, wrist = goal[:2] - state[:2]
+        return np.array([(shoulder + np.pi) % (2 * np.pi) - np.pi, wrist])

@@ -1,4 +1,4 @@
-"""Exploration policies: they see the simulator's state, never a reward, and only have to cover the task."""
+"""Exploration policies. They see the simulator's state but no reward, and only need to cover the task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wm_agents.envs.foreign import find_spec
 
 
 def default_policy(env_id: str) -> str:
-    """Return the name of the policy that collects a task's data by default: what its class says, else smooth-random.
+    """Return the name of the policy that collects a task's data by default: the one its class names, or smooth-random.
 
     Raises:
         ValueError: No such task is registered.
@@ -24,7 +24,7 @@ def default_policy(env_id: str) -> str:
 
 
 class Policy(ABC):
-    """One episode's behaviour.
+    """Behaviour in one episode.
 
     Args:
         env: The unwrapped task.
@@ -32,7 +32,7 @@ class Policy(ABC):
 
     Attributes:
         discrete: Whether actions are whole numbers; from ``low`` to ``high``, as continuous ones are.
-        goal_state: float64 ``[S]``, the state the policy is heading for, or None if it heads nowhere.
+        goal_state: float64 ``[S]``, the state that the policy is heading for, or None if it has no goal.
     """
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
@@ -62,7 +62,7 @@ class Policy(ABC):
 
 
 class UniformRandom(Policy):
-    """Every action drawn afresh and uniformly from the action space."""
+    """Every action is drawn independently and uniformly from the action space."""
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return a uniform action; ``state`` is not used."""
@@ -70,9 +70,9 @@ class UniformRandom(Policy):
 
 
 class SmoothRandom(Policy):
-    """Ornstein-Uhlenbeck noise whose scale and memory change now and then.
+    """Ornstein-Uhlenbeck noise whose scale and memory change from time to time.
 
-    Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs nothing but a
+    Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs only a
     bounded action space. A discrete action is repeated with probability 1/2, and otherwise drawn afresh.
     """
 
@@ -109,7 +109,7 @@ class Waypoint(Policy):
 
     A new goal is drawn on arrival, or with a small probability at every step, so that paths are cut short anywhere.
     Each path keeps its own lane, an offset from the cells' centres, so that cells are covered up to their walls. The
-    noise level is drawn once an episode. For tasks whose state is ``(x, y, vx, vy)`` and that have
+    noise level is drawn once per episode. For tasks whose state is ``(x, y, vx, vy)`` and that have
     ``shortest_path``, ``sample_state`` and ``cell_size``.
 
     Raises:

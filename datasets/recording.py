@@ -23,10 +23,10 @@ def record(env: gym.Env, folder: Path, missing: list[int], workers: int, left: C
         folder: Where finished episodes go.
         missing: Indices of the episodes to record.
         workers: Processes; with 1 nothing is started.
-        left: Called now and then with the number of episodes still missing.
+        left: Called from time to time with the number of episodes that are still missing.
 
     Raises:
-        RuntimeError: A process failed; what it said is in the message.
+        RuntimeError: A process failed; the message contains its output.
     """
     left(len(missing))
     if min(workers, len(missing)) > 1:

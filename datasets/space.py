@@ -1,6 +1,6 @@
-"""How much room a dataset takes on the disk, and an error before anything is written where there is less.
+"""How much disk space a dataset needs, and an error before anything is written if there is less.
 
-HDF5 ends the process with a segmentation fault when the disk is full, so every write is preceded by a look at it.
+HDF5 ends the process with a segmentation fault when the disk is full, so every write checks the free space first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PER_EPISODE = 40_000  # bytes of HDF5's own records
 
 
 def stored_size(episodes: int, size: int) -> int:
-    """Return how many bytes Minari's HDF5 file of so many episodes takes at most.
+    """Return how many bytes Minari's HDF5 file of this many episodes takes at most.
 
     Args:
         episodes: Number of episodes.

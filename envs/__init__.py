@@ -9,12 +9,12 @@
 | ``wm/PushT-v0`` | 300 | push a T-shaped block |
 | ``wm/Reacher-v0`` | 200 | turn an arm of two links |
 | ``wm/Cube-Single-v0`` | 200 | a robot arm moves a cube |
-| ``wm/Cube-Double-v0`` | 500 | the same with two cubes |
+| ``wm/Cube-Double-v0`` | 500 | a robot arm moves two cubes |
 
 A process that never imports ``wm_agents`` (a worker started by ``spawn`` or ``forkserver`` from a notebook) finds an id
 by its long name, ``"wm_agents:wm/TwoRoom-v0"``.
 
-Every id takes ``obs_type``, ``image_size``, ``success`` and ``render_mode``: see
+Every id takes ``obs_type``, ``image_size``, ``success``, ``goals`` and ``render_mode``: see
 :class:`~wm_agents.envs.goal_env.GoalEnv`.
 """
 

@@ -1,7 +1,7 @@
-"""OpenGL contexts that leave the calling thread as they found it, whatever else draws there.
+"""OpenGL contexts that restore the calling thread's context, so that other renderers can use it.
 
-A thread has one current context, and other renderers count on theirs: Gymnasium's, for one, makes its own context
-current when it is created and not again. :func:`drawing` therefore restores what was current before. It also makes
+A thread has one current context, and other renderers rely on theirs. For example, Gymnasium's makes its own context
+current only when it is created. :func:`drawing` therefore restores what was current before. It also makes
 contexts independent of threads, since a context can be used anywhere while it is current nowhere.
 """
 
@@ -42,7 +42,7 @@ def has_display() -> bool:
 
 
 def misconfiguration() -> str:
-    """Return what is wrong with the variables that choose an OpenGL backend, and the way out; empty if nothing is."""
+    """Return what is wrong with the variables that choose an OpenGL backend and how to fix it, or an empty text."""
     backend, platform = chosen_backend(), os.environ.get("PYOPENGL_PLATFORM", "").lower()
     if backend not in (*HEADLESS, *WINDOWED, *OFF):
         return did_you_mean("value of MUJOCO_GL", backend, (*HEADLESS, "glfw", "disable"))
@@ -86,7 +86,7 @@ def _backend_in_use() -> str:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Hold :data:`LOCK`; at the end make the context current that was current at the beginning, or none."""
+    """Hold :data:`LOCK`, and restore at the end the context that was current at the beginning, if any."""
     with LOCK:
         restore = _CAPTURES.get(_backend_in_use(), _capture_nothing)()
         try:

@@ -1,4 +1,4 @@
-"""Cube: a robot arm with a gripper moves one or two cubes on a table to where the goal image shows them."""
+"""Cube: a robot arm with a gripper moves one or two cubes on a table to the places that the goal image shows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _POSE, _TWIST = ("x", "y", "z", "qw", "qx", "qy", "qz"), ("x", "y", "z", "rx", "
 
 
 class Gripper(NamedTuple):
-    """Where the gripper is and how it is held.
+    """Position and posture of the gripper.
 
     Attributes:
         position: The point between the fingertips, float64 ``[3]`` in m.
@@ -53,7 +53,7 @@ class Cube(GoalEnv):
     Action: where to send the point between the fingers along x, y and z (1 is 5 cm) and how to turn it about the
     vertical (1 is 0.3 rad), both from where it is, and how much to close the gripper (1 closes an open one), each in
     [-1, 1]. Differential inverse kinematics and a PD controller get 0.05 s for it and cover 43% of the way and 22% of
-    the turn; under an action of zeros the arm sinks by 1.6 mm per step. Both are upstream's.
+    the turn; under an action of zeros the arm sinks by 1.6 mm per step. This is the same in OGBench.
 
     State: the simulator's ``qpos`` (6 arm joints, 8 finger joints, position and quaternion of each cube), then its
     ``qvel``. It is all there is: targets are computed afresh from it in every step and the contact solver keeps nothing
@@ -65,9 +65,9 @@ class Cube(GoalEnv):
     ``strict``, within 3 cm and within 15 degrees modulo the cube's 24 rotations, held for 3 steps (CLEAR-LeWM v0.5).
 
     Images look at the table from the front, 48 degrees from above, through a long lens (almost no perspective). Cubes
-    and fingers have their own size and place; capsules stand for the arm's meshes and a box for the gripper's body. In
-    place of the shadows, which cost a hundred times more, dark discs lie on the table right below the fingers and each
-    cube: without them one image does not tell high from far.
+    and fingers have their own size and place; capsules stand for the arm's meshes and a box for the gripper's body.
+    Dark discs lie on the table right below the fingers and each cube, because without them one image does not tell high
+    from far. Shadows would show the same, but take a hundred times as long.
 
     Args:
         **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.

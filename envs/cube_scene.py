@@ -46,7 +46,7 @@ def scene_model(cubes: int) -> mujoco.MjModel:
 
     Physics are OGBench's: its files for the arm, the gripper and the invisible walls around the table, its gains, its
     cubes. Bodies that only show something (its target cubes, the arm's meshes of 100,000 faces) are left out; capsules
-    stand for the arm, boxes for the gripper. ``tests/test_cube.py`` compares the dynamics with upstream's.
+    stand for the arm, boxes for the gripper. ``tests/envs/test_cube.py`` compares the dynamics with OGBench's.
     """
     return _compiled(cubes).__copy__()
 

@@ -1,7 +1,8 @@
-"""The face that every task shares: reach the state that a goal image shows."""
+"""The base class of all tasks: reach the state that a goal image shows."""
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 
 from wm_agents.configs import checked_image_size, whole_number
-from wm_agents.registry import did_you_mean
+from wm_agents.envs.goals import Goals, offset_of
+from wm_agents.registry import GOALS, did_you_mean
 
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
 OBS_TYPES = ("pixels", "state", "pixels_state")
@@ -31,8 +33,13 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     The reward is 0 where the success test of the environment's mode holds and -1 elsewhere; the episode terminates on
     success, that is where the test has held for :attr:`held_steps`. ``info`` always holds ``is_success`` and
     ``success`` (the environment's mode), ``success_moderate``, ``success_strict`` (bool), ``state`` and ``goal_state``
-    (float64 ``[S]``). ``reset(options={"state": ..., "goal_state": ...})`` sets either or both
-    exactly; what is not set is drawn at random, so that the task is not solved at the start.
+    (float64 ``[S]``).
+
+    ``reset()`` draws start and goal so that the task is not solved at the start, as ``goals`` says: ``"any"`` takes two
+    random states. A number takes two states that many steps apart in an episode of the task's exploration policy, one
+    that no training has seen; the episode is then truncated after twice that number of steps. ``"near"`` is 25, as in
+    the published tables. ``reset(options={"state": ..., "goal_state": ...})`` sets either or both exactly; if only one
+    is set, the other is a random state.
 
     A task implements :meth:`get_state`, :meth:`sample_state`, :meth:`achieved_goal`, ``_set_state``, ``_simulate`` and
     ``_draw``, and may refine :meth:`goal_distance` or :meth:`reached` and ``_check_state``.
@@ -42,6 +49,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         obs_type: ``"pixels"``, ``"state"`` or ``"pixels_state"``.
         image_size: Height and width of the images, 16 to 2048 pixels.
         success: Which success radius ends an episode, ``"moderate"`` or ``"strict"``.
+        goals: What ``reset()`` draws: ``"any"``, ``"near"``, or a number of environment steps.
         render_mode: ``None`` or ``"rgb_array"``; ``render()`` returns ``[480, 480, 3]`` frames that show the goal.
 
     Raises:
@@ -72,6 +80,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         obs_type: str = "pixels",
         image_size: int = 64,
         success: str = "moderate",
+        goals: Goals = "any",
         render_mode: str | None = None,
     ) -> None:
         if obs_type not in OBS_TYPES:
@@ -83,6 +92,9 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.obs_type = obs_type
         self.image_size = checked_image_size(image_size)
         self.success_mode = success
+        self._offset = offset_of(goals)
+        self._step_count = 0
+        self._explorer: GoalEnv | None = None
         self.render_mode = render_mode
         self.action_space = action_space
         self.observation_space = self._observation_space()
@@ -106,7 +118,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     @abstractmethod
     def _set_state(self, state: np.ndarray) -> None:
-        """Set the simulator to ``state`` so that nothing of its history is left."""
+        """Set the simulator to ``state``, without any trace of its history."""
 
     @abstractmethod
     def _simulate(self, action: np.ndarray) -> None:
@@ -120,7 +132,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         """Raise ``ValueError`` where a finite ``state`` ``[S]`` is not one of the task's.
 
         Args:
-            name: What to call it in the message.
+            name: Name of the state in the message.
             state: float64 ``[S]``.
         """
 
@@ -131,7 +143,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def reached(self, achieved: np.ndarray, desired: np.ndarray) -> dict[str, np.ndarray]:
         """Return for each success mode whether ``achieved`` is at ``desired``, both ``[..., G]``; bool ``[...]``.
 
-        Here: where :meth:`goal_distance` is at most the mode's threshold.
+        By default, it is where :meth:`goal_distance` is at most the mode's threshold.
         """
         distance = self.goal_distance(achieved, desired)
         return {mode: distance <= threshold for mode, threshold in self.success_thresholds.items()}
@@ -141,7 +153,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def successes(self, state: np.ndarray, goal_state: np.ndarray) -> dict[str, np.ndarray]:
         """Return for each success mode whether ``state`` reaches ``goal_state``, both ``[..., S]``; bool ``[...]``.
 
-        It judges single states: what :attr:`held_steps` asks for on top is up to :meth:`step`.
+        It judges single states; :meth:`step` takes :attr:`held_steps` into account.
         """
         return self._reached(self.achieved_goal(state), self.achieved_goal(goal_state))
 
@@ -149,8 +161,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
     def compute_reward(self) -> RewardFn:
         """``(achieved_goal [..., G], desired_goal [..., G], info) -> reward [...]``: 0 where reached, else -1.
 
-        It is vectorised and needs nothing of ``info``: hindsight relabelling may call it on any pair. It is there only
-        where observations hold goals, as SB3 takes any environment that has it for one that observes goal vectors.
+        It is vectorised and ignores ``info``, so hindsight relabelling may call it on any pair. It only exists if
+        observations contain goal vectors, because SB3 assumes this of every environment that has it.
 
         Raises:
             AttributeError: ``obs_type`` is ``"pixels"``.
@@ -173,7 +185,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             uint8 ``[size, size, 3]``.
 
         Raises:
-            ValueError: ``state`` is not a valid state, or ``size`` is no number of pixels.
+            ValueError: ``state`` is not a valid state, or ``size`` is not a number of pixels.
         """
         pixels = self.image_size if size is None else whole_number("size", size)
         if pixels < 1:
@@ -214,7 +226,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             The observation and the info.
 
         Raises:
-            ValueError: An unknown option, an invalid state, or a seed that is no whole number.
+            ValueError: An unknown option, an invalid state, a seed that is not a whole number, or goals that are
+                farther away than an episode is long.
         """
         super().reset(seed=None if seed is None else whole_number("seed", seed))
         given = dict(options or {})
@@ -226,6 +239,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._set_state(state)
         self._goal_state = goal
         self._held = dict.fromkeys(self.success_thresholds, 0)
+        self._step_count = 0
         self._goal_pixels = None if self.obs_type == "state" else self._draw(goal, self.image_size)
         return self._observe(), self._info()
 
@@ -243,9 +257,11 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
                 f"got shape {values.shape}, values {values}."
             )
         self._simulate(np.clip(values, space.low, space.high))
+        self._step_count += 1
         info = self._info()
         reward = 0.0 if self._held[self.success_mode] else -1.0
-        return self._observe(), reward, info["is_success"], False, info
+        truncated = self._offset is not None and self._step_count >= 2 * self._offset
+        return self._observe(), reward, info["is_success"], truncated, info
 
     def render(self) -> np.ndarray | None:
         """Return a large frame of the current state that shows the goal as a marker, for people."""
@@ -259,7 +275,12 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.reached(np.asarray(achieved, dtype=np.float32), np.asarray(desired, dtype=np.float32))
 
     def _draw_task(self, state: np.ndarray | None, goal: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Fill in what is missing, at random and so that the task is not solved at the start."""
+        """Fill in what is missing, so that the task is not solved at the start."""
+        if state is None and goal is None and self._offset is not None:
+            if self._explorer is None:  # a twin that renders nothing and has random numbers of its own
+                self._explorer = copy.deepcopy(self)
+                self._explorer.obs_type, self._explorer._offset = "state", None
+            return GOALS.get("near")(self._explorer, self._offset, self.np_random)
         while True:
             start = self.sample_state(self.np_random) if state is None else state
             target = self.sample_state(self.np_random) if goal is None else goal
@@ -307,7 +328,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
 
 
 class ExposeReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Gives ``compute_reward`` of the task to the environment that ``gym.make`` returns, where SB3 looks for it."""
+    """Gives the environment that ``gym.make`` returns the task's ``compute_reward``, where SB3 looks for it."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)

@@ -1,4 +1,4 @@
-"""Frames of flat shapes, painted with NumPy: for worlds in a plane this is faster than OpenGL and needs none of it."""
+"""Frames of flat shapes, painted with NumPy. For planar worlds, this is faster than OpenGL and does not need it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Canvas:
     """A square frame of a square part of the plane, on which shapes are painted over each other.
 
-    Pixels on the edge of a shape take its colour by the share that it covers of them, exactly where the edge is upright
-    and nearly elsewhere: about what the area average of a much larger frame gives, so that a shape that moves by a
-    fraction of a pixel changes the frame.
+    A pixel on the edge of a shape takes its colour in proportion to the covered area (exactly for upright edges, nearly
+    for others). This is about the area average of a much larger frame, so a shape that moves by a fraction of a pixel
+    changes the frame.
 
     Args:
         size: Height and width in pixels.
         left: x at the left edge.
         top: y at the top edge.
-        extent: Side of what is shown, in units of the plane.
-        y_up: Whether y grows toward the top; otherwise toward the bottom.
-        background: The colour to begin with.
+        extent: Side of the visible square, in units of the plane.
+        y_up: Whether y grows towards the top; otherwise it grows towards the bottom.
+        background: Colour of the empty frame.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Canvas:
         self._frame = np.full((size, size, 3), background, np.float32)
 
     def copy(self) -> Canvas:
-        """Return a canvas to paint on that begins with this one's frame."""
+        """Return another canvas with the same content."""
         twin = object.__new__(Canvas)
         twin.__dict__.update(self.__dict__, _frame=self._frame.copy())
         return twin
@@ -50,7 +50,7 @@ class Canvas:
             distance: The shape, in the coordinates of the plane.
             centre: x and y of the circle; only the pixels around it are looked at.
             radius: Radius of the circle.
-            colour: What to paint it with, 0 to 255.
+            colour: Red, green and blue, 0 to 255.
         """
         columns = self._slice((float(centre[0]) - self._left) / self._pixel, radius)
         rows = self._slice((float(centre[1]) - self._top) * self._down / self._pixel, radius)

@@ -1,4 +1,4 @@
-"""PointMaze: push a ball through a maze seen from above, to where the goal image shows it."""
+"""PointMaze: push a ball through a maze seen from above, to the place that the goal image shows."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class PointMaze(GoalEnv):
     """A ball of radius 0.1 m, pushed by a force, in a maze of cells of 1 m; Gymnasium-Robotics' model and dynamics.
 
     State ``(x, y, vx, vy)`` in m and m/s; goal ``(x, y)``; action: the force along x and y, each in [-1, 1]. The
-    state is all there is: setting one and replaying actions gives the same states to the last bit, whatever happened
-    before. Success: within 0.45 m of the goal (``moderate``, upstream's radius) or 0.3 m (``strict``).
+    state is complete: setting one and replaying actions gives the same states to the last bit. Success: within 0.45 m
+    of the goal (``moderate``, the radius of Gymnasium-Robotics) or 0.3 m (``strict``).
 
     Images look straight down without perspective, +x to the right and +y up (row 0 of the image is the largest y).
     They show the maze up to the middle of its outer walls. The ball is drawn with a radius of a twentieth of the image,
@@ -114,10 +114,10 @@ class PointMaze(GoalEnv):
         return np.stack([row, column], axis=-1).astype(np.int64)
 
     def shortest_path(self, xy_from: np.ndarray, xy_to: np.ndarray) -> np.ndarray:
-        """Return waypoints of a shortest way through free cells, float64 ``[n, 2]``, n >= 1.
+        """Return waypoints of a shortest path through free cells, float64 ``[n, 2]``, n >= 1.
 
-        They are the centres of the cells to cross after the one that holds ``xy_from`` and, in place of the last cell's
-        centre, ``xy_to``. A straight line from each to the next stays in free cells.
+        They are the centres of the cells to cross after the cell of ``xy_from``; the last one is ``xy_to`` instead of a
+        centre. A straight line from each to the next stays in free cells.
 
         Raises:
             ValueError: One of the positions is not in a free cell.
@@ -285,7 +285,7 @@ def _parse_maze(maze_map: str | Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _ball_model() -> str:
-    """Return Gymnasium-Robotics' model of the ball, as XML without textures: nobody sees them and they load slowly."""
+    """Return Gymnasium-Robotics' model of the ball, as XML without textures, which load slowly and are not visible."""
     package = find_spec("gymnasium_robotics")  # located, not imported: that would bring its own environments
     if package is None or package.origin is None:
         raise ImportError("PointMaze needs gymnasium-robotics: pip install 'gymnasium-robotics>=1.4'.")

@@ -1,4 +1,4 @@
-"""PushT: push a T-shaped block, seen from above, until agent and block are where the goal image shows them."""
+"""PushT: push a T-shaped block, seen from above, until agent and block are at the places that the goal image shows."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class PushT(GoalEnv):
     State: ``(agent_x, agent_y, block_x, block_y, block_angle)`` and their velocities ``(v_agent_x, ...)``, in px, rad,
     px/s and rad/s. x points right and y down, as in the image; angles turn from x to y and are never wrapped.
     The block's position is the middle of the outer edge of its bar, its velocity that of its centre of mass. Goal:
-    the first five. Action: where the agent shall go, relative to where it is, in units of 64 px, each in [-1, 1];
+    the first five. Action: the agent's target, relative to its position, in units of 64 px, each in [-1, 1];
     targets are clipped to the square, and a critically damped controller follows them for 0.1 s. (Upstream's actions
     are the targets themselves.)
 
-    The state is all there is: setting one and replaying actions gives the same states to the last bit. For that the
-    contact solver starts every step afresh, where upstream's starts from its last solution: after one step of pushing
-    in the open the block is 0.01 px from upstream's in the median and within 0.5 px in 99 of 100. One more thing
-    differs: the walls, 4 px thin upstream, reach far outward, so that a block that the agent squeezes into one comes
-    back, where upstream's slips through and stays out.
+    The state is complete: setting one and replaying actions gives the same states to the last bit. For this, the
+    contact solver starts every step afresh, while gym-pusht's starts from its last solution. After one step of pushing
+    away from walls, the block is 0.01 px from gym-pusht's in the median, and within 0.5 px in 99 of 100 cases. The
+    walls differ, too: they are 4 px thin in gym-pusht, and a block that the agent squeezes into one slips through and
+    stays outside. Here, they reach far outward, so that the block comes back.
 
     Success (audited protocol of the LeWorldModel evaluations, CLEAR-LeWM v0.5):
 
@@ -63,10 +63,10 @@ class PushT(GoalEnv):
       block's angle within 20 degrees;
     - ``strict``: the block alone, its position within 10 px and its angle within 10 degrees, in 3 states in a row.
 
-    Neither includes the other: strict success does not ask where the agent is.
+    Neither test includes the other: the strict test ignores the position of the agent.
 
-    Images show the walls, the block and the agent in upstream's colours, edges smoothed by the share of a pixel that
-    they cover. Nothing else is drawn: no goal, no contact points.
+    Images show the walls, the block and the agent in gym-pusht's colours, with smooth edges. Neither the goal nor
+    contact points are drawn.
 
     Args:
         **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.

@@ -30,19 +30,20 @@ class Reacher(GoalEnv):
 
     State: ``(shoulder_angle, wrist_angle, v_shoulder_angle, v_wrist_angle)`` in rad and rad/s; the shoulder turns
     freely and its angle is never wrapped, the wrist's ends at 160 degrees to either side. Goal: both angles. Action:
-    the torques, each in [-1, 1] times 0.05 Nm, for 0.02 s. The state is all there is: setting one and replaying actions
-    gives the same states to the last bit. Upstream's task, a ball for the fingertip to touch, is not there.
+    the torques, each in [-1, 1] times 0.05 Nm, for 0.02 s. The state is complete: setting one and replaying actions
+    gives the same states to the last bit. dm_control's own task, a ball for the fingertip to touch, is left out.
 
     Success (as the evaluations of LeWorldModel and their audit, CLEAR-LeWM v0.5, have it):
 
     - ``moderate``: both angles within 0.05 rad of the goal's, the shoulder's modulo a full turn;
     - ``strict``: the fingertip within 1 cm of the goal's, in 2 states in a row.
 
-    Neither includes the other: two postures share a fingertip, and 0.05 rad at the shoulder moves it by up to 1.2 cm.
+    Neither includes the other: two postures have the same fingertip, and 0.05 rad at the shoulder moves it up to 1.2
+    cm.
 
-    Images look straight down, x to the right and y up; the shoulder is in the middle. The links are drawn 1.7 times as
-    thick as they are, in a colour each, the hand over the arm, to be clear at 64 pixels. Nothing else is drawn: no
-    target, no walls. No OpenGL is needed.
+    Images look straight down, x to the right and y up; the shoulder is in the middle. To be clear at 64
+    pixels, the links have different colours and are drawn 1.7 times as thick as they are, with the hand above the arm.
+    No target and no walls are drawn, and no OpenGL is needed.
 
     Args:
         **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.

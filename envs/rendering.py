@@ -1,4 +1,4 @@
-"""Off-screen MuJoCo rendering: small frames fast, many environments in a process, clear errors.
+"""Off-screen MuJoCo rendering: fast for small frames and many environments in a process, with clear errors.
 
 This module never imports mujoco by itself, so that :func:`choose_backend` can run first.
 """
@@ -51,20 +51,20 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class RendererUnavailableError(RuntimeError):
-    """No off-screen renderer can be had on this machine; the message says what to install or set."""
+    """This machine has no off-screen renderer; the message says what to install or set."""
 
 
 def choose_backend() -> str:
-    """Choose MuJoCo's OpenGL backend where the user chose none, and return the choice.
+    """Choose MuJoCo's OpenGL backend if the user has not, and return the choice.
 
-    On Linux without a display ``MUJOCO_GL`` becomes ``egl``, or ``osmesa`` where only that is installed. Where the
-    library of the backend is missing it becomes ``disable``, so that mujoco can be imported and environments without
-    images work. Mesa's software rasteriser gets no threads of its own (``LP_NUM_THREADS=0``): small frames are faster
-    that way, and a worker forked from a process that has rendered does not hang. What the user set is left alone. It
-    must run before mujoco is imported; ``import wm_agents`` does it.
+    On Linux without a display, ``MUJOCO_GL`` becomes ``egl``, or ``osmesa`` if only that is installed. If the library
+    of the backend is missing, it becomes ``disable``, so that mujoco can be imported and environments without images
+    work. Mesa's software rasteriser gets no threads of its own (``LP_NUM_THREADS=0``). Small frames are then faster,
+    and a worker forked from a process that has rendered does not hang. Variables that the user has set do not change.
+    This must run before mujoco is imported; ``import wm_agents`` does it.
 
     Returns:
-        The value of ``MUJOCO_GL``; empty where MuJoCo's own default is used.
+        The value of ``MUJOCO_GL``; empty if MuJoCo's own default is used.
     """
     if sys.platform.startswith("linux"):
         os.environ.setdefault("LP_NUM_THREADS", "0")
@@ -101,12 +101,12 @@ class FrameRenderer:
 
     Each image size has its own context, created at the first frame of that size. Textures, shadows, reflections and
     multisampling are off: at 64 x 64 they cost more than all the rest. Any thread may draw. The OpenGL context that was
-    current there is current afterwards, so other renderers of the process are not disturbed. Copies and pickles take
-    no contexts along; they create their own.
+    current before is current afterwards, so other renderers of the process are not disturbed. Copies and pickles
+    create their own contexts.
 
     Args:
         model: The model; its rendering quality settings are lowered in place.
-        camera: Where to look from.
+        camera: The camera.
     """
 
     def __init__(self, model: mujoco.MjModel, camera: mujoco.MjvCamera) -> None:
@@ -120,7 +120,7 @@ class FrameRenderer:
         """Return the frame of ``data``, whose positions must be up to date (``mj_kinematics``).
 
         Args:
-            data: The simulation state to draw. Where several threads use it, hold
+            data: The simulation state to draw. If several threads use it, hold
                 :data:`~wm_agents.envs.contexts.LOCK` from the first change to the end of this call.
             size: Height and width in pixels.
             markers: Draw the sites of :data:`HIDDEN_GROUP` too.
@@ -150,7 +150,7 @@ class FrameRenderer:
         return screen
 
     def close(self) -> None:
-        """Free every context; other renderers of the process go on. A later :meth:`render` opens a new one."""
+        """Free every context; other renderers of the process keep working. A later :meth:`render` opens a new one."""
         with LOCK:
             while self._screens:
                 _, screen = self._screens.popitem()
@@ -219,7 +219,7 @@ class _Screen:
 
 
 def _check_backend() -> None:
-    """Raise where the variables alone tell that nothing can be drawn."""
+    """Raise an error if the variables alone show that nothing can be drawn."""
     problem = misconfiguration()
     if problem:
         raise _unavailable(problem)
@@ -246,9 +246,9 @@ def _unavailable(problem: str) -> RendererUnavailableError:
 
 @functools.cache
 def _load_triton_first() -> None:
-    """Load Triton's library, where it is installed (PyTorch's CUDA builds bring it), ahead of OpenGL's.
+    """Load Triton's library, if it is installed (it comes with PyTorch's CUDA builds), before OpenGL's.
 
-    Both Mesa's software rasteriser and Triton hold a copy of LLVM. If Mesa's is loaded first, loading Triton, which
+    Both Mesa's software rasteriser and Triton contain a copy of LLVM. If Mesa's is loaded first, loading Triton, which
     PyTorch does when it makes an optimiser, crashes the process.
     """
     spec = importlib.util.find_spec("triton")

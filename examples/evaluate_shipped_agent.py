@@ -1,7 +1,7 @@
 """Evaluate the shipped GC-IDM and CEM of a task on the same held-out goals.
 
-Expect a table with two floors (random actions, no action) above the two agents, success with 95% intervals, and one
-line that compares the agents task by task. A minute or two on two CPU cores.
+Expect a table of success with 95% intervals, for random actions, no action and the two agents, and one line that
+compares the agents task by task. It takes a minute or two on two CPU cores.
 
     python examples/evaluate_shipped_agent.py [--task pointmaze-umaze] [--tasks 20] [--budget 300]
 """

@@ -1,4 +1,4 @@
-"""What shipped agents see on the way to the goal: one row of images per agent, with the goal image at the right.
+"""What shipped agents see on the way to the goal: one row of images per agent, with the goal image on the right.
 
 Expect ``film-strip.png`` with one solved task per agent, the longest of those tried. A minute on two CPU cores.
 

@@ -1,7 +1,7 @@
-"""A maze that the world model never saw: keep its encoder, refit GC-IDM and the graph on ten minutes of data.
+"""A maze that the world model has never seen: keep its encoder, and refit GC-IDM and the graph on ten minutes of data.
 
-Ten minutes are 60,000 steps of 0.01 s. Expect the success of both agents on random starts and goals, after some minutes
-on two CPU cores. With ``--fast`` it runs in seconds, and the agents are no good.
+Ten minutes are 60,000 steps of 0.01 s. Expect the success of both agents on random starts and goals, after a few
+minutes on two CPU cores. With ``--fast``, it runs in seconds, and the agents are poor.
 
     python examples/new_maze.py [--fast]
 """

@@ -1,4 +1,4 @@
-"""A task of your own, a boat that drifts on after each push: define, register, record, train, evaluate.
+"""Your own task, a boat that drifts on after each push: define, register, record, train, evaluate.
 
 Expect two thirds of the goals reached (at random: a fifth), after minutes on two CPU cores; few with ``--fast``.
 

@@ -1,7 +1,7 @@
-"""The README's main job in a file: collect, train a world model, fit GC-IDM, compare it with search.
+"""The whole pipeline in one file: collect data, train a world model, fit GC-IDM, and compare it with search.
 
-Takes a few minutes on two CPU cores. Expect a table in which GC-IDM solves nearly all tasks, CEM fewer, and random
-actions a part of them. With ``--fast`` it runs in seconds, and neither agent is any good.
+It takes a few minutes on two CPU cores. Expect a table in which GC-IDM solves nearly all tasks, CEM fewer, and random
+actions only some. With ``--fast``, it runs in seconds, and both agents are poor.
 
     python examples/quickstart.py [--fast]
 """

@@ -1,6 +1,6 @@
-"""Record a shipped agent: what it sees beside the goal image; the border turns green on success.
+"""Record a video of a shipped agent: its image next to the goal image. The border turns green on success.
 
-Expect ``agent.mp4`` (or any ``.mp4`` or ``.gif`` you name) with four tasks, after some seconds.
+Expect ``agent.mp4`` (or any ``.mp4`` or ``.gif`` you name) with four tasks, after a few seconds.
 
     python examples/record_video.py [--agent tworoom/gc-idm] [--out agent.mp4]
 """

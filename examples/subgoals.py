@@ -1,4 +1,4 @@
-"""A hierarchical agent at work: the graph of recorded latents in its maze, and the subgoals on the way to one goal.
+"""A hierarchical agent in action: the graph of recorded latents in its maze, and the subgoals on the way to one goal.
 
 Expect ``subgoals.png``, a video ``subgoals.mp4`` with the current subgoal between observation and goal, and a line that
 says how many subgoals were reached. Half a minute on two CPU cores.

@@ -1,7 +1,7 @@
-"""Draw a maze of your own, record it, train on it, save the agent and load it again.
+"""Draw your own maze, record data in it, train on them, save the agent and load it again.
 
-Expect a success rate well above that of random actions, after a few minutes on two CPU cores. With ``--fast`` it runs
-in seconds, and the agent is no good.
+Expect a success rate well above that of random actions, after a few minutes on two CPU cores. With ``--fast``, it
+runs in seconds, and the agent is poor.
 
     python examples/train_your_own.py [--fast]
 """

@@ -168,7 +168,7 @@ def test_missing_file(tmp_path, name):
 def test_truncated_file(file, kept):
     data = file.read_bytes()
     file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
-    refused(file, "is damaged or is no safetensors file .*: get it again")
+    refused(file, "is damaged or not a safetensors file .*: get it again")
 
 
 def test_appended_bytes(file):
@@ -220,7 +220,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path, writer):
     trap, marker = tmp_path / "trap.safetensors", tmp_path / "executed"
     with trap.open("wb") as stream:
         writer(Trap(marker), stream)
-    refused(trap, "is damaged or is no safetensors file")
+    refused(trap, "is damaged or not a safetensors file")
     assert not marker.exists()
     with trap.open("rb") as stream:  # the trap works
         pickle.load(stream) if writer is pickle.dump else torch.load(stream, weights_only=False)

@@ -1,4 +1,4 @@
-"""World-model agents for Stable-Baselines3: learn latent dynamics from reward-free pixels, reach goal images.
+"""World-model agents for Stable-Baselines3: learn latent dynamics from images without rewards, and reach goal images.
 
 Importing the package registers the ``wm/*`` environments with Gymnasium. The public names are loaded on first use, so
 that worker processes which only step environments do not import torch.

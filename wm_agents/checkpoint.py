@@ -1,8 +1,8 @@
-"""One safetensors file holds everything that an agent is: weights, shapes, action statistics and provenance.
+"""One safetensors file contains a whole agent: weights, shapes, action statistics and provenance.
 
 A file is read as tensors and JSON, never as code: nothing in it is unpickled, imported or instantiated by a path. It
-names parts, and the registries say what they are; shapes are checked, and a SHA-256 over the contents is verified on
-every load. A file with a part of another package says which package that is.
+names parts that are registered. Shapes are checked, and a SHA-256 of the contents is verified on every load. A file
+with a part of another package names that package.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Parts = Iterable[tuple[str, str]]
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint file holds.
+    """Content of a checkpoint file.
 
     Attributes:
         world_model: The world model.
@@ -112,9 +112,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str
 def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
     """Return the contents of a checkpoint's file, and their hash.
 
-    Matrices whose numbers are all exact in half precision are kept in it, which loses nothing and halves the file;
-    :func:`wm_agents.pipeline.reproduce` rounds its weights to that end. Weights that an encoder takes from elsewhere
-    are left out, and its ``identity`` is kept in their place.
+    Matrices whose numbers are all exact in half precision are stored in it, which loses nothing and halves the file;
+    :func:`wm_agents.pipeline.reproduce` rounds its weights for this purpose. Weights that an encoder takes from
+    elsewhere are left out, and its ``identity`` is kept in their place.
 
     Raises:
         ValueError: The world model or a head is of a class that is not registered.
@@ -140,8 +140,14 @@ def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
     return pack({name: _smallest(value) for name, value in tensors.items()}, header)
 
 
+def content_of(checkpoint: Checkpoint, without: Container[str] = ()) -> str:
+    """Return a hash of a checkpoint's weights and options, some heads left out; where they come from does not count."""
+    heads = {name: head for name, head in checkpoint.heads.items() if name not in without}
+    return pack_checkpoint(dataclasses.replace(checkpoint, heads=heads, provenance={}))[1]
+
+
 def foreign(parts: Parts) -> list[list[str]]:
-    """Those of the parts that other packages registered, ``[kind, name, package]`` each."""
+    """The parts that other packages registered, ``[kind, name, package]`` each."""
     known = [(kind, name) for kind, name in parts if kind in REGISTRIES and name in REGISTRIES[kind]]
     named = [(kind, name, REGISTRIES[kind].get(name)) for kind, name in known]
     return [[kind, name, origin(part)] for kind, name, part in named if part.__module__.split(".")[0] != "wm_agents"]

@@ -1,4 +1,4 @@
-"""Checks of numbers that users give, and configurations: frozen dataclasses that check themselves, stored as JSON."""
+"""Checks of numbers from users, and helpers for configurations, which are frozen dataclasses stored as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """Return ``value`` as Python's int: ints and NumPy's integers are taken, booleans and floats are not.
+    """Return ``value`` as Python's int; it must be an int or one of NumPy's integers, not a boolean or a float.
 
     Args:
-        name: What the number is called in the message.
+        name: Name of the number in the message.
         value: The number.
         least: The smallest one that is allowed.
 
     Raises:
-        ValueError: It is no whole number, or too small.
+        ValueError: It is not a whole number, or is too small.
     """
     if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         try:
@@ -40,7 +40,7 @@ def checked_image_size(value: Any) -> int:
     """Return the height and width of an environment's images in pixels.
 
     Raises:
-        ValueError: It is no whole number from 16 to 2048.
+        ValueError: It is not a whole number from 16 to 2048.
     """
     size = whole_number("image_size", value)
     if not 16 <= size <= 2048:
@@ -51,7 +51,7 @@ def checked_image_size(value: Any) -> int:
 def check_counts(config: Any, names: Iterable[str], least: int = 1) -> None:
     """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``.
 
-    NumPy's integers become Python's, since JSON knows no others.
+    NumPy's integers become Python's, because JSON only knows these.
     """
     for name in names:
         value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least)

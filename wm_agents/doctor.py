@@ -1,4 +1,4 @@
-"""``wm-agents doctor``: does everything that the library needs work here?"""
+"""``wm-agents doctor`` checks that everything the library needs works on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OLDEST_MUJOCO = (3, 3, 3)  # as pyproject.toml has it
 
 
 def diagnose(console: Console) -> bool:
-    """Print one row a check, with the cure where one fails, and return whether all passed."""
+    """Print one row per check, and how to fix each one that fails; return whether all passed."""
     table = Table("check", "result", "finding")
     failed: dict[str, str] = {}
     for name, check in CHECKS.items():
@@ -31,9 +31,9 @@ def diagnose(console: Console) -> bool:
             failed[name] = finding = str(error) or type(error).__name__
         table.add_row(name, "[red]FAILED" if name in failed else "[green]ok", escape(finding.splitlines()[0]))
     console.print(table)
-    for name, cure in failed.items():
+    for name, advice in failed.items():
         # Below the table and not wrapped, so that a command can be copied whole.
-        console.print(f"{name}: {cure}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {advice}", style="red", markup=False, highlight=False, soft_wrap=True)
     return not failed
 
 

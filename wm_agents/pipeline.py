@@ -1,4 +1,4 @@
-"""From nothing to trained agents: collect, train every stage, save. All of it can be interrupted and resumed."""
+"""From nothing to trained agents: collect, train every stage, save. Everything can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def reproduce(
 ) -> WorldModelAgent:
     """Run a recipe: data, then every stage; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
-    Called again with the same arguments after Ctrl-C or a kill it goes on; once finished it loads what it wrote. On one
+    The same call continues after Ctrl-C or a kill, and loads the result if it is complete. On one
     machine, with one number of threads, the same arguments write the same file, to the byte.
 
     Args:
         recipe: What to make, from :func:`wm_agents.recipes.recipe`.
         out: Directory of this run.
-        seed: Of every training; that of the data is the recipe's, so runs of several seeds share their data.
+        seed: Seed of every training. The data's seeds are the recipe's, so runs with different seeds share their data.
         device: "auto", "cpu", "cuda".
         command: Recorded in the checkpoint's provenance.
         progress: Show progress bars.
 
     Returns:
-        The agent, GC-IDM where the recipe makes one; ``agent.history`` holds the training curves.
+        The agent, which is GC-IDM if the recipe makes one; ``agent.history`` has the training curves.
 
     Raises:
         ValueError: There is no such device, or a stage does not fit its data or those before it.
@@ -73,7 +73,7 @@ def reproduce(
 
 
 def collect(recipe: Recipe, *, progress: bool = True) -> dict[str, TrajectoryDataset]:
-    """Collect what a recipe learns from, by name; what is there already is loaded."""
+    """Collect the data of a recipe, by name; data that exist are loaded."""
     return {
         name: datasets.collect(
             recipe.env_id,
@@ -114,7 +114,7 @@ def make_learner(
 def round_weights(*networks: torch.nn.Module) -> None:
     """Round all weight matrices to half precision, in place: a file of half the size, for a thousandth of a weight.
 
-    Those of an encoder that takes its weights from elsewhere stay, since the file does not hold them.
+    The weights of an encoder that come from elsewhere stay, because the file does not contain them.
     """
     for network in networks:
         outside = getattr(getattr(network, "encoder", None), "identity", None) is not None
@@ -124,7 +124,7 @@ def round_weights(*networks: torch.nn.Module) -> None:
 
 
 def provenance(recipe: Recipe, data: dict[str, Any], seed: int, command: str) -> dict[str, Any]:
-    """Return what made a checkpoint: recipe, data, seed, command and versions, as JSON types."""
+    """Return how a checkpoint was made: recipe, data, seed, command and versions, as JSON types."""
     return {
         "recipe": dataclasses.asdict(recipe),
         "dataset": data,

@@ -1,4 +1,4 @@
-"""``wm-agents quickstart``: the main job from nothing to a table, a video and a figure."""
+"""``wm-agents quickstart``: the whole pipeline, from nothing to a table, a video and figures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(
 def draw(
     agent: WorldModelAgent, manifest: evaluation.Manifest, result: evaluation.EvaluationResult, out: Path
 ) -> list[str]:
-    """Write the video of some tasks, the training curves and, of a maze, the ways taken; return what was written."""
+    """Write the video of some tasks, the training curves and, of a maze, the paths taken; return what was written."""
     evaluation.write_video(out / "gc-idm.mp4", result.recordings)
     evaluation.save_figure(evaluation.training_figure(agent.history), out / "training.png")
     drawn = ["gc-idm.mp4 (observation and goal)", "training.png"]

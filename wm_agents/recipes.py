@@ -72,7 +72,7 @@ class Data:
 
     Attributes:
         policy: Exploration policy that collects them.
-        episodes: How many.
+        episodes: Number of episodes.
         steps: Environment steps of each.
         seed: Of what is drawn; other seeds give more data of the same kind.
     """
@@ -113,19 +113,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one task's agents are made.
+    """How the agents of one task are made.
 
     Attributes:
         env_id: Gymnasium id.
-        data: What is recorded, by name. Evaluation draws its held-out episodes from the policy of "main".
-        stages: What is trained, in this order; each name at most once. Heads of other packages work like the rest.
+        data: The recorded data, by name. Evaluation draws its held-out episodes from the policy of "main".
+        stages: The trainings in their order; each name at most once. Heads of other packages are possible.
         options: Constructor options of the agents, by name, where they differ from the class's defaults.
-        offset: What the quickstart asks of the agent: a goal so many steps away, or "random" starts and goals.
-        budget: Environment steps that it has for that.
-        variant: Sets a variant's data apart from the task's usual data.
+        offset: Goals of the quickstart: this many steps away, or "random" starts and goals.
+        budget: Environment steps allowed for them.
+        variant: Name of a variant, which keeps its data apart from the task's usual data.
 
     Raises:
-        ValueError: A stage names data that there are not, or stands there twice.
+        ValueError: A stage names data that do not exist, or is listed twice.
     """
 
     env_id: str
@@ -208,7 +208,7 @@ def _maze(
     nodes: int = 300,
     budget: int = 300,
 ) -> Recipe:
-    """A maze: the predictor learns from data of its own too, which run into the walls as planners do."""
+    """A maze: the predictor also learns from its own data, which contain collisions like those of planners."""
     stages = (
         Stage("world-model", training=training),
         Stage("predictor", data=("main", "contacts")),
@@ -258,16 +258,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/Reacher-v0",
-            {"main": Data("piecewise-random", 500, 200)},
+            {"main": Data("piecewise-random", 500, 200), "reach": Data("reach", 500, 200)},
             (
                 Stage("world-model", training=TrainingConfig(steps=2500)),
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=384, max_horizon=50),
-                    InverseDynamicsTrainingConfig(steps=8000, unknown_fraction=0.3),
+                    InverseDynamicsConfig(width=384, max_horizon=150),
+                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3, hidden_past=0.4),
+                    data=("main", "reach"),
                 ),
                 Stage("temporal-distance", training=TemporalDistanceTrainingConfig(steps=2000)),
+                Stage("steps-to-goal", data=("main", "reach")),
             ),
             REACHER,
             offset=25,

@@ -1,15 +1,15 @@
-"""Names of parts: what users choose by name stands in one of these tables, and other packages add theirs.
+"""Names of parts: everything that users choose by name is in one of these tables. Other packages can add parts.
 
-A table maps a name to an object, or to ``"module:attribute"``, which is imported on first use. A package of your own
+A table maps a name to an object, or to ``"module:attribute"``, which is imported on first use. Your own package
 adds a part in one of three ways::
 
     HEADS.register("mine", Mine)                # an object
-    HEADS.register("mine", "my_package:Mine")   # imported when it is asked for
+    HEADS.register("mine", "my_package:Mine")   # imported on first use
     @HEADS.register("mine")                     # a decorator
     class Mine(Head): ...
 
-Code that calls these must run before the name is used. An installed package gets there by itself with an entry point in
-the group ``wm_agents.plugins``: its value is a module to import, or a function to call.
+This code must run before the name is used. For an installed package, this happens by itself if it has an entry point in
+the group ``wm_agents.plugins``, whose value is a module to import or a function to call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PluginWarning(UserWarning):
 
 
 def load_plugins() -> None:
-    """Load every entry point of the group ``wm_agents.plugins``, once; one that fails is a warning."""
+    """Load every entry point of the group ``wm_agents.plugins`` once; one that fails causes a warning."""
     for entry in metadata.entry_points(group=GROUP):
         if entry.value in _loaded:
             continue
@@ -48,7 +48,7 @@ def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name: what was asked for, the nearest match, all that exist.
 
     Args:
-        kind: What the name stands for, in words ("planner").
+        kind: Kind of part, in words ("planner").
         name: The unknown name.
         known: Every name that exists.
     """
@@ -71,7 +71,7 @@ class Registry:
     """Names of one kind of part.
 
     Args:
-        kind: What is registered, in words; it appears in error messages.
+        kind: Kind of part, in words, for error messages.
         entries: Name -> object, or ``"package.module:attribute"``.
     """
 
@@ -83,7 +83,7 @@ class Registry:
         """Add ``name``, bound to an object or to ``"package.module:attribute"``; without a target, a decorator.
 
         Raises:
-            ValueError: The name is no text, or is taken by another target.
+            ValueError: The name is not a text, or is taken by another target.
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"the name of a {self.kind} must be text, not {name!r}.")
@@ -172,6 +172,7 @@ PREDICTORS = Registry(
 HEADS = Registry(
     "head",
     {
+        "assessment": "wm_agents.models.heads.assessment:AssessmentHead",
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",
@@ -232,6 +233,9 @@ ACTION_SPACES = Registry(
         "macro": "wm_agents.agents.action_spaces:MacroActionSpace",
     },
 )
+GOALS = Registry("choice of goals", {"near": "wm_agents.datasets.pairs:near_pair"})
+"""How ``reset()`` of an environment draws a start and a goal that belong together: called with the task, the distance
+in environment steps, and a random generator."""
 AGENTS = Registry(
     "agent",
     {
@@ -248,6 +252,7 @@ POLICIES = Registry(
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",
         "random-play": "wm_agents.datasets.manipulation:RandomPlay",
+        "reach": "wm_agents.datasets.play:ArmReach",
         "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
         "uniform-random": "wm_agents.datasets.policies:UniformRandom",
         "waypoint": "wm_agents.datasets.policies:Waypoint",

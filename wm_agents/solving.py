@@ -166,26 +166,25 @@ def _planned(
     finally:
         env.close()
 
-    def plan() -> Recipe:
-        return budgets.recipe(
-            env_id, policy, kept, goal_steps=goal_steps, discrete=discrete, variant=f"-{kept.episodes}x{kept.length}"
-        )
+    def plan(budget: budgets.Budget) -> Recipe:
+        variant = f"-{budget.episodes}x{budget.length}"
+        return budgets.recipe(env_id, policy, budget, goal_steps=goal_steps, discrete=discrete, variant=variant)
 
-    manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan().budget, policy=policy)
+    manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan(kept).budget, policy=policy)
     manifest.save(out / "tasks.json")
     spent = budgets.COLLECTING * (60 * minutes - kept.reserved)
     for parts in range(1, budgets.PARTS + 1) if not kept.parts else ():
         kept = dataclasses.replace(kept, parts=parts)
-        pipeline.collect(plan())
+        pipeline.collect(plan(kept))
         if time.perf_counter() - began > spent:
             break
     _keep_plan(out, env_id, minutes, policy, kept)
     if not kept.updates:
-        recorded = pipeline.collect(plan())
+        recorded = pipeline.collect(plan(kept))
         lengths = np.concatenate([part.lengths for part in recorded.values()])
         kept = dataclasses.replace(kept, span=int(np.median(lengths)))
         data = recorded["main"]
-        update = budgets.measure_updates(data, budgets.world_model_training(12), plan().stage("world-model").model)
+        update = budgets.measure_updates(data, budgets.world_model_training(12), plan(kept).stage("world-model").model)
         left = 60 * minutes - (time.perf_counter() - began) - kept.reserved
         kept = dataclasses.replace(kept, updates=budgets.updates(left, update))
         _keep_plan(out, env_id, minutes, policy, kept)
@@ -194,7 +193,7 @@ def _planned(
             highlight=False,
             soft_wrap=True,
         )
-    return plan(), manifest
+    return plan(kept), manifest
 
 
 def _test(task: Any) -> str:

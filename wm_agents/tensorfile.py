@@ -72,7 +72,7 @@ def unpack(data: bytes, name: str | os.PathLike[str]) -> tuple[dict[str, torch.T
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{name} is damaged or is no safetensors file ({error}): get it again.") from error
+        raise CheckpointError(f"{name} is damaged or not a safetensors file ({error}): get it again.") from error
     if metadata.get("format") not in FORMATS:
         raise CheckpointError(
             f"{name} was not written by this version of wm-agents: its format is {metadata.get('format')!r}, not one "

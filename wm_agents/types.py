@@ -1,4 +1,4 @@
-"""The small records that the layers hand to each other.
+"""Small records that the layers pass to each other.
 
 Letters: N environments, B batch, S sampled candidates, H planning horizon in blocks, T frames, D latent size,
 F feature size, P tokens of a frame,
@@ -55,7 +55,7 @@ class LatentBatch:
         actions: ``[B, T-1, K*A]``, normalised blocks between the frames.
         pixels: uint8 ``[B, T, H, W, C]``, the frames themselves.
         generator: Source of randomness for terms that sample.
-        shape: Of one latent; F numbers.
+        shape: Shape of one latent, with F numbers.
         own: Losses that the kind of world model computes itself, by name, scalars.
     """
 
@@ -102,7 +102,7 @@ class Hindsight:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a planner returns.
+    """The result of a planner.
 
     Attributes:
         actions: ``[B, H, K*A]``, inside the bounds.
@@ -120,7 +120,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class DecisionRecord:
-    """What one ``predict`` call cost.
+    """The cost of one ``predict`` call.
 
     Attributes:
         encode_ms: Milliseconds spent on encoding observations and goals.

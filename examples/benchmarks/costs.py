@@ -1,4 +1,4 @@
-"""What did hold search back at long range: the cost or the predictor? Replace one at a time, on the same latents.
+"""What limits search at long range, the cost or the predictor? Replace one at a time, on the same latents.
 
 Costs, averaged over the horizon:
 
@@ -7,9 +7,9 @@ Costs, averaged over the horizon:
 - position: distance in the maze's plane, read off the imagined latents by a linear probe; ignores walls
 - path: length of the way around the walls to the goal, from the same probe
 
-Predictors: as the world model's training leaves it (single steps, the task's data), and trained further on its own
-rollouts with data that bumps into walls. Reads runs/TASK-SEED as `wm-agents reproduce` leaves it. Expect about 10
-minutes on two cores for 100 tasks, which differ from those of the reported tables.
+Predictors: trained with the world model (on single steps of the task's data), and trained further on its own rollouts
+with data that contain collisions. Reads runs/TASK-SEED, which `wm-agents reproduce` writes. Expect about 10 minutes on
+two cores for 100 tasks, which differ from those of the reported tables.
 """
 
 from __future__ import annotations

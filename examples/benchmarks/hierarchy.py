@@ -1,7 +1,7 @@
-"""Success against goal distance, flat against hierarchical, with true and random subgoals as the limits.
+"""Success against the distance of the goal, with and without subgoals; true and random subgoals show the limits.
 
 Reads runs/TASK-SEED/agent.safetensors (world model, GC-IDM, temporal distance, graph; macro-actions and waypoints are
-fitted where a row needs them and the recipe leaves them out) and writes one JSON file a cell. Cells of the same
+fitted if a row needs them and the recipe does not include them) and writes one JSON file per cell. Cells of the same
 checkpoint and tasks are not measured again, so it can be interrupted. Then draws docs/figures/hierarchy.png and prints
 the table of docs/agents/hierarchical.md.
 
@@ -71,7 +71,7 @@ FAR = 6  # cells of the shortest way from which on a maze's route is reported ap
 
 
 class TrueSubgoals:
-    """The frames that really followed in the held-out episode: what no agent can know.
+    """The frames that really followed in the held-out episode, which no agent can know.
 
     Args:
         agent: Its world model encodes them, its lookahead spaces them.
@@ -94,7 +94,7 @@ class TrueSubgoals:
         env.close()
 
     def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
-        """Propose the frame that is the lookahead beyond the one most like ``z``."""
+        """Propose the frame that follows, after the lookahead, the frame most similar to ``z``."""
         latents, steps, node = [], [], []
         for now, task in zip(z, torch.cdist(goal, self.goals).argmin(dim=1).tolist(), strict=True):
             way = self.ways[task]
@@ -107,7 +107,7 @@ class TrueSubgoals:
         return Subgoals(torch.stack(latents), np.array(steps, np.float32), np.array(node), np.zeros(len(z), bool))
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
-        """Never near: subgoals are replaced by the clock."""
+        """Never near: subgoals are replaced only after a time."""
         return torch.full((len(z),), torch.inf)
 
 
@@ -146,7 +146,7 @@ def load(label: str, file: Path, manifest: Manifest) -> Any:
 
 
 def with_head(file: Path, task: str, label: str, seed: int) -> Path:
-    """Fit what a row's high level needs if the recipe leaves it out; it is kept beside the run."""
+    """Fit what the high level of a row needs if the recipe does not include it; it is stored with the run."""
     high = label.split(" + ")[0]
     target = file.with_name(f"{high}.safetensors")
     if high not in ("macro-actions", "waypoints"):
@@ -166,7 +166,7 @@ def with_head(file: Path, task: str, label: str, seed: int) -> Path:
 
 
 def far_tasks(manifest: Manifest) -> np.ndarray | None:
-    """Which tasks of a maze have a shortest way of ``FAR`` cells and more."""
+    """Which tasks of a maze have a shortest path of at least ``FAR`` cells."""
     task: Any = gym.make(manifest.env_id, obs_type="state").unwrapped
     if not hasattr(task, "shortest_path"):
         return None
@@ -219,13 +219,13 @@ def cell(task: str, offset: Any, label: str, seed: int, arguments: argparse.Name
 
 
 def found(task: str, offset: Any, label: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Read the cells of all seeds that are there."""
+    """Read the existing cells of all seeds."""
     paths = [cell(task, offset, label, seed, arguments) for seed in arguments.seeds]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def print_table(tasks: list[str], arguments: argparse.Namespace) -> None:
-    """Print one row a task, distance and agent: each seed's success, the mean, far routes, cost."""
+    """Print one row per task, distance and agent: each seed's success, the mean, far routes, cost."""
     print("| task | goal | agent | success, each seed | mean | far routes | ms a step |\n|---|---|---|---|---|---|---|")
     for task in tasks:
         for offset in arguments.offsets or OFFSETS[task]:
@@ -242,7 +242,7 @@ def print_table(tasks: list[str], arguments: argparse.Namespace) -> None:
 
 
 def draw(tasks: list[str], arguments: argparse.Namespace) -> None:
-    """Draw success against goal distance, one panel a task, one line an agent."""
+    """Draw success against goal distance, with one panel per task and one line per agent."""
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows + 0.6), layout="constrained")

@@ -1,7 +1,7 @@
 """Three kinds of world model on one task: the same data, the same agents, the same held-out tasks.
 
-Each kind is trained by one recipe that differs in nothing but the world model, and gets the same heads. What is done is
-kept, so the command can be interrupted and repeated. Expect an hour on two cores: patch tokens plan slowly.
+The recipes of the kinds differ only in the world model, and each kind gets the same heads. Finished parts are kept, so
+the command can be interrupted and repeated. Expect an hour on two cores, because plans with patch tokens are slow.
 
     python examples/benchmarks/kinds.py --out runs/kinds
 """
@@ -59,13 +59,13 @@ TRAINED = {
 
 
 def recipe_of(kind: str, steps: int) -> Recipe:
-    """What differs from kind to kind is the world model alone."""
+    """The recipe of a kind; kinds differ only in the world model."""
     world_model = Stage("world-model", KINDS[kind], dataclasses.replace(TRAINING[kind], steps=steps))
     return Recipe("wm/PointMaze-UMaze-v0", stages=(world_model, *map(Stage, HEADS)), options=AGENTS)
 
 
 def train(kind: str, steps: int, folder: Path) -> dict[str, Any]:
-    """Train a kind and its heads; return what it took and what was measured."""
+    """Train a kind and its heads; return the times and what was measured."""
     recipe = recipe_of(kind, steps)
     data = pipeline.collect(recipe)["main"]
     wall, cpu = time.perf_counter(), time.process_time()
@@ -86,7 +86,7 @@ def train(kind: str, steps: int, folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def rollout_error(model: WorldModel, dataset: TrajectoryDataset, blocks: int = 10, shown: int = 3) -> float:
-    """Squared error after so many imagined blocks of held-out episodes, relative to that of "nothing moves"."""
+    """Squared error after this many imagined blocks of held-out episodes, relative to that of "nothing moves"."""
     held_out, k = dataset.split(0.1)[1], model.spec.action_block
     start = held_out.segments(500, k * (shown - 1 + blocks), np.random.default_rng(0))[:, None]
     frames = np.stack([start, start + k, start + 2 * k, start + (2 + blocks) * k], axis=1)[..., 0]
@@ -111,7 +111,7 @@ def cells(kind: str, folder: Path, tasks: int) -> list[Cell]:
 
 
 def table(grid: Grid) -> str:
-    """The results that are there, as Markdown."""
+    """The existing results, as Markdown."""
     lines = [f"| kind | {' | '.join(TRAINED)} |", "|---" * (1 + len(TRAINED)) + "|"]
     for kind in KINDS:
         if (found := grid.stored(f"{kind}_training")) is not None:

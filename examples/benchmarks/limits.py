@@ -1,8 +1,8 @@
-"""Which part of the chain limits search: the latent, or the predictor? Each is replaced by the truth, one at a time.
+"""What limits search, the latents or the predictor? Each is replaced by the truth, one at a time.
 
 The same CEM plans to arrive (a shrinking horizon of 5 blocks) with the learned predictor or in the simulator, and
-measures the end of a plan in latents or in the units of the success test. An upper bound, not an agent: every
-plan takes thousands of steps of the simulator.
+measures the end of a plan in latents or in the units of the success test. This is an upper bound and not an
+agent: every plan takes thousands of steps of the simulator.
 
     python examples/benchmarks/limits.py --task pusht --tasks 30
 """
@@ -93,7 +93,7 @@ def solve(task: str, agent: Any, start: np.ndarray, goal: np.ndarray, budget: in
 
 
 def measure(task: str, agent: Any, tasks: evaluation.Manifest, arm: str, size: Any) -> dict[str, list[bool]]:
-    """Try all tasks with one arm."""
+    """Try all tasks with one combination."""
     pairs = zip(tasks.starts, tasks.goals, strict=True)
     return {"solved": [solve(task, agent, start, goal, tasks.budget, arm, size) for start, goal in pairs]}
 

@@ -1,8 +1,8 @@
 """Success of every planner with every objective, and of the hybrids, at about equal compute.
 
-Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file a cell
-and does not measure cells of the same checkpoint and tasks again, so it can be interrupted. Then prints the tables of
-docs/planners.md.
+Reads what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors), writes one JSON file per
+cell and does not measure cells of the same checkpoint and tasks again, so it can be interrupted. Then prints the tables
+of docs/planners.md.
 
     python examples/benchmarks/planners.py                       # all planners and objectives
     python examples/benchmarks/planners.py --study headline --seeds 0 1 2 --tasks 200
@@ -88,7 +88,7 @@ def cell_path(label: str, seed: int, arguments: argparse.Namespace) -> Path:
 
 
 def print_headline(arguments: argparse.Namespace) -> None:
-    """Print one row a cell: each seed, mean, strict, evaluations per plan."""
+    """Print one row per cell: each seed, mean, strict, evaluations per plan."""
     print("| agent | success, each seed | mean | strict | evaluations a plan |\n|---|---|---|---|---|")
     for label in HEADLINE:
         found = [cell_path(label, seed, arguments) for seed in arguments.seeds]

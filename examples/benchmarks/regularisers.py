@@ -1,8 +1,8 @@
-"""The referee's question: does GC-IDM need regularised latents? The same agent on four world models.
+"""Does GC-IDM need regularised latents? This compares the same agent on four world models.
 
-Trains the task's recipe with prediction alone, with SIGReg and with VICReg (beside the recipe's other terms, if any),
-fits the same GC-IDM on each, and evaluates all on the same held-out tasks. Expect about 6 minutes a world model on two
-cores. Finished runs and results are kept, so the command can be repeated.
+Trains the task's recipe with prediction alone, with SIGReg and with VICReg (in addition to the recipe's other terms),
+fits the same GC-IDM on each, and evaluates all on the same held-out tasks. Expect about 6 minutes per world model on
+two cores. Finished runs and results are kept, so the command can be repeated.
 
     python examples/benchmarks/regularisers.py --task reacher --seeds 0 1 2
 """

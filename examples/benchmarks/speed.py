@@ -1,6 +1,6 @@
 """Regenerate the speed table of docs/benchmarks.md: decisions, plans, training and data, measured in one run.
 
-Expect about a minute. Numbers depend on the machine and on what else runs there; ratios within a run are sturdier.
+Expect about a minute. Numbers depend on the machine and its load; ratios within a run depend less on them.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/speed.py
     OMP_NUM_THREADS=2 python examples/benchmarks/speed.py

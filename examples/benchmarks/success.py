@@ -1,7 +1,7 @@
 """Regenerate the success table of docs/benchmarks.md.
 
 Evaluates what `wm-agents reproduce TASK --seed SEED` wrote (runs/TASK-SEED/agent.safetensors) on fixed held-out tasks
-and writes one JSON file a cell; cells of the same checkpoint and tasks are not measured again, so it can be
+and writes one JSON file per cell; cells of the same checkpoint and tasks are not measured again, so it can be
 interrupted. Then prints the table.
 
     python examples/benchmarks/success.py --seeds 0 1 2 --agents gc-idm cem-mpc

@@ -75,6 +75,6 @@ def test_save_refuses_what_it_cannot_do(trained: Any, tmp_path: Path) -> None:
     for act in (trained.agent.save, type(trained.agent).load):
         with pytest.raises(ValueError, match="give a path, not BytesIO"):
             act(io.BytesIO())
-        with pytest.raises(ValueError, match="is no name of a file"):
+        with pytest.raises(ValueError, match="is not the name of a file"):
             act("")
     assert not list(tmp_path.iterdir())

@@ -290,7 +290,7 @@ def test_ctrl_c_is_one_friendly_line(call: Any, data: Path, tmp_path: Path, monk
     monkeypatch.setattr(wm_agents, "train_world_model", interrupted, raising=False)
     outcome = call("train", SMALL, "--out", tmp_path / "run", *TINY)
     assert outcome.code == 130
-    assert "go on where they were with the same command, train with --resume" in outcome.out
+    assert "continue where they stopped with the same command, train with --resume" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
 
 
@@ -389,6 +389,7 @@ def test_mistakes_are_one_line_and_exit_with_2(call: Any, trained: Any, no_data:
         (("collect", UMAZE, "--policy", "waypoints"), ("Did you mean 'waypoint'",)),
         (("collect", UMAZE, "--episodes", 0), ("At least 1 episode",)),
         (("reproduce", "pointmaze-umase"), ("Did you mean 'pointmaze-umaze'",)),
+        (("reproduce", "pointmaze-umaze", "--calibration", 20), ("at least 50 tasks, or 0",)),
         (("quickstart", "--task", "tworooms", "--out", tmp_path / "x"), ("Did you mean 'tworoom'",)),
         (("quickstart", "--tasks", 0, "--out", tmp_path / "x"), ("at least one task",)),
     ]

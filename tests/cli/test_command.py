@@ -148,7 +148,7 @@ def test_modules_of_the_user_are_imported_first(tmp_path: Path) -> None:
     assert "mine/Room-v0" in command("--import", "rooms_of_mine", "list", "envs", cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("name", ["", *app.names])
+@pytest.mark.parametrize("name", ["", *app.commands])
 def test_help_is_plain_text(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["wm-agents", *name.split(), "--help"])
     monkeypatch.setenv("NO_COLOR", "1")

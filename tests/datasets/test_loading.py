@@ -239,3 +239,28 @@ def test_a_dataset_that_may_only_be_read_is_cached_with_the_user(
     assert os.path.samefile(first.filename, load("their/shared-v0").pixels.filename), "it is built once"  # type: ignore[attr-defined]
     monkeypatch.setattr(os, "access", allowed)
     assert load("their/shared-v0").frames == 5
+
+
+# Large data.
+
+
+def test_frames_of_large_data_leave_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    create("demo/large-v0", [np.zeros((300, 2))])
+    data = load("demo/large-v0")
+
+    def resident() -> int:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.endswith("pixels.bin"))
+        return int(next(line for line in lines[first:] if line.startswith("Rss:")).split()[1])
+
+    index = np.arange(300)
+    expected = np.array(data.pixels[index])
+    np.testing.assert_array_equal(data.frames_at(index), expected)
+    if sys.platform == "linux":
+        assert resident() > 200  # kB, of 231
+    monkeypatch.setattr("wm_agents.datasets.dataset.LARGE", 0)
+    np.testing.assert_array_equal(data.frames_at(index), expected)
+    np.testing.assert_array_equal(concatenate([data, data]).frames_at(index), expected)
+    if sys.platform == "linux":
+        assert resident() == 0
+    np.testing.assert_array_equal(data.pixels[index], expected)

@@ -21,6 +21,7 @@ TASKS = {
     "piecewise-random": "wm/Reacher-v0",
     "play": "wm/PushT-v0",
     "random-play": "wm/Cube-Single-v0",
+    "reach": "wm/Reacher-v0",
     "smooth-random": "wm/Reacher-v0",
     "uniform-random": ENV_ID,
     "waypoint": ENV_ID,
@@ -179,3 +180,26 @@ def test_a_task_of_ones_own_inherits_or_names_its_policy() -> None:
     gym.register("test/Mine-v0", Mine)
     assert default_policy("test/Maze-v0") == "waypoint"
     assert default_policy("test/Mine-v0") == "uniform-random"
+
+
+def test_reach_swings_the_wrist_from_limit_to_limit_and_arrives() -> None:
+    env = gym.make("wm/Reacher-v0", obs_type="state")
+    spans, arrived = [], 0
+    for episode in range(5):
+        policy = POLICIES.get("reach")(env.unwrapped, np.random.default_rng(episode))
+        env.reset(seed=episode)
+        goals = []
+        for _ in range(200):
+            state = env.unwrapped.get_state()
+            env.step(policy.act(state))
+            goals.append(policy.goal_state)
+            spans.append(state[1])
+        arrived += len({tuple(goal) for goal in goals}) - 1
+    assert min(spans) < -2
+    assert max(spans) > 2
+    assert arrived >= 10, "two positions and more an episode"
+
+
+def test_reach_is_for_arms(env: gym.Env) -> None:
+    with pytest.raises(ValueError, match="needs an arm"):
+        POLICIES.get("reach")(env.unwrapped, np.random.default_rng(0))

@@ -18,8 +18,9 @@ import wm_agents
 from wm_agents import evaluation
 from wm_agents.evaluation.grid import Grid
 from wm_agents.evaluation.report import cells, run, run_report
-from wm_agents.evaluation.report.comparison import Protocol, build
+from wm_agents.evaluation.report.comparison import build
 from wm_agents.evaluation.report.markdown import _ours, _overview, to_markdown
+from wm_agents.evaluation.report.protocols import Protocol
 from wm_agents.evaluation.results import action_jerk
 
 pytest_plugins = ["small_report"]
@@ -247,6 +248,29 @@ def test_a_protocol_without_enough_tasks_is_left_out(finished, tmp_path):
     assert "unsolved at the start" in content["left_out"][0]
 
 
+def test_any_goal_comes_first_with_both_sets_of_tasks(tmp_path):
+    some = {**SMALL, "agents": ("gc-idm",), "protocols": ("25/30", "any", "any-2"), "tasks_per_cell": 2}
+    content = run_report(tmp_path, **some, videos=False, timing=False)
+    parts = content["tasks"][UMAZE]["protocols"]
+    sets = {name: (parts[name]["seed"], parts[name]["offset"], parts[name]["budget"]) for name in ("any", "any-2")}
+    assert sets == {"any": (7001, "random", 300), "any-2": (7002, "random", 300)}
+    made = evaluation.make_manifest("wm/PointMaze-UMaze-v0", tasks=2, offset="random", budget=300, seed=7001)
+    assert parts["any"]["manifest_sha256"] == made.sha256
+    text = to_markdown(content)
+    first, _, rest = text.partition("As shipped:")
+    (row,) = [line for line in first.splitlines() if line.startswith(f"| {UMAZE} |")]
+    rates = [parts[name]["rows"][0]["all"]["moderate"] for name in ("any", "any-2")]
+    low, high = (100 * bound for bound in rates[0]["ci95"])
+    assert f"| 300 | {100 * rates[0]['rate']:.1f} [{low:.0f}, {high:.0f}] / {100 * rates[1]['rate']:.1f} |" in row
+    assert f"### {UMAZE}, any goal, 300 steps, second set" in rest
+    assert rest.index("any goal, 300 steps") < rest.index(f"### {UMAZE}, 25/30") or "25/30" in rest
+    assert "any goal, 300 steps |" in (tmp_path / "models.md").read_text()
+    del parts["any-2"]  # not measured, as in a report of an earlier version
+    assert "] / not measured |" in to_markdown(content)
+    del parts["any"]
+    assert "nothing told.\n\nNot measured." in to_markdown(content)
+
+
 def test_a_row_of_another_control_does_not_stand_beside_a_published_number():
     scores = [{"moderate": {"rate": 0.5, "ci95": [0.4, 0.6]}}, {"moderate": {"rate": 0.3, "ci95": [0.2, 0.4]}}]
     row = {"agent": "cem-mpc", "replan_steps": 5, "as_shipped": True, "all": scores[0]}
@@ -261,18 +285,21 @@ def test_a_row_of_another_control_does_not_stand_beside_a_published_number():
 def test_the_overview_marks_the_best_and_what_is_not_of_all_seeds():
     def row(agent: str, steps: int, all_rate: float, moved_rate: float, seeds: int) -> dict[str, Any]:
         rates = {which: {"moderate": {"rate": r}} for which, r in (("all", all_rate), ("subset", moved_rate))}
-        return {"agent": agent, "as_shipped": steps < 25, **rates, "cells": [{}] * seeds}
+        return {"agent": agent, "as_shipped": steps < 25, **rates, "cells": [{}] * seeds, "options": {}}
 
     rows = [row("gc-idm", 1, 0.5, 0.2, 2), row("cem-mpc", 5, 0.7, 0.1, 1), row("cem-mpc", 25, 0.6, 0.3, 1)]
+    rows[0]["options"] = {"countdown": True}
     floor = {"random": {"all": {"moderate": {"rate": 0.04}}, "subset": {"moderate": {"rate": 0.0}}}}
-    protocol = {"rows": rows, "floors": floor, "tasks": 10, "subset": {"label": "it moves", "tasks": 8}}
+    subset = {"label": "it moves", "tasks": 8}
+    protocol = {"rows": rows, "floors": floor, "tasks": 10, "subset": subset, "offset": 25, "budget": 50}
     task = {"checkpoints": [{}, {}], "protocols": {"25/50": protocol}}
     lines = list(_overview({"tasks": {"pusht": task}}))
     assert lines[1:] == [
+        *("", "Any goal: random start and goal, the environment's own step limit, nothing told.", "", "Not measured."),
         *("", "As shipped:", ""),
         *("| task | protocol | gc-idm | cem-mpc | random |", "|---|---|---|---|---|"),
-        "| pusht | 25/50 | 50.0 | **70.0**† | 4.0 |",
-        "| pusht, it moves | 25/50 | **20.0** | 10.0† | 0.0 |",
+        "| pusht | 25/50 | 50.0‡ | **70.0**† | 4.0 |",
+        "| pusht, it moves | 25/50 | **20.0**‡ | 10.0† | 0.0 |",
         *("", "Plans followed for 25 environment steps, or to their end:", ""),
         *("| task | protocol | cem-mpc | random |", "|---|---|---|---|"),
         "| pusht | 25/50 | 60.0† | 4.0 |",

@@ -12,8 +12,9 @@ from small_report import SMALL, UMAZE
 import wm_agents
 from wm_agents import evaluation
 from wm_agents.evaluation.report import comparison, run_report, subsets, summary
-from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Protocol, Source, build, sources
+from wm_agents.evaluation.report.comparison import AGENTS, TOLD, Source, build, sources
 from wm_agents.evaluation.report.latency import cost_of_a_decision
+from wm_agents.evaluation.report.protocols import ANY_GOAL, PROTOCOLS, Protocol
 from wm_agents.evaluation.report.published import PUBLISHED, SOURCES
 from wm_agents.evaluation.results import action_jerk
 from wm_agents.recipes import RECIPES
@@ -36,12 +37,16 @@ def test_the_grid_has_every_planner_as_shipped_and_following_its_plan_for_25_ste
     found, left_out = build([shipped], [Protocol.parse(name) for name in PROTOCOLS], list(AGENTS), 20)
     assert not left_out
     steps = {(cell.agent, cell.replan_steps) for cell in found}
-    assert steps == {("gc-idm", 1), *((name, every) for name in AGENTS if name != "gc-idm" for every in (5, 25))}
-    assert len(found) == len(PROTOCOLS) * (1 + 2 * (len(AGENTS) - 1)) == len({cell.name for cell in found})
-    for cell in found[:: len(PROTOCOLS)]:
+    planners = [name for name in AGENTS if name not in ("gc-idm", TOLD)]
+    assert steps == {("gc-idm", 1), (TOLD, 1), *((name, every) for name in planners for every in (5, 25))}
+    told = [cell.protocol for cell in found if cell.agent == TOLD]
+    assert [protocol.name for protocol in told] == [name for name in PROTOCOLS if name not in ANY_GOAL]
+    assert len(found) - len(told) == len(PROTOCOLS) * (1 + 2 * len(planners))
+    assert len(found) == len({cell.name for cell in found})
+    for cell in [cell for cell in found if cell.protocol.name == "25/50"]:
         agent = cell.open("cpu")
         assert agent.options() == json.loads(cell.options)  # what is stored is what is run
-        if cell.agent != "gc-idm":
+        if cell.agent in planners:
             assert agent.settings.receding_horizon * agent.world_model.config.action_block == cell.replan_steps
             kind = comparison.kind_of(cell.agent)[0]
             shipped_options = RECIPES[UMAZE].options["cem" if kind == "cem-mpc" else kind]
@@ -54,6 +59,24 @@ def test_protocols_longer_than_an_episode_are_left_out_in_words(shipped):
     found, left_out = build([shipped], [Protocol(25, 50), Protocol(250, 500), Protocol("random", 900)], ["gc-idm"], 5)
     assert [cell.protocol.name for cell in found] == ["25/50", "random/900"]
     assert left_out == ["pointmaze-umaze 250/500: episodes have 300 steps"]
+
+
+def test_any_goal_has_the_environments_own_limit_and_seeds_of_its_own(shipped):
+    protocols = [Protocol.parse(name) for name in (*ANY_GOAL, "random/300")]
+    found, _ = build([shipped], protocols, ["gc-idm"], 2)
+    drawn = [(cell.protocol.offset, cell.protocol.budget, cell.protocol.seed) for cell in found]
+    assert drawn == [("random", 300, 7001), ("random", 300, 7002), ("random", 300, 0)]
+    assert len({cell.name for cell in found}) == len({cell.tasks_name for cell in found}) == 3
+    assert all("horizon" not in json.loads(cell.overrides) for cell in found), "nothing is told"
+
+
+def test_a_gc_idm_that_is_told_as_shipped_has_one_row(tmp_path):
+    wm_agents.load(f"{UMAZE}/gc-idm", horizon=25, countdown=True).save(tmp_path / "agent.safetensors")
+    counting = Source(UMAZE, 1, "", str(tmp_path / "agent.safetensors"))
+    assert [cell.agent for cell in build([counting], [Protocol(50, 100)], ["gc-idm", TOLD], 2)[0]] == ["gc-idm"]
+    shipped = sources([UMAZE], [])
+    told = build(shipped, [Protocol(50, 100)], [TOLD], 2)[0][0].open("cpu").settings
+    assert (told.horizon, told.countdown) == (50, True)
 
 
 def test_an_agent_that_a_checkpoint_cannot_make_is_left_out_in_words(shipped, monkeypatch):

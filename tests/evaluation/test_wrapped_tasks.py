@@ -16,12 +16,9 @@ from wm_agents.evaluation.environments import open_env
 SIZE = 32
 
 
-def registered(name, wrapping=None, **options):
+def registered(name, made=Dot, **options):
     env_id = f"dots/{name}-v0"
-    options = {"render_mode": "rgb_array", **options}
-    register_wrapped(
-        env_id, functools.partial(Dot, **options), **{"image_size": SIZE, "goal_steps": 12, **(wrapping or {})}
-    )
+    register_wrapped(env_id, functools.partial(made, "rgb_array", **options), image_size=SIZE, goal_steps=12)
     return env_id
 
 

@@ -61,7 +61,7 @@ def test_encoders_work_at_small_sizes_and_pass_gradients(world_model, encoder, i
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
 def test_encode_takes_uint8_only(world_model, dtype):
     with pytest.raises(
-        ValueError, match=r"must be uint8 in 0\.\.255, not torch\.\w+: pass the environment's images as is"
+        ValueError, match=r"must be uint8 in 0\.\.255, not torch\.\w+: pass the environment's images unchanged"
     ):
         world_model().encode(images(1).to(dtype))
 

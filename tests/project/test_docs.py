@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+GENERATED = {"command-line.md", "configuration.md"}  # docs/reference.py writes them when the documentation is built
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,13 @@ def test_list_runs(what, monkeypatch, capsys):
 def test_relative_links_lead_somewhere(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     targets = [link for link in LINK.findall(text) if "://" not in link]
-    missing = [link for link in targets if not (page.parent / link).exists()]
+    missing = [link for link in targets if not (page.parent / link).exists() and Path(link).name not in GENERATED]
     assert not missing
 
 
 def test_every_page_is_in_the_navigation():
     pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
-    assert set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))) == pages
+    assert set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))) == pages | GENERATED
 
 
 @pytest.mark.parametrize(("page", "render"), [("report-tables.md", to_markdown), ("models.md", to_cards)])

@@ -12,6 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RUNS = {
     "quickstart.py": (["--fast"], "gc-idm"),
+    "from_videos.py": (["--fast"], "the first action towards frame 30"),
     "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem"),
     "train_your_own.py": (["--fast"], "random actions"),
     "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
@@ -19,6 +20,7 @@ RUNS = {
     "own_task.py": (["--fast"], "random actions"),
     "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),
     "film_strip.py": (["reacher/gc-idm", "--tasks", "2", "--images", "3"], "wrote film-strip.png"),
+    "animate.py": (["reacher/gc-idm"], "wrote animation.webp"),
     "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
 }
 

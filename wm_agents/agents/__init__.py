@@ -1,4 +1,4 @@
-"""Agents: world-model control behind Stable-Baselines3's interface.
+"""Agents: control with a world model, with the interface of Stable-Baselines3.
 
 A policy turns observations into latents and keeps the memory; its controller decides. Each agent is an SB3 algorithm
 that builds its controller from a world model, heads and options.

@@ -16,8 +16,8 @@ class ActionSpace(ABC):
     """What a planner searches over: sequences of actions of ``size`` numbers, between bounds.
 
     Args:
-        world_model: Imagines.
-        head: The network that the space is made of, where it has one.
+        world_model: Imagines the result of actions.
+        head: The network that defines the space, if it has one.
     """
 
     needs: ClassVar[str] = ""
@@ -47,7 +47,7 @@ class ActionSpace(ABC):
         return other
 
     def modules(self) -> list[nn.Module]:
-        """Networks beside the world model."""
+        """Networks in addition to the world model."""
         return [] if self.head is None else [self.head]
 
 
@@ -95,10 +95,10 @@ class LatentActionSpace(ActionSpace):
 
 
 class DecodedActionSpace(LatentActionSpace):
-    """The same latent actions, imagined by decoding them and asking the world model's own predictor.
+    """The same latent actions, imagined by decoding them and using the world model's own predictor.
 
-    Nothing can be imagined that no real block does: what differs from :class:`Blocks` is only where the search looks,
-    what differs from :class:`LatentActionSpace` is only who predicts.
+    Only results of real blocks can be imagined. The difference to :class:`Blocks` is only where the search looks, and
+    the difference to :class:`LatentActionSpace` is only which model predicts.
     """
 
     def imagine(self, state: State, actions: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ class DecodedActionSpace(LatentActionSpace):
 class MacroActionSpace(ActionSpace):
     """Macro-actions, each a stretch of blocks (HWM, arXiv 2604.03208), imagined by their own predictor.
 
-    A macro-action has no decoder: what is executed is the recorded stretch whose macro-action is nearest, a block at a
+    A macro-action has no decoder. The recorded stretch whose macro-action is nearest is executed, one block at a
     time. Candidates are kept near recorded ones in the same way as
     :class:`wm_agents.agents.subgoals.MacroSubgoals` does with ``support="bank"``.
     """

@@ -18,6 +18,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import configure_logger, get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
+from wm_agents.agents.assess import Assessment, assess
 from wm_agents.agents.controller import Controller
 from wm_agents.agents.files import open_checkpoint, write_agent
 from wm_agents.agents.fitting import (
@@ -38,21 +39,21 @@ from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
 
 NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
-"""Arguments of the constructor that a file has no say in."""
+"""Arguments of the constructor that a file never sets."""
 
 
 class WorldModelAgent(BaseAlgorithm):
     """A Stable-Baselines3 algorithm that acts with a learned world model.
 
     ``predict``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3. Training is
-    offline and called ``fit``; ``learn``, which in SB3 takes environment steps, is refused with that hint.
+    offline and called ``fit``. ``learn``, which in SB3 takes environment steps, raises an error that says so.
 
     Args:
         world_model: Encodes and predicts; its action bounds are the agent's.
         env: Environment, its id, or a VecEnv; checked against the world model. None is fine for ``predict``.
         heads: Networks on the world model's latents, as a list or by name; all are saved with the agent, used or not.
-        seed: Of everything random in the agent; given, it also seeds Python, NumPy and torch, as in SB3. None is 0 for
-            the agent alone.
+        seed: Seed of everything random in the agent. A number also seeds Python, NumPy and torch, as in SB3. None is 0
+            for the agent alone.
         device: "auto", "cpu", "cuda".
         verbose: 0 silent, 1 informative.
         tensorboard_log: Directory of the TensorBoard log.
@@ -135,14 +136,14 @@ class WorldModelAgent(BaseAlgorithm):
 
     @abstractmethod
     def make_controller(self) -> Controller:
-        """Build what acts from the agent's parts."""
+        """Build the controller from the agent's parts."""
 
     def head(self, name: str, option: str) -> Any:
         """Return a head, on the agent's device.
 
         Args:
-            name: Of the head.
-            option: What needs it, as the user wrote it; for the error message.
+            name: Name of the head.
+            option: The option that needs it, for the error message.
 
         Raises:
             ValueError: The agent has none.
@@ -150,7 +151,7 @@ class WorldModelAgent(BaseAlgorithm):
         return head_named(self.heads, name, option).to(self.device)
 
     def use(self, head: Head) -> None:
-        """Act with this head from now on, in place of another of its kind.
+        """Act with this head from now on, instead of another of its kind.
 
         Raises:
             ValueError: It was made on another world model.
@@ -158,6 +159,7 @@ class WorldModelAgent(BaseAlgorithm):
         head = ordinary(head)
         check_head(head, self.world_model)
         self.heads[head.name] = head
+        self.heads.pop("assessment", None)  # it was measured with another head
         self._make_policy()
 
     def _setup_model(self) -> None:
@@ -185,7 +187,7 @@ class WorldModelAgent(BaseAlgorithm):
 
     @property
     def last_decision(self) -> DecisionRecord | None:
-        """What the last ``predict`` call cost."""
+        """Time and evaluations of the last ``predict`` call."""
         return self.policy.last_decision
 
     def predict(  # type: ignore[override]
@@ -198,8 +200,26 @@ class WorldModelAgent(BaseAlgorithm):
         """Choose actions; see :meth:`wm_agents.agents.policy.WorldModelPolicy.predict`."""
         return self.policy.predict(observation, state, episode_start, deterministic)
 
+    def assess(self, observation: Mapping[str, np.ndarray], budget: int | None = None) -> Assessment | list[Assessment]:
+        """Say how likely the agent is to reach a goal, before it takes a step. It takes less than 20 ms.
+
+        The probability comes from closed-loop runs on development tasks, which ``wm-agents calibrate`` makes and
+        stores in the agent's file; without them it is not known.
+
+        Args:
+            observation: As for :meth:`predict`.
+            budget: Environment steps allowed; the environment's own limit by default.
+
+        Returns:
+            An :class:`~wm_agents.agents.assess.Assessment`, or a list of them where the observation has rows.
+
+        Raises:
+            ValueError: As :meth:`predict` does, or a budget that is no whole number of at least 1.
+        """
+        return assess(self, observation, budget)
+
     def learn(self, *args: Any, **kwargs: Any) -> WorldModelAgent:
-        """Refused: these agents learn offline.
+        """Always raise an error, because these agents learn offline.
 
         Raises:
             TypeError: Always; the message says what to call.
@@ -210,7 +230,7 @@ class WorldModelAgent(BaseAlgorithm):
         )
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed Python, NumPy, torch, the environment and the agent's own search; None leaves all as it is."""
+        """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""
         seed = check_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:
@@ -232,7 +252,7 @@ class WorldModelAgent(BaseAlgorithm):
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that the agent is, ready to be written."""
+        """Return all parts of the agent as a checkpoint."""
         own, heads, provenance = self.options(), dict(self.heads), dict(self.provenance)
         options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
         return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
@@ -243,8 +263,8 @@ class WorldModelAgent(BaseAlgorithm):
         """Write the agent to one file: weights, shapes, statistics, provenance; nothing is pickled.
 
         Args:
-            path: With ``.safetensors``, one safetensors file. With ``.zip``, which is added to a path without either
-                as in SB3, the same safetensors file inside a zip archive.
+            path: A path that ends in ``.safetensors`` gives one safetensors file. One that ends in ``.zip`` gives a zip
+                archive with the same safetensors file inside; ``.zip`` is added to other paths, as in SB3.
             exclude: SB3's; must be empty.
             include: SB3's; must be empty.
         """
@@ -285,7 +305,8 @@ class WorldModelAgent(BaseAlgorithm):
             check_needs(checkpoint.needs, cls.parts(options))
         except MissingPartError as error:
             raise CheckpointError(f"the agent {error}") from error
-        agent = cls(checkpoint.world_model, env, heads={**checkpoint.heads, **heads}, **options)
+        kept = {name: head for name, head in checkpoint.heads.items() if name != "assessment" or not heads}
+        agent = cls(checkpoint.world_model, env, heads={**kept, **heads}, **options)
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
@@ -310,7 +331,7 @@ class WorldModelAgent(BaseAlgorithm):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
-        """Take over weights, from what :meth:`get_parameters` returned or from a file that :meth:`save` wrote.
+        """Set weights to those that :meth:`get_parameters` returned, or to those of a file that :meth:`save` wrote.
 
         Args:
             load_path_or_dict: See above.

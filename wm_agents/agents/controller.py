@@ -16,15 +16,15 @@ from wm_agents.models import WorldModel
 
 
 class Frames:
-    """What a controller is given: the frames of N environments, encoded when asked for and only once, and their goals.
+    """The input of a controller: the frames of N environments, which are encoded once and on demand, and their goals.
 
     Args:
         world_model: Encodes.
         pixels: uint8 ``[N, H, W, C]``.
         goal: ``[N, *shape]``, the goals' latents.
         elapsed: int64 ``[N]``, environment steps since the goal was given.
-        seed: Of what is sampled.
-        steps: ``[N]``, environment steps that the goal should take; None where nobody said so.
+        seed: Seed of everything that is sampled.
+        steps: ``[N]``, environment steps that the goal should take; None if this is not known.
 
     Attributes:
         encode_ms: Milliseconds spent on encoding so far.
@@ -76,7 +76,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a controller decided.
+    """The decision of a controller.
 
     Attributes:
         actions: ``[N, A]``, in environment units.
@@ -90,7 +90,7 @@ class Decision:
 
 
 class Controller(ABC):
-    """Chooses actions; holds nothing episodic: all of that is in the memory that it is handed."""
+    """Chooses actions. It stores nothing about an episode; all of that is in the memory that it is given."""
 
     @abstractmethod
     def initial_memory(self, n: int) -> Fields:
@@ -98,11 +98,11 @@ class Controller(ABC):
 
     @abstractmethod
     def act(self, frames: Frames, memory: Fields) -> Decision:
-        """Choose actions and bring the memory, named arrays ``[N, ...]``, up to date in place."""
+        """Choose actions and update the memory, named arrays ``[N, ...]``, in place."""
 
     def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:  # noqa: B027
-        """Forget in place, in these rows, what was meant for the goal before; called before :meth:`act`."""
+        """Forget in place, in these rows, everything about the previous goal; called before :meth:`act`."""
 
     def modules(self) -> Iterable[nn.Module]:
-        """Networks that it uses beside the world model."""
+        """Networks that it uses in addition to the world model."""
         return ()

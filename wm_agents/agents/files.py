@@ -1,4 +1,4 @@
-"""Files of agents: safetensors, or the same in a zip archive as Stable-Baselines3's callbacks name their files."""
+"""Files of agents: safetensors, or the same inside a zip archive, as Stable-Baselines3's callbacks name their files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     try:
         return unpack_checkpoint(_member(target), target)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise CheckpointError(f"{target} is damaged or is no zip archive ({error}): get it again.") from error
+        raise CheckpointError(f"{target} is damaged or not a zip archive ({error}): get it again.") from error
 
 
 def _member(target: Path) -> bytes:
@@ -88,5 +88,5 @@ def _path(path: str | Path) -> Path:
         raise ValueError(f"give a path, not {type(path).__name__}: checkpoints are read and written as whole files.")
     target = Path(path)
     if not target.name:
-        raise CheckpointError(f"{str(path)!r} is no name of a file.")
+        raise CheckpointError(f"{str(path)!r} is not the name of a file.")
     return target

@@ -1,4 +1,4 @@
-"""Whether parts belong together: heads and world models, environments and agents."""
+"""Checks that parts belong together: heads and world models, environments and agents."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class AnotherTaskWarning(UserWarning):
 def collect_heads(
     heads: Mapping[str, Head | None] | Iterable[Head | None] | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Head], dict[str, Any]]:
-    """Return all heads by name, those given as keywords among the options too, and the options that are left.
+    """Return all heads by name, including those given as keywords among the options, and the remaining options.
 
-    None in place of a head, as of any optional argument, means that it is not given.
+    None instead of a head means that it is not given, as with any optional argument.
 
     Raises:
-        ValueError: What is given as a head is none, or is given by another head's name.
+        ValueError: A head is not a :class:`Head`, or is given by the name of another head.
     """
     if isinstance(heads, Head):
         heads = [heads]

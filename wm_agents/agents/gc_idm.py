@@ -23,6 +23,8 @@ from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dyna
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
+HORIZONS = ("auto", "estimated")
+
 
 class GCIDMController(Controller):
     """Encodes every step and asks the inverse dynamics model for the next action.
@@ -34,7 +36,7 @@ class GCIDMController(Controller):
         network: Acts.
         horizon: Environment steps to a goal whose distance nobody says; None: unknown.
         countdown: Let the horizon shrink by one each step since the goal was given.
-        distance: Estimates the steps to a goal whose distance nobody says, in place of ``horizon``.
+        distance: Estimates the steps to a goal at an unknown distance, instead of ``horizon``.
     """
 
     def __init__(
@@ -99,11 +101,11 @@ class GCIDMOptions:
     """Options of :class:`GCIDM`.
 
     Attributes:
-        horizon: Environment steps to the goal that the model is given. "estimated": what the head "steps-to-goal"
-            says at every step. A number: the same for every goal. None: the distance counts as unknown. "auto" is
-            "estimated" if the agent has that head, else None.
-        countdown: Let a horizon that is a number shrink by one each step of the episode (the paper's protocol), for a
-            goal that is a known number of steps away.
+        horizon: Environment steps to the goal that the network is told. "estimated" asks the head "steps-to-goal" at
+            every step. A number is the same for every goal. None means that the distance is unknown. "auto" is
+            "estimated" if the agent has that head, otherwise None.
+        countdown: Decrease a horizon that is a number by one with each step of the episode (the paper's protocol), for
+            a goal at a known distance.
     """
 
     horizon: int | Literal["auto", "estimated"] | None = "auto"
@@ -111,15 +113,27 @@ class GCIDMOptions:
 
     def __post_init__(self) -> None:
         check_flags(self, ("countdown",))
-        if isinstance(self.horizon, str):
-            if self.horizon not in ("auto", "estimated"):
-                raise ValueError(
-                    f'horizon must be a number of environment steps, "auto", "estimated" or None, not {self.horizon!r}.'
-                )
-        elif self.horizon is not None:
-            check_counts(self, ("horizon",))
+        check_horizon(self)
         if self.countdown and (self.horizon is None or isinstance(self.horizon, str)):
             raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
+
+
+def check_horizon(options: Any) -> None:
+    """Raise ``ValueError`` unless ``options.horizon`` is a number of steps, "auto", "estimated" or None."""
+    if isinstance(options.horizon, str):
+        if options.horizon not in HORIZONS:
+            raise ValueError(
+                f'horizon must be a number of environment steps, "auto", "estimated" or None, not {options.horizon!r}.'
+            )
+    elif options.horizon is not None:
+        check_counts(options, ("horizon",))
+
+
+def distance_of(agent: WorldModelAgent, horizon: int | str | None) -> StepsToGoal | None:
+    """The head that estimates the steps to a goal, where the option ``horizon`` asks for one."""
+    if horizon == "estimated" or (horizon == "auto" and "steps-to-goal" in agent.heads):
+        return agent.head("steps-to-goal", 'horizon="estimated"')
+    return None
 
 
 class GCIDM(WorldModelAgent):
@@ -158,9 +172,8 @@ class GCIDM(WorldModelAgent):
         if self.inverse_dynamics is None:
             return UnfittedController()
         network, horizon = self.head("gc-idm", "GCIDM"), self.settings.horizon
-        if horizon == "estimated" or (horizon == "auto" and "steps-to-goal" in self.heads):
-            return GCIDMController(network, distance=self.head("steps-to-goal", 'horizon="estimated"'))
-        return GCIDMController(network, None if horizon == "auto" else horizon, self.settings.countdown)
+        told = None if isinstance(horizon, str) else horizon
+        return GCIDMController(network, told, self.settings.countdown, distance_of(self, horizon))
 
     def fit(
         self,

@@ -1,4 +1,4 @@
-"""The controller of a hierarchy: a high level proposes subgoals now and then, a low level acts towards them."""
+"""The controller of a hierarchy: a high level proposes subgoals, and a low level acts towards them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.subgoals import HighLevel
-from wm_agents.models import LatentGraph, WorldModel
+from wm_agents.models import LatentGraph, StepsToGoal, WorldModel
 
 OVERDUE = 2.0  # times the steps that a subgoal should take
 NEARBY = 16  # nodes, one of which an agent heads for when it has given up a subgoal
@@ -24,12 +24,12 @@ class SubgoalRecord:
 
     Attributes:
         latents: float32 ``[N, F]``, features.
-        node: int64 ``[N]``, the node of the graph that it is; -1 for the goal itself, -2 for no node.
+        node: int64 ``[N]``, the node of the graph; -1 if the subgoal is the goal itself, -2 if it is not a node.
         new: bool ``[N]``, proposed in this call.
         reached: bool ``[N]``, the subgoal before this one was reached; False unless ``new``.
         overdue: bool ``[N]``, the subgoal before this one took too long, and was given up for a node nearby; False
             unless ``new``.
-        detour: bool ``[N]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
+        detour: bool ``[N]``, no path to the goal is known, so the subgoal leads as near to it as the graph does.
         states: float64 ``[N, S]``, simulator states of the nodes, or of the nearest ones, NaN for the goal itself; for
             pictures. S is 0 without a graph.
     """
@@ -44,7 +44,7 @@ class SubgoalRecord:
 
 
 class HierarchicalController(Controller):
-    """Proposes subgoals now and then, and lets the low level act towards them.
+    """Proposes subgoals when they are due, and lets the low level act towards them.
 
     A new subgoal is due at the start, when the goal changes, when the subgoal is reached, after ``replan_every`` steps,
     and when it is overdue. The high level usually proposes an overdue subgoal again, since nothing has changed: the
@@ -56,12 +56,13 @@ class HierarchicalController(Controller):
     and the low level's.
 
     Args:
-        world_model: Gives sizes.
-        high: Proposes.
-        low: Acts.
+        world_model: Gives the sizes.
+        high: Proposes the subgoals.
+        low: Acts towards them.
         replan_every: Steps after which a subgoal is replaced in any case; None: never.
         horizon: Environment steps in which a goal is to be reached; None: no limit.
-        graph: Says what subgoals look like.
+        graph: Gives the simulator states of subgoals, for pictures, and the nodes near an agent that gives up.
+        distance: Estimates the steps in which to reach the goal, in place of ``horizon``.
     """
 
     last_subgoal: SubgoalRecord | None = None
@@ -74,6 +75,7 @@ class HierarchicalController(Controller):
         replan_every: int | None,
         horizon: int | None,
         graph: LatentGraph | None,
+        distance: StepsToGoal | None = None,
     ) -> None:
         self.world_model = world_model
         self.high = high
@@ -81,9 +83,11 @@ class HierarchicalController(Controller):
         self.replan_every = replan_every
         self.horizon = np.inf if horizon is None else horizon
         self.graph = graph
+        self.distance = distance
 
     def modules(self) -> Iterable[nn.Module]:
-        return (*getattr(self.high, "modules", ()), *self.low.modules())
+        own = () if self.distance is None else (self.distance,)
+        return (*getattr(self.high, "modules", ()), *self.low.modules(), *own)
 
     def initial_memory(self, n: int) -> Fields:
         return {
@@ -134,9 +138,11 @@ class HierarchicalController(Controller):
     def _propose(self, frames: Frames, z: torch.Tensor, memory: Fields, due: np.ndarray) -> int:
         """Replace the subgoals of the marked rows; return the world-model evaluations that it took."""
         rows = torch.from_numpy(np.flatnonzero(due)).to(z.device)
+        z, goals = z[rows], self.world_model.features(frames.goal)[rows]
         left = (self.horizon - frames.elapsed[due]).astype(np.float32)
-        goals = self.world_model.features(frames.goal)
-        found = self.high.propose(z[rows], goals[rows], left, frames.seed)
+        if self.distance is not None:
+            left = self.distance.steps(z, goals).clamp(min=1).cpu().numpy()
+        found = self.high.propose(z, goals, left, frames.seed)
         begun = (memory["age"][due] < 0) | memory["astray"][due] | (found.node < -1)
         changed = begun | (found.node != memory["node"][due])
         new = np.flatnonzero(due)[changed]

@@ -22,7 +22,7 @@ ALIASES = {"cem-mpc": "cem"}
 
 
 def agent_names() -> list[str]:
-    """Every name of an agent: those with a class of their own, and every planner."""
+    """Every name of an agent: those with their own class, and every planner."""
     return sorted({*AGENTS, *PLANNERS} - {"mpc"})  # plain "mpc" is the class that the planners' agents share
 
 
@@ -76,10 +76,10 @@ def load(
     and no network is needed, and nothing in the file is executed.
 
     Args:
-        name: ``task/agent``, or a path to a ``.safetensors`` or ``.zip`` file; the suffix may be left out where the
+        name: ``task/agent``, or a path to a ``.safetensors`` or ``.zip`` file; the suffix may be left out if the
             path is not the name of a shipped agent.
         env: Environment to control; checked against the checkpoint. None is fine for ``predict``.
-        agent: With a path: which agent to build; by default the one that was saved.
+        agent: The agent to build from a file; by default the one that was saved.
         device: "auto", "cpu", "cuda".
         **options: Constructor options of the agent ("horizon", "seed", "heads", ...) that override the stored ones.
 

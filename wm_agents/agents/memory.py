@@ -1,4 +1,4 @@
-"""What an agent remembers from one call of ``predict`` to the next: SB3's ``state``, with names."""
+"""The memory of an agent between two calls of ``predict``: SB3's ``state``, with names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fields = dict[str, np.ndarray]
 
 
 class Memory(tuple):
-    """Arrays ``[N, ...]`` in a tuple, as Stable-Baselines3 expects of ``state``, that can be asked for by name.
+    """A tuple of arrays ``[N, ...]``, as Stable-Baselines3 expects of ``state``, which also have names.
 
     ``memory["elapsed"]`` is the array of that name, ``memory[0]`` the first one, ``memory.names`` all names.
 
@@ -47,6 +47,6 @@ def prefixed(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def part(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`prefixed` put in, without the prefix."""
+    """The fields that :func:`prefixed` put in, without the prefix."""
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in fields.items() if name.startswith(start)}

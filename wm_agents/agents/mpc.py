@@ -15,11 +15,12 @@ from wm_agents.agents.proposals import diffusion_proposals, inverse_dynamics_pro
 from wm_agents.agents.search import SearchController, planner_factory
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.configs import check_counts, check_flags
-from wm_agents.models import Head
+from wm_agents.models import Head, StepsToGoal
 from wm_agents.planning import ObjectiveSpec
 from wm_agents.registry import ACTION_SPACES, PLANNERS, did_you_mean
 
 PROPOSALS = ("none", "gc-idm", "diffusion")
+ARRIVALS = ("auto", "estimated", "horizon")
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,23 @@ class MPCOptions:
         planner: One of ``wm_agents.registry.PLANNERS``.
         horizon: H, actions per plan, in the action space's unit: blocks.
         receding_horizon: Actions executed before planning again.
-        shrinking: Plan to arrive after ``horizon`` blocks: each plan is as much shorter as was executed of the one
-            before, and a full one follows the last. A terminal cost that is replanned needs it: with a horizon that
-            keeps receding, arriving can be put off for ever.
+        shrinking: Plan to arrive after ``horizon`` blocks: each plan is shorter by the blocks that were executed, and a
+            full one follows the last. A terminal cost needs this if plans are replaced before their end: otherwise
+            the end of the plan moves away with every new plan, and the agent may never arrive.
+        arrival: In how many blocks a shrinking plan arrives. "horizon": in ``horizon`` blocks. "estimated": in as many
+            as the head "steps-to-goal" says, at most ``horizon``. "auto" is "estimated" if the agent has that head.
         objective: What to minimise; see :func:`wm_agents.planning.make_objective`. "temporal-distance" is the learned
-            one. Functions of your own work, but cannot be saved.
+            distance. Your own functions work, but cannot be saved.
         actions: What is searched, one of ``wm_agents.registry.ACTION_SPACES``: "blocks" of real actions; "latent",
-            learned latent actions with a predictor of their own; "latent-decoded", the same imagined by the world
+            learned latent actions with their own predictor; "latent-decoded", the same imagined by the world
             model; "macro", stretches of recorded actions.
-        proposals: Where a search starts besides the last plan: "gc-idm" rolls the inverse dynamics model through the
-            world model, "diffusion" samples the denoiser (for the planner "diffusion" it is the prior), "none" is the
-            last plan alone.
-        precision: Of the imagined rollouts. "bf16" is up to 3 times faster on CPUs with AVX512-BF16 or AMX, most with
-            wide predictors and many environments, and slower on others; costs, elites and actions stay in float32.
-        planner_options: The planner's own: samples, iterations, temperature, ...; see its class. The agent's
+        proposals: Plans from which the search starts, in addition to the last plan: "gc-idm" lets the inverse dynamics
+            model act in the world model; "diffusion" samples the denoiser (for the planner "diffusion" it is the
+            prior); "none" uses the last plan alone.
+        precision: Precision of the imagined rollouts. "bf16" is up to 3 times faster on CPUs with AVX512-BF16 or AMX,
+            especially with wide predictors and many environments, and slower on others. Costs, elites and actions
+            stay in float32.
+        planner_options: Options of the planner, such as samples, iterations or temperature; see its class. The agent's
             constructor takes them as keywords.
     """
 
@@ -51,6 +55,7 @@ class MPCOptions:
     horizon: int = 5
     receding_horizon: int = 1
     shrinking: bool = False
+    arrival: str = "auto"
     objective: ObjectiveSpec = "summed"
     actions: str = "blocks"
     proposals: str = "none"
@@ -64,6 +69,8 @@ class MPCOptions:
             raise ValueError(
                 f"receding_horizon must lie in 1..horizon ({self.horizon} blocks), not {self.receding_horizon}."
             )
+        if self.arrival not in ARRIVALS:
+            raise ValueError(did_you_mean("arrival", str(self.arrival), ARRIVALS))
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f'precision must be "fp32" or "bf16", not {self.precision!r}.')
         if self.proposals not in PROPOSALS:
@@ -77,13 +84,13 @@ class MPCOptions:
 class MPC(WorldModelAgent):
     """Model-predictive control in latent space.
 
-    Every planner's name is an agent, ``wm_agents.load("pointmaze-umaze/icem")``, which is this class with that planner.
+    You can load it by the name of its planner, as in ``wm_agents.load("pointmaze-umaze/icem")``.
 
     Args:
         world_model: Encodes and predicts.
         env: The environment (or its id, or a VecEnv) to control; optional for ``predict``.
         heads: "temporal-distance" for the objective of that name, "gc-idm" and "denoiser" for proposals,
-            "latent-actions" and "macro-actions" for the action spaces.
+            "steps-to-goal" for ``arrival``, "latent-actions" and "macro-actions" for the action spaces.
         seed: See :class:`WorldModelAgent`.
         device: See :class:`WorldModelAgent`.
         verbose: See :class:`WorldModelAgent`.
@@ -137,7 +144,7 @@ class MPC(WorldModelAgent):
         spec = self.settings.objective
         if callable(spec) or (not isinstance(spec, str) and any(callable(term) for term in spec)):
             raise ValueError(
-                "an agent whose objective is a function of your own cannot be saved: a file holds no code. "
+                "an agent whose objective is your own function cannot be saved, because a file contains no code. "
                 "Save it with a named objective, and pass yours to load(..., objective=...)."
             )
         options = super().options()
@@ -149,7 +156,7 @@ class MPC(WorldModelAgent):
 
 
 def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchController:
-    """Return what searches as the options say, with the agent's world model and heads."""
+    """Return a search controller for these options, with the agent's world model and heads."""
     model = agent.world_model
     space_kind: type[ActionSpace] = ACTION_SPACES.get(settings.actions)
     needed = space_kind.needs
@@ -171,12 +178,20 @@ def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchCon
         settings.shrinking,
         settings.precision,
         heads=(*used, *heads),
+        distance=_arrival(agent, settings),
         **amortised,
     )
 
 
+def _arrival(agent: WorldModelAgent, settings: MPCOptions) -> StepsToGoal | None:
+    """What says in how many blocks shrinking plans arrive; None: always in the full horizon."""
+    if settings.arrival == "estimated" or (settings.arrival == "auto" and "steps-to-goal" in agent.heads):
+        return agent.head("steps-to-goal", 'arrival="estimated"') if settings.shrinking else None
+    return None
+
+
 def _amortised(agent: WorldModelAgent, settings: MPCOptions) -> tuple[dict[str, Any], list[Head]]:
-    """What helps the planner: a proposer of whole plans, or a prior to sample from; and the head that it uses."""
+    """A proposer of whole plans or a prior to sample from, and the head that it uses."""
     if settings.proposals == "none":
         return {}, []
     model, option = agent.world_model, f"proposals={settings.proposals!r}"

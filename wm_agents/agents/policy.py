@@ -1,4 +1,4 @@
-"""What every world-model policy does around its controller's decision: checks, memory, goals, bounds."""
+"""The policy of all world-model agents: checks, memory, goals and bounds around a controller's decision."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ KEYS = ("pixels", "goal_pixels")
 class WorldModelPolicy(BasePolicy):
     """Turns observations into latents, keeps the agent's memory in ``state``, and lets a controller decide.
 
-    With a ``state``, ``predict`` is a function of its arguments. Without one it goes on from its own last call with
+    With a ``state``, ``predict`` is a function of its arguments. Without one, it continues from its last call with
     the same goal image, so that SB3's shortest loop, ``action, _ = agent.predict(observation)``, acts as well as one
-    that hands the state back; see :class:`Recollection`. The memory holds the checksum ``goal_checksum`` of the goal
+    that passes the state back; see :class:`Recollection`. The memory holds the checksum ``goal_checksum`` of the goal
     image and its latent ``goal``, so that a goal is encoded again only when its image changes; ``elapsed``, steps since
     then; and the controller's own fields.
 
@@ -38,7 +38,7 @@ class WorldModelPolicy(BasePolicy):
         action_space: Box.
         world_model: Encodes, and predicts.
         controller: Decides.
-        seed: Of whatever is sampled.
+        seed: Seed of everything that is sampled.
     """
 
     last_decision: DecisionRecord | None = None
@@ -74,10 +74,10 @@ class WorldModelPolicy(BasePolicy):
         Args:
             observation: ``pixels`` and ``goal_pixels``, uint8, ``[H, W, C]`` or ``[N, H, W, C]`` (channels first, as
                 SB3's VecTransposeImage makes them, is accepted too). Other keys are ignored.
-            state: What the last call returned. None goes on from the last call without a state whose goal image was the
-                same, and starts afresh where there was none.
+            state: The state that the last call returned. None continues from the last call without a state that had the
+                same goal image, and starts afresh if there was none.
             episode_start: ``[N]`` booleans; memory of marked environments is reset.
-            deterministic: Accepted for SB3's sake: these agents always act deterministically.
+            deterministic: Accepted for compatibility with SB3 and ignored: these agents always act deterministically.
 
         Returns:
             Actions ``[A]`` or ``[N, A]``, inside the action space, and the new state.

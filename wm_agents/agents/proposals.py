@@ -1,4 +1,4 @@
-"""Proposals: whole plans from an amortised model, for a planner to start from."""
+"""Proposals: whole plans from a trained model, from which a planner starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inverse_dynamics_proposal(
     horizon: int,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, int]:
-    """What GC-IDM does in imagination, towards a goal at an unknown distance; M is 1. See :data:`Proposer`."""
+    """The plan of GC-IDM, imagined towards a goal at an unknown distance; M is 1. See :data:`Proposer`."""
     unknown = torch.zeros(len(goal), dtype=torch.int64, device=goal.device)
     _, raw = imagine_control(world_model, inverse_dynamics, state, world_model.features(goal), unknown, horizon)
     actions = world_model.executable(raw).flatten(2)
@@ -46,19 +46,19 @@ def diffusion_proposals(
     samples: int = 16,
     steps: int = 10,
 ) -> tuple[torch.Tensor, int]:
-    """Sample the denoiser by DDIM, from half the usual noise: likely sequences rather than varied ones.
+    """Sample the denoiser by DDIM, from half the usual noise, which gives likely rather than varied sequences.
 
     The denoiser's horizon is cut to the planner's, or continued by repeating the last block. See :data:`Proposer`.
 
     Args:
-        world_model: Knows the bounds; it is not asked to imagine.
-        denoiser: Samples.
+        world_model: Gives the bounds; it does not imagine.
+        denoiser: The denoiser to sample.
         state: See :data:`Proposer`.
         goal: See :data:`Proposer`.
         horizon: See :data:`Proposer`.
         generator: See :data:`Proposer`.
         samples: M.
-        steps: Of denoising.
+        steps: Steps of denoising.
     """
     config = denoiser.config
     noise = 0.5 * torch.randn(samples, config.horizon, config.block_size, generator=generator, device=goal.device)

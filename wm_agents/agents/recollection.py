@@ -1,4 +1,4 @@
-"""What ``predict`` remembers from its last calls when nobody hands it a state."""
+"""What ``predict`` remembers from its last calls if it is called without a state."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class _Row:
 
 
 class Recollection:
-    """Lets ``action, _ = agent.predict(observation)`` act as well as a loop that hands the state back.
+    """Lets ``action, _ = agent.predict(observation)`` act as well as a loop that passes the state back.
 
-    An environment is known by its goal image: a call goes on from the last one with the same goal. A call with the same
-    frame again gets the same answer. A frame that differs from the last one far more than two frames of that episode
-    did begins a new episode.
+    An environment is identified by its goal image: a call continues from the last one with the same goal. A call with
+    the same frame again gets the same answer. If a frame differs from the last one far more than two frames of that
+    episode did, a new episode begins.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Recollection:
         return found
 
     def keep(self, rows: list[_Row], before: Fields, after: Fields) -> None:
-        """Remember the memory before and after a call; neither is to be changed later."""
+        """Remember the memory before and after a call; do not change either later."""
         for row in rows:
             row.before, row.after = before, after
 

@@ -1,4 +1,4 @@
-"""Model-predictive control: plan in the latent space, execute the first blocks, plan again from there."""
+"""Model-predictive control: plan in the latent space, execute the first blocks, and plan again."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wm_agents.agents.action_spaces import ActionSpace
 from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.proposals import Prior, Proposer
-from wm_agents.models import State, WorldModel
+from wm_agents.models import State, StepsToGoal, WorldModel
 from wm_agents.planning import Objective, Planner
 from wm_agents.types import LatentSpec, Plan
 
 
 @dataclass
 class SearchController(Controller):
-    """Plans actions of an action space, executes the first few, plans again.
+    """Plans actions in an action space, executes the first few, and plans again.
 
     Memory: ``plan [N, E, H, d]``, the planner's elites, of which the first is the plan; ``step [N]``, environment steps
-    since it was made (-1: none yet); ``length [N]``, for how many actions it was made; ``block [N, K*A]``, the
+    since it was made (-1: none yet); ``length [N]``, its number of actions when it was made; ``block [N, K*A]``, the
     normalised block that is being executed; and the world model's state. Frames are encoded between blocks only.
 
     Attributes:
@@ -37,9 +37,10 @@ class SearchController(Controller):
         receding_horizon: Actions executed before planning again.
         shrinking: Plan to arrive after ``horizon`` actions; see :class:`wm_agents.agents.mpc.MPCOptions`.
         precision: "fp32" or "bf16", of imagined rollouts.
-        proposer: Where a search starts besides the last plan.
-        prior: What the planner "diffusion" samples from.
+        proposer: Gives plans from which the search starts, in addition to the last plan.
+        prior: The prior from which the planner "diffusion" samples.
         heads: Networks that objective, proposer and prior use.
+        distance: Says in how many actions a shrinking plan is to arrive, up to ``horizon``, in place of ``horizon``.
     """
 
     space: ActionSpace
@@ -52,12 +53,13 @@ class SearchController(Controller):
     proposer: Proposer | None = None
     prior: Prior | None = None
     heads: tuple[nn.Module, ...] = ()
+    distance: StepsToGoal | None = None
 
     def __post_init__(self) -> None:
         self.num_elites: int = getattr(self.make_planner(horizon=self.horizon), "num_elites", 1)
 
     def modules(self) -> Iterable[nn.Module]:
-        return (*self.space.modules(), *self.heads)
+        return (*self.space.modules(), *self.heads, *(() if self.distance is None else (self.distance,)))
 
     def initial_memory(self, n: int) -> Fields:
         model = self.space.world_model
@@ -85,7 +87,8 @@ class SearchController(Controller):
         if self.shrinking:
             length -= self.receding_horizon * due
             fresh |= length <= 0  # that plan has arrived: nothing of it is left to start from
-        length[:] = np.where(fresh | (not self.shrinking), self.horizon, length)
+        if fresh.any():
+            length[fresh] = self._full(frames, fresh)
         evaluations = 0
         # Environments with as much left to plan are planned for in one call, usually all of them.
         for horizon in sorted(set(length[due].tolist())):
@@ -108,8 +111,16 @@ class SearchController(Controller):
         step += 1
         return Decision(actions, int(due.sum()), evaluations)
 
+    def _full(self, frames: Frames, rows: np.ndarray) -> np.ndarray | int:
+        """For how many actions the marked rows begin to plan: one number, or int64 ``[n]``."""
+        if self.distance is None:
+            return self.horizon
+        model, goals = frames.world_model, frames.goal[torch.from_numpy(rows).to(frames.goal.device)]
+        steps = self.distance.steps(model.features(frames.latents(rows)), model.features(goals))
+        return (steps / model.spec.action_block).ceil().clamp(1, self.horizon).long().cpu().numpy()
+
     def _observe(self, frames: Frames, memory: Fields, rows: np.ndarray) -> None:
-        """Show the world model the new frames, and the blocks that led to them."""
+        """Pass the new frames, and the blocks that led to them, to the world model."""
         device = frames.goal.device
         state = self._state(memory, rows, device)
         block = torch.from_numpy(memory["block"][rows]).to(device)
@@ -152,7 +163,7 @@ class SearchController(Controller):
         return plan, len(rows) * evaluations + horizon * int(plan.evaluations.sum())
 
     def cost(self, state: State, goal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The objective of what candidates lead to, in this controller's precision, of the weights as they are now."""
+        """The objective of the imagined results, in this controller's precision and with the present weights."""
         if self.precision == "fp32":
             return lambda actions: self.objective(self.space.imagine(state, actions), goal, actions)
         space = self.space.imagined_by(in_bf16(self.space.world_model))
@@ -166,10 +177,10 @@ class SearchController(Controller):
 
 
 def in_bf16(world_model: WorldModel) -> Any:
-    """A copy to imagine with under bf16 autocast: the same results, up to twice as fast.
+    """A copy that imagines under bf16 autocast, with the same results, up to twice as fast.
 
-    Autocast casts frozen weights in every call. Here the linear layers that imagine hold them in bf16; the encoder is
-    shared.
+    Autocast casts frozen weights in every call. Here, the linear layers that imagine store them in bf16; the encoder
+    is shared.
     """
     model = copy.deepcopy(world_model, {id(world_model.encoder): world_model.encoder})
     for name, child in model.named_children():

@@ -1,4 +1,4 @@
-"""The high level of hierarchical planning: where to go next, as features that the low level heads for."""
+"""The high level of hierarchical planning: it proposes the features that the low level heads for next."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class SupportWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Subgoals:
-    """What the high level proposes for n environments.
+    """Subgoals that the high level proposes for n environments.
 
     Attributes:
-        latents: float32 ``[n, F]``, what to head for.
-        steps: float32 ``[n]``, environment steps that the way there should take, at least 1.
-        node: int64 ``[n]``, the node of the graph that it is; -1 where it is the goal itself, -2 where no node.
-        detour: bool ``[n]``, no way to the goal is known: the subgoal leads as near to it as the graph does.
+        latents: float32 ``[n, F]``, the features to head for.
+        steps: float32 ``[n]``, the expected number of environment steps to the subgoal, at least 1.
+        node: int64 ``[n]``, the node of the graph; -1 if the subgoal is the goal itself, -2 if it is not a node.
+        detour: bool ``[n]``, no path to the goal is known, so the subgoal leads as near to it as the graph does.
         evaluations: World-model evaluations that the search took.
     """
 
@@ -44,17 +44,17 @@ class Subgoals:
 
 
 class HighLevel(Protocol):
-    """Proposes subgoals; holds nothing episodic. ``modules``, if it has that attribute, lists networks that it uses."""
+    """Proposes subgoals. It stores nothing about an episode. ``modules``, if it exists, lists networks that it uses."""
 
     def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
         """Propose a subgoal on the way from ``z [n, F]`` to ``goal [n, F]``.
 
         Args:
-            z: Now.
-            goal: Where to.
-            left: float32 ``[n]``, environment steps in which the goal is to be reached, 0 and less where they have
-                run out; infinite where the agent has no horizon.
-            seed: Of what is sampled.
+            z: Features of the present.
+            goal: Features of the goal.
+            left: float32 ``[n]``, environment steps that are left to reach the goal, 0 and less if they have run out;
+                infinite if the agent has no horizon.
+            seed: Seed of everything that is sampled.
         """
         ...
 
@@ -64,11 +64,11 @@ class HighLevel(Protocol):
 
 
 class GraphSubgoals:
-    """Subgoals are nodes on the shortest way through a latent graph.
+    """Subgoals are nodes on the shortest path through a latent graph.
 
     Args:
         graph: The graph.
-        lookahead: Environment steps to the subgoal; a goal that is nearer is the subgoal itself.
+        lookahead: Environment steps to the subgoal; a nearer goal is itself the subgoal.
     """
 
     def __init__(self, graph: LatentGraph, lookahead: int) -> None:
@@ -120,18 +120,18 @@ class GraphSubgoals:
         if far > FAR:
             warnings.warn(
                 f"a goal lies {far:.1f} times as far from the nearest recorded latent as the data's own frames do at "
-                "most: it is unlike all the data, and the way there is a guess.",
+                "most: it is unlike all the data, so do not rely on the subgoals.",
                 SupportWarning,
                 stacklevel=2,
             )
 
 
 class MacroSubgoals:
-    """Subgoals are where the first macro-action of a plan leads (HWM, arXiv 2604.03208).
+    """The subgoal is the latent after the first macro-action of a plan (HWM, arXiv 2604.03208).
 
     A planner searches over sequences of macro-actions for the one whose waypoints come nearest to the goal, in steps
-    of the temporal distance. Free search picks macro-actions that no data supports, and then subgoals that nothing
-    reaches (arXiv 2607.12547); ``support`` keeps it near the macro-actions of the training data:
+    of the temporal distance. Without restrictions, search picks macro-actions that are unlike the data, and subgoals
+    that cannot be reached (arXiv 2607.12547). ``support`` keeps it near the macro-actions of the training data:
 
     - "bounds": inside the 2nd to 98th percentile of each coordinate (HWM);
     - "bank": within a residual of a recorded macro-action, each candidate is pulled to its nearest (Hi-LeWM);
@@ -140,11 +140,11 @@ class MacroSubgoals:
 
     Args:
         macro_actions: Predictor, and bank of recorded macro-actions.
-        temporal_distance: Measures.
-        planner: Over H macro-actions.
-        lookahead: A goal at most so many steps away is the subgoal itself.
+        temporal_distance: Measures the distance to the goal.
+        planner: Searches over H macro-actions.
+        lookahead: A goal at most this many steps away is itself the subgoal.
         support: See above.
-        graph: Head for the node of this graph that is nearest to the waypoint; None heads for the waypoint itself.
+        graph: If given, the subgoal is the node of this graph that is nearest to the waypoint.
     """
 
     def __init__(
@@ -202,17 +202,17 @@ class MacroSubgoals:
 
 
 class WaypointSubgoals:
-    """Subgoals are sampled: chains of waypoints up to the goal, and the first waypoint of the easiest chain.
+    """Samples chains of waypoints up to the goal. The subgoal is the first waypoint of the easiest chain.
 
-    A chain is drawn from the waypoint model, a stride at a time, until the goal is at most a stride away. How easy it
-    is to follow is imagined: GC-IDM is rolled through the world model from each waypoint to the next, and what counts
-    is the squared distance, summed over the chain, between where it arrives and where it should. A single sample
-    is no better than no subgoal at all (docs/agents/hierarchical.md).
+    A chain is drawn from the waypoint model, one stride at a time, until the goal is at most a stride away. To measure
+    how easy it is to follow, GC-IDM acts in the world model from each waypoint to the next. The error is the squared
+    distance between the latent that it reaches and the next waypoint, summed over the chain. A single sample is no
+    better than no subgoal (docs/agents/hierarchical.md).
 
     Args:
-        waypoints: Draws.
-        world_model: Imagines.
-        inverse_dynamics: Follows.
+        waypoints: Draws the chains.
+        world_model: Imagines the result of following a chain.
+        inverse_dynamics: Follows a chain in imagination.
         chains: Chains drawn for each proposal.
     """
 
@@ -226,7 +226,7 @@ class WaypointSubgoals:
         self.modules: tuple[nn.Module, ...] = (waypoints, inverse_dynamics)
 
     def steps(self, z: torch.Tensor, subgoal: torch.Tensor) -> torch.Tensor:
-        """Infinitely many: a waypoint is where to be after a stride, and is replaced by the clock."""
+        """Infinite: a waypoint is the place to be after a stride, and is replaced only after a time."""
         return torch.full((len(z),), torch.inf, device=z.device)
 
     def propose(self, z: torch.Tensor, goal: torch.Tensor, left: np.ndarray, seed: int) -> Subgoals:
@@ -260,7 +260,7 @@ class WaypointSubgoals:
         return first[torch.arange(len(z), device=z.device), best], 2 * blocks * self.chains
 
     def _miss(self, z: torch.Tensor, there: torch.Tensor, blocks: int) -> torch.Tensor:
-        """Squared distance ``[n]`` to ``there [n, F]`` after so many blocks of imagined GC-IDM from ``z [n, F]``."""
+        """Squared distance ``[n]`` to ``there [n, F]`` after this many blocks of imagined GC-IDM from ``z [n, F]``."""
         model = self.world_model
         state = model.remember(model.unflatten(z)[:, None], z.new_zeros(len(z), 0, model.spec.block_size))
         steps = torch.full((len(z),), blocks * model.spec.action_block, device=z.device)

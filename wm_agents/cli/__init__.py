@@ -13,11 +13,12 @@ from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
 from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, solve, train
-from wm_agents.cli.measuring import bench, evaluate, report, study
+from wm_agents.cli.measuring import bench, calibrate, evaluate, report, score, study
 from wm_agents.version import __version__
 
 __all__ = [
     "bench",
+    "calibrate",
     "collect",
     "datasets",
     "doctor",
@@ -29,6 +30,7 @@ __all__ = [
     "quickstart",
     "report",
     "reproduce",
+    "score",
     "solve",
     "study",
     "train",
@@ -50,8 +52,8 @@ def main() -> None:
         raise SystemExit(CLOSED_PIPE) from None
     except KeyboardInterrupt:
         console.print(
-            "\ninterrupted; bench, collect, fit, quickstart, report, reproduce, solve and study go on where they were "
-            "with the same command, train with --resume; other commands begin anew",
+            "\ninterrupted; bench, calibrate, collect, fit, quickstart, report, reproduce, solve and study continue "
+            "where they stopped with the same command, train with --resume; other commands start over",
             style="yellow",
             soft_wrap=True,
         )

@@ -29,7 +29,7 @@ class App:
 
     def __init__(self) -> None:
         self._app = tyro.extras.SubcommandApp()
-        self.names: list[str] = []
+        self.commands: dict[str, Callable[..., None]] = {}
 
     def command(self, function: Callable[..., None]) -> Callable[..., None]:
         """Register a function under its name: ``list_names`` is called ``list``, ``import_dataset`` ``import``."""
@@ -40,7 +40,7 @@ class App:
             return functools.partial(function, *args, **kwargs)
 
         self._app.command(name=name)(parsed)
-        self.names.append(name)
+        self.commands[name] = function
         return function
 
     def parse(self, arguments: list[str]) -> Callable[[], None]:
@@ -50,8 +50,8 @@ class App:
             ValueError: There is no such subcommand or no such device.
             SystemExit: Help was asked for, or a flag is wrong.
         """
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in self.names:
-            raise ValueError(did_you_mean("command", arguments[0], self.names))
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in self.commands:
+            raise ValueError(did_you_mean("command", arguments[0], self.commands))
         with readable_help():
             call = self._app.cli(prog="wm-agents", description=DESCRIPTION, args=arguments)
         check_device(call.keywords.get("device", "auto"))
@@ -81,7 +81,7 @@ def readable_help() -> Iterator[None]:
 
 
 class _Held(io.StringIO):
-    """What is written to a stream, which still tells tyro what the stream can show."""
+    """A buffer for a stream's output that still tells tyro what the stream can show."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from wm_agents.cli.common import app, console, full_id, rich_escape
 
 @app.command
 def doctor() -> None:
-    """Check rendering, versions and threads; say how to fix what is missing."""
+    """Check rendering, versions and threads, and say how to fix problems."""
     from wm_agents.doctor import diagnose
 
     if not diagnose(console):
@@ -25,10 +25,10 @@ def doctor() -> None:
 def list_names(
     what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
 ) -> None:
-    """List what exists.
+    """List agents, environments, datasets, planners, objectives or policies.
 
     Args:
-        what: Shipped agents, environments, local datasets, planners, objectives, or exploration policies.
+        what: What to list: agents (shipped), envs, datasets (local), planners, objectives or policies (of exploration).
     """
     from wm_agents import datasets, list_checkpoints
     from wm_agents.evaluation import print_table
@@ -97,17 +97,17 @@ def collect(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Record reward-free episodes into a Minari dataset; run again to go on after an interruption.
+    """Record episodes without rewards into a Minari dataset. The same command continues an interrupted recording.
 
     Args:
         env_id: Gymnasium id or task name, for example wm/PointMaze-UMaze-v0 or pointmaze-umaze.
-        policy: Exploration policy, by default the one that suits the task; see "wm-agents list policies".
-        episodes: Episodes.
-        steps: Environment steps of each.
-        seed: Of starts, goals and noise.
-        name: Minari id; by default wm/<task>/<policy>-v0.
+        policy: Exploration policy; by default the task's own. "wm-agents list policies" prints all.
+        episodes: Number of episodes.
+        steps: Environment steps of each episode.
+        seed: Seed of starts, goals and noise.
+        name: Minari id of the new dataset; by default wm/<task>/<policy>-v0.
         image_size: Height and width in pixels.
-        workers: Processes; by default one per core.
+        workers: Number of processes; by default one per core.
         overwrite: Replace a dataset of that name.
     """
     from wm_agents import datasets
@@ -141,20 +141,20 @@ def import_dataset(
     skip_invalid: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Import a foreign dataset: videos, LeRobot, robomimic, OGBench, LeWM, or a Minari dataset of somebody else's.
+    """Import data from elsewhere: videos, LeRobot, robomimic, OGBench, LeWM, or another Minari dataset.
 
     Args:
         source: A file, a folder, or the id of a local Minari dataset.
-        format: videos, lerobot, robomimic-hdf5, ogbench-npz, lewm-hdf5, minari or d4rl-pointmaze; found out by default.
-        env_id: Gymnasium id or task name that the data are of; without it frames and actions stay as they are.
-        name: Minari id; by default wm/<task>/<file>-v0.
-        frames: Stored ones, or rendered by the task from states; by default stored where there are any.
-        pixels: Which images, where there are several: a camera or a key.
+        format: videos, lerobot, robomimic-hdf5, ogbench-npz, lewm-hdf5, minari or d4rl-pointmaze; detected by default.
+        env_id: Gymnasium id or name of the data's task; without it, frames and actions stay as they are.
+        name: Minari id of the new dataset; by default wm/<task>/<file>-v0.
+        frames: Use the stored frames, or let the task render them from states; by default stored, if there are any.
+        pixels: Camera or key of the images, if there are several.
         image_size: Height and width in pixels.
-        resize: How others become square: the whole image out of its aspect, its centre, or with black bars.
-        episodes: Only that many, from the first.
-        action_scale: What actions are multiplied by; the format's own by default.
-        skip_invalid: Leave out episodes that are not valid.
+        resize: How other images become square: stretch the whole image, crop its centre, or add black bars.
+        episodes: Import only this many episodes, from the first.
+        action_scale: Factor for all actions; by default that of the format.
+        skip_invalid: Leave out invalid episodes instead of failing.
         overwrite: Replace a dataset of that name.
     """
     from wm_agents import datasets
@@ -188,7 +188,7 @@ def datasets(
     Args:
         action: What to do.
         name: Minari id of the dataset to push or pull.
-        hub: As hf://USER; by default Minari's own to list and pull, and none to push.
+        hub: Hub as hf://USER; by default Minari's own to list and pull, and none to push.
         overwrite: Replace a local dataset when pulling.
     """
     from wm_agents.datasets import list_remote, pull, push

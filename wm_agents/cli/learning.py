@@ -16,7 +16,7 @@ def configured(kind: Any, pairs: tuple[str, ...]) -> Any:
     """Make a configuration from ``name=value`` pairs.
 
     Raises:
-        ValueError: A pair that is none, a name that the configuration does not have, or a value that it refuses.
+        ValueError: A pair is not name=value, the configuration has no such name, or it refuses the value.
     """
     options = parse_options(pairs)
     known = [field.name for field in dataclasses.fields(kind)]
@@ -41,11 +41,11 @@ def train(
     Args:
         dataset: Minari id; see "wm-agents list datasets".
         out: Directory of this run.
-        kind: Of world model: lewm, patch, rssm, or one of an installed plug-in.
-        model: Shape of the networks as name=value pairs, for example latent_size=64 action_block=5.
-        training: Options of the training, for example steps=2000 batch_size=64 seed=1.
+        kind: Kind of world model: lewm, patch, rssm, or one from an installed plug-in.
+        model: Configuration of the world model as name=value pairs, for example latent_size=64 action_block=5.
+        training: Options of the training as name=value pairs, for example steps=2000 batch_size=64 seed=1.
         device: auto, cpu or cuda.
-        resume: Go on with the run that is in OUT.
+        resume: Continue the run in OUT.
     """
     from wm_agents import datasets, train_world_model
     from wm_agents.checkpoint import Checkpoint, save_checkpoint, versions
@@ -56,7 +56,7 @@ def train(
 
     shape, options = configured(WORLD_MODELS.get(kind).Config, model), configured(TrainingConfig, training)
     if (out / FOLDER / "world-model.safetensors").exists() and not resume:
-        raise ValueError(f"{out} holds a run already: add --resume to go on with it, or give another --out.")
+        raise ValueError(f"{out} holds a run already: add --resume to continue it, or give another --out.")
     data = datasets.load(dataset)
     world_model, history = train_world_model(data, shape, options, run_dir=out, logger=open_log(out), device=device)
     made = {
@@ -81,16 +81,16 @@ def fit(
     training: tuple[str, ...] = (),
     device: str = "auto",
 ) -> None:
-    """Fit a head on a world model's latents; writes OUT/agent.safetensors. Run again to go on after an interruption.
+    """Fit a head on a world model's latents; writes OUT/agent.safetensors. The same command continues a stopped run.
 
     Args:
-        head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, or one of an
-            installed plug-in; also predictor and imagination, which train further what the file holds.
-        checkpoint: File with the world model; what else an agent's file holds, heads and options, is kept.
+        head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, or one from an
+            installed plug-in. predictor and imagination train a network of the file further.
+        checkpoint: File with the world model. Heads and options that it contains are kept.
         dataset: Minari id.
         out: Directory of this run.
-        model: Shape of the network as name=value pairs, for example width=64.
-        training: Options of the training, for example steps=2000 seed=1.
+        model: Configuration of the network as name=value pairs, for example width=64.
+        training: Options of the training as name=value pairs, for example steps=2000 seed=1.
         device: auto, cpu or cuda.
     """
     from wm_agents import datasets
@@ -112,6 +112,7 @@ def fit(
         source.world_model = made
     else:
         source.heads[made.name] = made
+    source.heads.pop("assessment", None)  # it was measured with what has been replaced
     if head == "gc-idm":
         source.agent = source.agent or head
     measured = source.provenance.get("measured", {}) | {name: points[-1][1] for name, points in history.items()}
@@ -122,29 +123,42 @@ def fit(
 
 @app.command
 def reproduce(
-    task: tyro.conf.Positional[str], out: Path | None = None, tasks: int = 100, seed: int = 0, device: str = "auto"
+    task: tyro.conf.Positional[str],
+    out: Path | None = None,
+    tasks: int = 100,
+    calibration: int = 400,
+    seed: int = 0,
+    device: str = "auto",
 ) -> None:
-    """Collect, train, fit and evaluate one task's agents with its recipe; the shipped checkpoints are made like this.
+    """Make one task's agents with its recipe: collect, train, calibrate, evaluate. This made the shipped checkpoints.
 
     Args:
         task: Task name or Gymnasium id.
         out: Directory of the run; by default runs/<task>-<seed>.
-        tasks: Number of held-out tasks to evaluate GC-IDM and CEM on, with the recipe's goals; 0 leaves it out.
-        seed: Of training.
+        tasks: Number of held-out tasks on which GC-IDM and CEM are evaluated; 0 skips the evaluation.
+        calibration: Number of development tasks on which GC-IDM is calibrated (see calibrate); 0 skips it.
+        seed: Seed of the training.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load, pipeline
+    from wm_agents.agents.files import open_checkpoint
+    from wm_agents.cli.measuring import store_calibration
+    from wm_agents.evaluation.calibration import LEAST
     from wm_agents.recipes import recipe
 
     chosen = recipe(task)
     folder = out or Path("runs") / f"{chosen.task}-{seed}"
     path = folder / pipeline.AGENT_FILE
+    if calibration and calibration < LEAST:
+        raise ValueError(f"calibration needs at least {LEAST} tasks, or 0 to leave it out, not {calibration}.")
     if tasks:  # made first, so that a mistake is found before the training
         manifest = evaluation.make_manifest(
             chosen.env_id, tasks=tasks, offset=chosen.offset, budget=chosen.budget, policy=chosen.policy
         )
     pipeline.reproduce(chosen, folder, seed=seed, device=device, command=command_line())
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if calibration:
+        store_calibration(load(path, agent="gc-idm", device=device), open_checkpoint(path), path, tasks=calibration)
     if tasks:
         names = ("gc-idm", "cem")
         results = [evaluation.evaluate(load(path, agent=name, device=device), manifest, name=name) for name in names]
@@ -161,14 +175,14 @@ def quickstart(
     seed: int = 0,
     fast: bool = False,
 ) -> None:
-    """The main job in one command: collect, train, fit, evaluate, and show it. About 5 minutes on two CPU cores.
+    """Run the whole pipeline once: collect, train, fit, evaluate, and show the result. 5 minutes on two CPU cores.
 
     Args:
-        out: Where everything is written; run again with the same directory to go on after an interruption.
+        out: Directory for everything. The same command continues an interrupted run.
         task: Task name or Gymnasium id.
-        tasks: Held-out tasks to evaluate on.
-        seed: Of training.
-        fast: A few seconds of training, to see the parts move; the agents will be poor.
+        tasks: Number of held-out tasks to evaluate on.
+        seed: Seed of the training.
+        fast: Train only for a few seconds, to see how everything works; the agents will be poor.
     """
     from wm_agents.quickstart import run
 

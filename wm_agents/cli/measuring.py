@@ -1,4 +1,4 @@
-"""Subcommands that measure: evaluate, bench, report, study."""
+"""Subcommands that measure: evaluate, calibrate, bench, report, study."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def evaluate(
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
-        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
-        task: Gymnasium id or task name; by default the one that the agent was trained on.
+        agent: A shipped agent such as "pointmaze-umaze/gc-idm", or your own checkpoint as FILE or FILE:AGENT.
+        task: Gymnasium id or task name; by default the task that the agent was trained on.
         tasks: Number of tasks.
-        offset: Steps from start to goal in a held-out episode, or "random" for two random free states.
+        offset: Steps from the start to the goal in a held-out episode, or "random" for a random start and goal.
         budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
-        seed: Of the task set.
-        num_envs: Environments that share a call; 1 for timings of a single one.
-        manifest: Use the tasks of this file; written there first if it does not exist.
-        json: Write all numbers here.
-        video: Write the first 4 tasks here, .mp4 or .gif.
-        options: The agent's own options as name=value, for example horizon=10 precision=bf16.
+        seed: Seed of the set of tasks.
+        num_envs: Environments that share a call; use 1 to time a single environment.
+        manifest: File with the tasks to use; it is written first if it does not exist.
+        json: File for all numbers.
+        video: File for a video of the first 4 tasks, .mp4 or .gif.
+        options: Options of the agent as name=value pairs, for example horizon=10 precision=bf16.
         device: auto, cpu or cuda.
     """
     from wm_agents import evaluation, load
@@ -66,6 +66,45 @@ def evaluate(
     evaluation.print_report([result], console)
 
 
+@app.command
+def score(
+    agent: tyro.conf.Positional[str],
+    dataset: tyro.conf.Positional[str],
+    samples: int = 300,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    json: Path | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Score an agent on recorded episodes if there is no environment: predictions, actions, and a verdict.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        dataset: Minari id.
+        samples: Pairs of frames for each number of steps.
+        validation_fraction: Fraction of the episodes that training has held out, which are scored; use 0 for data that
+            was not used for training.
+        seed: Seed of the pairs.
+        json: File for all numbers.
+        options: The agent's own options as name=value.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import datasets, evaluation, load
+
+    _check_outputs(json=json)
+    name, _, kind = agent.partition(":")
+    player = load(name, agent=kind or None, device=device, **parse_options(options))
+    scores = evaluation.offline_scores(
+        player, datasets.load(dataset), samples=samples, validation_fraction=validation_fraction, seed=seed
+    )
+    if json is not None:
+        scores.save(json)
+    evaluation.print_table(scores.table(), console)
+    for sentence in scores.verdict:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 def _check_outputs(**paths: Path | None) -> None:
     """Find out before the work begins whether its results can be written.
 
@@ -78,7 +117,7 @@ def _check_outputs(**paths: Path | None) -> None:
 
     given = {name: path for name, path in paths.items() if path is not None}
     if len({path.absolute() for path in given.values()}) < len(given):
-        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need files of their own.")
+        raise ValueError(f"{', '.join(f'--{name}' for name in given)} need different files.")
     if "video" in given:
         check_video_path(given["video"])
     for path in given.values():
@@ -103,6 +142,64 @@ def _make_manifest(env_id: str, tasks: int, offset: str, budget: int | None, see
 
 
 @app.command
+def calibrate(
+    agent: tyro.conf.Positional[str],
+    out: Path | None = None,
+    tasks: int = 400,
+    seed: int = 1001,
+    num_envs: int = 16,
+    device: str = "auto",
+) -> None:
+    """Measure on development tasks when an agent succeeds, so that agent.assess() can predict it.
+
+    The result is stored in the agent's file; results for the file's other agents are kept.
+
+    Args:
+        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
+        out: File to write; by default FILE itself, or runs/TASK-calibrated/agent.safetensors for a shipped agent. The
+            same command continues an interrupted run.
+        tasks: Number of development tasks, with near, far and random goals.
+        seed: First seed of these tasks.
+        num_envs: Environments that share a call.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents import load
+    from wm_agents.agents.files import open_checkpoint
+    from wm_agents.evaluation.files import check_output
+    from wm_agents.evaluation.report.comparison import sources
+
+    name, _, kind = agent.partition(":")
+    player: Any = load(name, agent=kind or None, device=device)
+    own = Path(name).is_file()
+    checkpoint = open_checkpoint(name) if own else sources([name.partition("/")[0]], [])[0].read()
+    default = Path(name) if own else Path("runs") / f"{name.partition('/')[0]}-calibrated" / "agent.safetensors"
+    path = out or default
+    check_output(path)
+    if path.is_file() and not (own and path.samefile(name)):
+        raise ValueError(f"{path} exists: to calibrate its agents, give {path}:{player.name}, or another --out.")
+    store_calibration(player, checkpoint, path, tasks=tasks, seed=seed, num_envs=num_envs)
+
+
+def store_calibration(player: Any, checkpoint: Any, path: Path, **options: Any) -> None:
+    """Calibrate an agent, write its checkpoint with what was found, and draw the reliability diagram beside it."""
+    from wm_agents import evaluation
+    from wm_agents.agents.files import write_agent
+    from wm_agents.checkpoint import content_of
+
+    folder = path.parent / "calibration" / player.name
+    identity = {"content": content_of(checkpoint, without=("assessment",))}
+    found = evaluation.calibrate(player, folder, identity=identity, console=console, **options)
+    checkpoint.heads["assessment"] = found.head
+    measured = {**found.measured, "command": command_line()}
+    checkpoint.provenance["calibration"] = {**checkpoint.provenance.get("calibration", {}), player.name: measured}
+    write_agent(checkpoint, path)
+    figure = evaluation.reliability_figure(found.predicted, found.solved, title=f"{player.name}, development tasks")
+    evaluation.save_figure(figure, path.with_name(f"reliability-{player.name}.png"))
+    scores = ", ".join(f"{key} {value:.3f}" for key, value in found.measured.items() if isinstance(value, float))
+    console.print(f"wrote {path}: {found.measured['tasks']} tasks, {scores}", highlight=False, soft_wrap=True)
+
+
+@app.command
 def bench(
     what: tyro.conf.Positional[Literal["planners"]],
     agent: str = "pointmaze-umaze",
@@ -111,14 +208,14 @@ def bench(
     quick: bool = False,
     device: str = "auto",
 ) -> None:
-    """Measure every planner on one world model: success, cost of a plan, scaling, use of the machine.
+    """Measure every planner on one world model: success, cost of a plan, scaling, and use of the machine.
 
     Args:
         what: What to measure.
         agent: A task with a shipped checkpoint, or the path of your own.
-        out: Where planners.json and planners.png are written; run again to go on after an interruption.
-        tasks: Held-out tasks for each planner, 100 steps from start to goal.
-        quick: A check that all works in a minute or two, not a result.
+        out: Directory for planners.json and planners.png. The same command continues an interrupted run.
+        tasks: Held-out tasks for each planner, with goals 100 steps away.
+        quick: Only check in a minute or two that everything works; this is not a result.
         device: auto, cpu or cuda.
     """
     from wm_agents.evaluation.bench import bench_planners
@@ -144,23 +241,25 @@ def report(
     measure: bool = True,
     device: str = "auto",
 ) -> None:
-    """Compare the shipped agents on every task: success with intervals, paired tests, cost, beside the papers' numbers.
+    """Compare the shipped agents on every task: success with intervals, paired tests, cost, and the papers' numbers.
 
     Args:
-        out: Where report.md, report.json, figures and videos are written; run again to go on after an interruption.
+        out: Directory for report.md, report.json, figures and videos. The same command continues an interrupted run.
         quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
-        tasks: Task names; all with a checkpoint by default.
-        agents: gc-idm, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd by default; other shipped
-            agents work too.
-        protocols: OFFSET/BUDGET in environment steps; 25/50, 50/100 and (not quick) 100/200 by default.
-        checkpoints: Further training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
-        tasks_per_cell: Another number of held-out tasks for each cell.
+        tasks: Task names; by default all tasks that have a checkpoint.
+        agents: By default gc-idm, gc-idm-told, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd;
+            other shipped agents work too.
+        protocols: any and any-2 (two sets of random starts and goals, with the environment's own limit), or
+            OFFSET/BUDGET in environment steps; by default any, any-2, 25/50, 50/100 and 100/200, and with --quick only
+            25/50 and 50/100.
+        checkpoints: Other training seeds: files, or a pattern such as runs/{task}-{seed}/agent.safetensors.
+        tasks_per_cell: Held-out tasks for each cell, if not 200 (or 20 with --quick).
         num_envs: Environments that share a call.
-        workers: Processes, of one thread each; by default one per core.
-        precision: Of planners' rollouts; auto is bf16 where the CPU multiplies in it and the planner samples.
+        workers: Number of processes, each with one thread; by default one per core.
+        precision: Precision of the planners' rollouts; auto is bf16 if the CPU supports it and the planner samples.
         videos: Record the first tasks of each cell.
-        timing: Time a GC-IDM decision against a CEM plan of the papers' size, after the cells.
-        measure: Measure the missing cells; --no-measure reports those that are there.
+        timing: After the cells, compare the time of a GC-IDM decision and of a CEM plan of the papers' size.
+        measure: Measure the missing cells; --no-measure only reports the cells that exist.
         device: auto, cpu or cuda.
     """
     from wm_agents.evaluation.report import AGENTS, run_report
@@ -193,13 +292,13 @@ def study(
     quick: bool = False,
     task: str = "pointmaze-umaze",
 ) -> None:
-    """Run a study: planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
+    """Run a study of planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
 
     Args:
-        name: latent-actions (synthetic worlds, tables and figures beside the paper's) or learned-latent-actions.
-        out: Where JSON, Markdown and figures are written; by default runs/<name>.
-        quick: A check that all works in a minute, not a result.
-        task: Whose world model the learned latent actions are built on.
+        name: latent-actions (synthetic worlds, compared with the paper) or learned-latent-actions.
+        out: Directory for JSON, Markdown and figures; by default runs/<name>.
+        quick: Only check in a minute that everything works; this is not a result.
+        task: Task whose world model the learned latent actions are built on.
     """
     from wm_agents.evaluation.files import check_output
     from wm_agents.recipes import recipe

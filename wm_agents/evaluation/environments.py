@@ -1,4 +1,4 @@
-"""Environments by their Gymnasium id: looked up, imported where the id names a module, and opened."""
+"""Environments by their Gymnasium id: look them up, import the module that the id names, and open them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def whole_number(name: str, value: Any, least: int | None = None, what: str = "a
     """Return an integer argument as a Python ``int``.
 
     Args:
-        name: Of the argument, for the message.
+        name: Name of the argument, for the message.
         value: An ``int``, a NumPy integer, an array with one integer, or a float without fraction.
         least: The smallest value that is allowed.
-        what: What is expected, for the message.
+        what: Description of what is expected, for the message.
 
     Raises:
-        ValueError: The value is something else, a bool for one, or too small.
+        ValueError: The value is something else, such as a bool, or is too small.
     """
     found: int | None = None
     if isinstance(value, np.ndarray) and value.size == 1:

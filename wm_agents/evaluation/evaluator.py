@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wm_agents.agents.assess import Assessment
 from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.environments import open_env, whole_number
 from wm_agents.evaluation.normalisation import find_normalisation
@@ -46,19 +47,20 @@ def evaluate(
     under way would need calls of its own, at other steps. A task that ends leaves the batch, so timings and plans count
     working environments only; the batch stays full where nobody can tell which axis of the agent's state counts the
     environments. Observations are normalised if the agent has a ``VecNormalize`` (Stable-Baselines3) with statistics.
+    An agent whose file is calibrated says beforehand how likely it is to solve each task.
 
     Args:
         agent: See :class:`Agent`. Actions are asked for with ``deterministic=True``.
         manifest: The tasks.
         num_envs: Environments that share a call, at least 1. Agents that draw no random numbers give the same
-            outcomes whatever it is; timings for a single environment want ``num_envs=1``.
+            outcomes for any number; use ``num_envs=1`` to time a single environment.
         seed: Passed to the agent's ``set_random_seed`` where it has one (Stable-Baselines3's seeds Python, NumPy
             and torch too, and keeps it), and seeds the random floor. None leaves the agent its own; the floor has
             that one too, or 0.
-        video: Tasks to record: how many of the first, or their indices.
+        video: Tasks to record: a number of first tasks, or their indices.
         progress: Show a progress bar.
-        name: What to call the agent; its class name by default.
-        known_floors: What :func:`floors` returned earlier for this manifest and seed; measured now by default.
+        name: Name of the agent in the result; its class name by default.
+        known_floors: Earlier result of :func:`floors` for this manifest and seed; measured now by default.
 
     Raises:
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
@@ -77,7 +79,9 @@ def evaluate(
         task: Any = slots[0].env.unwrapped
         if isinstance(task, WrappedEnv):
             notes.append(f"success: {task.test.description}")
-        outcomes, timings, paths, actions, recordings = _run(agent, manifest, slots, recorded, normalise, progress)
+        outcomes, timings, paths, actions, recordings, assessed = _run(
+            agent, manifest, slots, recorded, normalise, progress
+        )
     finally:
         for slot in slots:
             slot.env.close()
@@ -96,6 +100,7 @@ def evaluate(
         paths=paths,
         actions=actions,
         recordings=[recordings[task] for task in recorded],
+        assessments=assessed,
     )
 
 
@@ -141,16 +146,18 @@ def _aimless(space: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarr
 
 def _run(
     agent: Agent, manifest: Manifest, slots: list[Slot], recorded: Sequence[int], normalise: Normalise, progress: bool
-) -> tuple[Outcomes, Timings, list[np.ndarray], list[np.ndarray], dict[int, Recording]]:
+) -> tuple[Outcomes, Timings, list[np.ndarray], list[np.ndarray], dict[int, Recording], list[Assessment]]:
     n = len(manifest)
     outcomes, timings = Outcomes(np.zeros(n, np.int64), np.zeros(n, np.int64)), Timings()
     paths, executed = [np.empty(0)] * n, [np.empty(0)] * n
     recordings: dict[int, Recording] = {}
+    assessed: list[Assessment] = []
     with _progress_bar(progress) as bar:
         shown = bar.add_task("evaluating", total=n, solved=0)
         for tasks in np.array_split(np.arange(n), -(-n // len(slots))):
             for slot, task in zip(slots, tasks.tolist(), strict=False):
                 slot.begin(manifest, task, task in recorded)
+            assessed += _assess(agent, manifest.budget, slots[: len(tasks)])
             for slot in play(agent, manifest.budget, slots[: len(tasks)], outcomes, timings, normalise):
                 task = slot.task
                 paths[task], executed[task] = np.stack(slot.path), np.stack(slot.actions)
@@ -158,7 +165,19 @@ def _run(
                     slot.recording.success_step = int(outcomes.moderate[task]) or None
                     recordings[task] = slot.recording
                 bar.update(shown, advance=1, solved=int((outcomes.moderate > 0).sum()))
-    return outcomes, timings, paths, executed, recordings
+    return outcomes, timings, paths, executed, recordings, assessed
+
+
+def _assess(agent: Any, budget: int, slots: Sequence[Slot]) -> list[Assessment]:
+    """What the agent expects of the tasks that have begun, if its file is calibrated; captions for those recorded."""
+    if "assessment" not in getattr(agent, "heads", {}):
+        return []
+    seen = {key: np.stack([slot.observation[key] for slot in slots]) for key in PIXEL_KEYS}
+    found = agent.assess(seen, budget)
+    for slot, one in zip(slots, found, strict=True):
+        if slot.recording is not None:
+            slot.recording.caption = str(one)
+    return found
 
 
 def _make_env(manifest: Manifest, **options: Any) -> gym.Env:

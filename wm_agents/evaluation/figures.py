@@ -1,4 +1,4 @@
-"""Figures: paths and latent graphs in a maze seen from above, and training curves."""
+"""Figures: paths and latent graphs in a maze seen from above, training curves, reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from wm_agents.evaluation.files import atomic_path
+from wm_agents.evaluation.statistics import calibration_error, wilson_interval
 from wm_agents.evaluation.video import Recording
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def maze_figure(
     """Draw a maze from above with each task's start, goal (with its success radius) and path.
 
     Args:
-        env: A maze, for example ``gym.make("wm/PointMaze-UMaze-v0")``; it is asked for its walls only.
+        env: A maze, for example ``gym.make("wm/PointMaze-UMaze-v0")``; only its walls are used.
         paths: For each task, simulator states ``[L, S]``.
         starts: Simulator states ``[N, S]``.
         goals: Simulator states ``[N, S]``.
@@ -45,7 +46,7 @@ def maze_figure(
         title: Printed above.
 
     Raises:
-        ValueError: The environment is no maze, or the arguments disagree on the number of tasks.
+        ValueError: The environment is not a maze, or the arguments disagree on the number of tasks.
     """
     if not len(paths) == len(starts) == len(goals) == len(successes):
         raise ValueError(
@@ -80,18 +81,18 @@ def graph_figure(
 ) -> Figure:
     """Draw a latent graph in its maze, and the subgoals that an agent proposed on one task.
 
-    Nodes are drawn where the simulator was when they were recorded. Subgoals are filled where the agent came within the
-    success radius after proposing them, open where it did not.
+    Nodes are drawn at the simulator states of their frames. A subgoal is filled if the agent came within the success
+    radius after proposing it, and open if it did not.
 
     Args:
         env: A maze; see :func:`maze_figure`.
-        graph: With simulator states.
-        recording: Of one task, from ``evaluate(..., video=...)``.
+        graph: The graph, with simulator states.
+        recording: Recording of one task, from ``evaluate(..., video=...)``.
         goal: Simulator state ``[S]`` of its goal.
         title: Printed above.
 
     Raises:
-        ValueError: The environment is no maze, or the graph was built from data without simulator states.
+        ValueError: The environment is not a maze, or the graph was built from data without simulator states.
     """
     maze, figure, axes = _drawn_maze(env, title)
     states = graph.states.cpu().numpy()
@@ -125,10 +126,10 @@ def graph_figure(
 
 
 def proposed_subgoals(env: gym.Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Return the subgoals of a recorded task, and which of them the agent came to.
+    """Return the subgoals of a recorded task, and which of them the agent reached.
 
     Args:
-        env: The task's environment; asked for its test of success.
+        env: The task's environment; its test of success is used.
         recording: From ``evaluate(..., video=...)`` of a hierarchical agent.
 
     Returns:
@@ -233,6 +234,35 @@ def film_strip(recordings: Sequence[Recording], *, labels: Sequence[str] = (), i
         row[0].set_ylabel(label, fontsize=7)
         for axes in row:
             axes.set(xticks=[], yticks=[])
+    return figure
+
+
+def reliability_figure(predicted: np.ndarray, solved: np.ndarray, *, bins: int = 10, title: str = "") -> Figure:
+    """Draw how often tasks were solved against how likely that was said to be, in bins of equal mass.
+
+    Args:
+        predicted: Probabilities ``[N]``.
+        solved: bool ``[N]``.
+        bins: At most N are used; bars are 95% Wilson intervals.
+        title: Printed above.
+
+    Raises:
+        ValueError: No rows, arrays of different length, or numbers that are no probabilities.
+    """
+    error = calibration_error(predicted, solved, bins)
+    figure = Figure(figsize=(4.2, 4.6), layout="constrained")
+    axes, counts = figure.subplots(2, height_ratios=(4, 1), sharex=True)
+    axes.plot([0, 1], [0, 1], color=WALL, linestyle="--", linewidth=1)
+    order = np.argsort(predicted, kind="stable")
+    for part in np.array_split(order, min(bins, len(order))):
+        rate = float(solved[part].mean())
+        low, high = wilson_interval(int(solved[part].sum()), len(part))
+        bar = [[max(0.0, rate - low)], [max(0.0, high - rate)]]
+        axes.errorbar(float(predicted[part].mean()), rate, yerr=bar, color=START, marker="o", capsize=2)
+    axes.set(ylabel="solved", ylim=(-0.02, 1.02), title=title)
+    axes.text(0.03, 0.95, f"calibration error {error:.3f}", transform=axes.transAxes)
+    counts.hist(predicted, bins=np.linspace(0, 1, 21), color=START)
+    counts.set(xlabel="probability of success", ylabel="tasks", xlim=(-0.02, 1.02))
     return figure
 
 

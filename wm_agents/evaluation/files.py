@@ -1,4 +1,4 @@
-"""Results on disk: checked before the work begins, and written atomically."""
+"""Result files: paths are checked before the work begins, and files are written atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, with its suffix, that replaces it when the block ends without error.
 
-    An exception or a kill leaves what was at ``path`` as it was. Missing parent folders are created.
+    An exception or a kill leaves an existing file at ``path`` unchanged. Missing parent folders are created.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

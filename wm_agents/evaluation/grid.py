@@ -1,7 +1,7 @@
-"""The one grid behind every comparison: cells with a key and a function, each result a JSON file of its own.
+"""The grid behind every comparison: cells with a key and a function, with one JSON file per result.
 
-A result that is there and has the key of its cell is not measured again. Each is written when it is done, so that an
-interruption costs no more than the cells under way.
+A result that exists with the key of its cell is not measured again. Each result is written when it is complete, so an
+interruption only loses the cells in progress.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Cell:
 
 
 class Runner:
-    """Does jobs, in this process or in worker processes, behind a progress bar. Used in a ``with`` statement.
+    """Runs jobs in this process or in worker processes, with a progress bar. Use it in a ``with`` statement.
 
     Args:
-        workers: Processes of one thread each; 0 works in this process.
-        console: Shows the progress when it is a terminal; None is silent.
+        workers: Number of processes, with one thread each; 0 runs everything in this process.
+        console: Shows the progress if it is a terminal; None shows nothing.
     """
 
     def __init__(self, workers: int = 0, console: Console | None = None) -> None:
@@ -92,21 +92,21 @@ class Runner:
 
 
 class Grid:
-    """A folder of results, one ``NAME.json`` for each cell: its key under ``"key"``, and the result beside it.
+    """A folder of results, one ``NAME.json`` for each cell: its key under ``"key"``, and the result.
 
     Args:
-        folder: Created when the first result is written.
+        folder: The folder; it is created when the first result is written.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def path(self, name: str) -> Path:
-        """Return where the result of the cell of that name is."""
+        """Return the path of the result of the cell with that name."""
         return self.folder / f"{name}.json"
 
     def stored(self, name: str) -> Content | None:
-        """Return the result of that name, whatever its key; None where it is missing or damaged."""
+        """Return the result of that name with any key; None if it is missing or damaged."""
         try:
             content = json.loads(self.path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -114,7 +114,7 @@ class Grid:
         return content if isinstance(content, dict) else None
 
     def read(self, cell: Cell) -> Content | None:
-        """Return a cell's result; None where it is missing, damaged, or of another key."""
+        """Return a cell's result; None if it is missing, damaged, or has another key."""
         content = self.stored(cell.name)
         return content if content is not None and content.get("key") == _plain(cell.key) else None
 
@@ -123,11 +123,11 @@ class Grid:
         return [cell for cell in cells if self.read(cell) is None]
 
     def replaced(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return the cells whose file holds a result of another key: of other weights, tasks or options."""
+        """Return the cells whose file has a result with another key: for other weights, tasks or options."""
         return [cell for cell in cells if self.stored(cell.name) is not None and self.read(cell) is None]
 
     def run(self, cells: Sequence[Cell], runner: Runner, label: str = "cells") -> dict[str, str]:
-        """Measure the cells that are missing; a result of another key is replaced, and the console says so.
+        """Measure the cells that are missing; a result with another key is replaced, and the console says so.
 
         Returns:
             The errors of cells that failed, by name.
@@ -165,16 +165,16 @@ def evaluation_cell(
         name: Stem of its file.
         agent: Loads the agent when it is needed.
         manifest: Its tasks.
-        identity: What the agent is, for the key: the SHA-256 of its checkpoint and its options.
-        seed: Of the agent's randomness and of the random floor.
-        **options: Of :func:`wm_agents.evaluation.evaluate`, without influence on the outcomes.
+        identity: Identity of the agent for the key: the SHA-256 of its checkpoint, and its options.
+        seed: Seed of the agent's randomness and of the random floor.
+        **options: Options of :func:`wm_agents.evaluation.evaluate` that do not change the outcomes.
     """
     key = {**identity, "manifest_sha256": manifest.sha256, "evaluation_seed": seed}
     return Cell(name, key, functools.partial(_evaluate, agent, manifest, {"seed": seed, "progress": False, **options}))
 
 
 def progress_bar(console: Console | None, *, shown: bool = True) -> Progress:
-    """Return a progress bar with count, rate and time left; shown on terminals only, so that pipes stay clean."""
+    """Return a progress bar with count, rate and time left; it is only shown on terminals, so that pipes stay clean."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

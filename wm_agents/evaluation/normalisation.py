@@ -1,4 +1,4 @@
-"""Observations as Stable-Baselines3's ``VecNormalize`` gave them to an agent in its training."""
+"""Observations normalised as by Stable-Baselines3's ``VecNormalize`` during an agent's training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NOTE = "observations normalised with the statistics of the agent's VecNormalize"
 
 
 def find_normalisation(agent: Any, space: spaces.Dict) -> tuple[Normalise, list[str]]:
-    """Return what an agent's observations go through, and notes about it.
+    """Return the normalisation of an agent's observations, and notes about it.
 
-    Warns where the agent's ``VecNormalize`` does not fit the environment, or seems to be missing.
+    Warns if the agent's ``VecNormalize`` does not fit the environment, or seems to be missing.
 
     Args:
         agent: Stable-Baselines3's models know their environment after training and after ``load(..., env=...)``.
@@ -61,7 +61,7 @@ def _unchanged(observations: Observations) -> Observations:
 
 
 def _warn_of_unknown_images(agent: Any, space: spaces.Dict) -> None:
-    """Images that are no longer uint8 were normalised, and nobody knows how."""
+    """Warn that images which are not uint8 were normalised with unknown statistics."""
     trained = getattr(agent, "observation_space", None)
     if not isinstance(trained, spaces.Dict):
         return

@@ -1,4 +1,4 @@
-"""Playing tasks: the environments, their agent's state, and what each decision costs."""
+"""Playing tasks: the environments, the state of their agent, and the cost of each decision."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Normalise = Callable[[Observations], Observations]
 
 
 class Agent(Protocol):
-    """What is evaluated: Stable-Baselines3's ``predict``.
+    """What can be evaluated: any object with Stable-Baselines3's ``predict``.
 
-    Used when present: ``observation_space`` (which observations, how large the images), ``action_space`` (checked),
-    ``set_random_seed(seed)``, ``last_decision`` (a ``DecisionRecord``), ``last_subgoal`` (of hierarchical agents, a
-    ``SubgoalRecord``) and ``provenance`` (a dict).
+    Also used, if present: ``observation_space`` (the kind of observations and the size of images), ``action_space``
+    (checked), ``set_random_seed(seed)``, ``last_decision`` (a ``DecisionRecord``), ``last_subgoal`` (of hierarchical
+    agents, a ``SubgoalRecord``) and ``provenance`` (a dict).
     """
 
     def predict(
@@ -34,7 +34,7 @@ class Agent(Protocol):
 
 
 class Slot:
-    """One environment with its task, and the observation that its next action answers."""
+    """One environment with its task and its latest observation."""
 
     def __init__(self, env: gym.Env) -> None:
         self.env = env
@@ -92,7 +92,7 @@ def play(
     """Play tasks that have begun, record their outcomes, and yield each slot when its task ends.
 
     A slot whose task has ended leaves the batch. The agent's state shrinks with it along the axis that counts the
-    environments. Where that axis is not clear, the batch stays as it is, and the actions of ended tasks are ignored.
+    environments. If that axis is not clear, the batch stays as it is, and the actions of ended tasks are ignored.
     """
     batch, working, state = list(slots), list(range(len(slots))), None
     axes: set[int] | None = None
@@ -128,7 +128,7 @@ def _row_axes(state: Any, rows: int) -> set[int]:
 def _decide(
     agent: Agent, batch: Sequence[Slot], working: Sequence[int], state: Any, timings: Timings, normalise: Normalise
 ) -> tuple[np.ndarray, Any]:
-    """Call ``predict`` for a batch and record what it cost."""
+    """Call ``predict`` for a batch and record the time it takes."""
     seen = normalise({key: np.stack([slot.observation[key] for slot in batch]) for key in batch[0].observation})
     episode_start = np.array([slot.step == 0 for slot in batch])
     began = time.perf_counter()

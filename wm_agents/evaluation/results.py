@@ -1,4 +1,4 @@
-"""What an evaluation found: the record and its JSON form."""
+"""The result of an evaluation, and its JSON form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wm_agents.agents.assess import Assessment
 from wm_agents.datasets import task_name
 from wm_agents.evaluation.files import write_json
-from wm_agents.evaluation.statistics import summarise, wilson_interval
+from wm_agents.evaluation.statistics import probability_scores, summarise, wilson_interval
 from wm_agents.evaluation.tasks import Manifest
 from wm_agents.evaluation.video import Recording
 from wm_agents.version import __version__
@@ -25,8 +26,8 @@ class Outcomes:
     """How each task ended.
 
     Attributes:
-        moderate: int64 ``[N]``, environment steps until success in the moderate mode first held; 0 where it never did.
-        strict: int64 ``[N]``, the same for the strict mode.
+        moderate: int64 ``[N]``, environment steps until the moderate test first passed; 0 if it never did.
+        strict: int64 ``[N]``, the same for the strict test.
     """
 
     moderate: np.ndarray
@@ -54,19 +55,19 @@ class Outcomes:
 
 @dataclass
 class Timings:
-    """What the calls of ``predict`` cost; one entry a call, except for ``ms_per_plan``.
+    """The cost of the calls of ``predict``, with one entry per call, except for ``ms_per_plan``.
 
     Attributes:
         ms_per_step: Wall time of the call divided by the environments in it.
         encode_ms_per_step: The part that the agent spent on encoding; empty if it keeps no decision record.
         plan_ms_per_step: The part that it spent on search, or on the policy's forward pass; empty as above.
-        ms_per_plan: Planning time divided by the environments that planned; one entry a call in which some did.
+        ms_per_plan: Planning time divided by the environments that planned; one entry per call in which some planned.
         plans: Environments that planned, over all calls.
         evaluations: World-model evaluations, over all plans.
         subgoals: Subgoals that a hierarchical agent proposed.
-        subgoals_reached: Of these, replaced because they were reached.
-        subgoals_overdue: Replaced because they took too long.
-        detours: Proposed without knowing a way to the goal.
+        subgoals_reached: Subgoals that were replaced because they were reached.
+        subgoals_overdue: Subgoals that were replaced because they took too long.
+        detours: Subgoals that were proposed without a known path to the goal.
     """
 
     ms_per_step: list[float] = field(default_factory=list)
@@ -95,11 +96,12 @@ class EvaluationResult:
         num_envs: Environments served by one call of ``predict`` (fewer towards the end).
         threads: Torch's threads.
         command: The command line of the process.
-        provenance: What the agent says about its training.
-        notes: What was done to the agent's observations, in words; empty if nothing.
+        provenance: How the agent was trained.
+        notes: Changes made to the agent's observations, in words; empty if there were none.
         paths: For each task, float64 ``[L+1, S]`` simulator states from the start on.
         actions: For each task, float64 ``[L, A]`` executed actions.
         recordings: The recorded tasks, for :func:`wm_agents.evaluation.write_video`.
+        assessments: For each task, what the agent expected of it; empty where it is not calibrated.
     """
 
     agent: str
@@ -116,11 +118,18 @@ class EvaluationResult:
     paths: Sequence[np.ndarray] = ()
     actions: Sequence[np.ndarray] = ()
     recordings: Sequence[Recording] = ()
+    assessments: Sequence[Assessment] = ()
 
     @property
     def success_rate(self) -> float:
         """Fraction of tasks solved, moderate mode."""
         return self.outcomes.success_rate()
+
+    def foreseen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of success that were known beforehand ``[n]``, and which came true, bool ``[n]``."""
+        known = [task for task, one in enumerate(self.assessments) if one.known]
+        chances = [self.assessments[task].success_probability for task in known]
+        return np.array(chances, dtype=np.float64), self.outcomes.moderate[known] > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but paths, actions and recordings, ready for JSON.
@@ -151,6 +160,7 @@ class EvaluationResult:
             "evaluations_per_plan": timings.evaluations / timings.plans if timings.plans else None,
             "jerk": action_jerk(self.actions),
             "subgoals": self._subgoals(),
+            "assessment": self._assessment(),
             "outcomes": self.outcomes.to_dict(),
             "floor_outcomes": {name: floor.to_dict() for name, floor in self.floors.items()},
             "evaluation_seed": self.seed,
@@ -166,6 +176,14 @@ class EvaluationResult:
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_dict` as JSON, atomically."""
         write_json(path, self.to_dict(), indent=2)
+
+    def _assessment(self) -> dict[str, Any] | None:
+        if not self.assessments:
+            return None
+        predicted, solved = self.foreseen()
+        found = probability_scores(predicted, solved) if len(predicted) else {}
+        each = [one.success_probability for one in self.assessments]
+        return {"known": len(predicted), **found, "success_probability": each}
 
     def _subgoals(self) -> dict[str, int] | None:
         found = self.timings
@@ -195,14 +213,14 @@ def action_jerk(actions: Sequence[np.ndarray]) -> float | None:
         actions: For each task, ``[L, A]`` in the environment's units; tasks of fewer than 4 steps are left out.
 
     Returns:
-        The mean over tasks of each task's mean over steps and dimensions; None where no task is long enough.
+        The mean over tasks of each task's mean over steps and dimensions; None if no task is long enough.
     """
     found = [float(np.square(np.diff(task, n=3, axis=0)).mean()) for task in actions if len(task) > 3]
     return float(np.mean(found)) if found else None
 
 
 def _json_ready(value: Any) -> Any:
-    """Turn numpy values, tuples and paths into JSON's types, and numbers that JSON has not into None."""
+    """Turn numpy values, tuples and paths into JSON's types, and numbers that JSON does not have into None."""
     if isinstance(value, Mapping):
         return {str(key): _json_ready(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

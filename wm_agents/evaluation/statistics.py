@@ -1,11 +1,11 @@
-"""The statistics of a comparison: an interval for a success rate, a paired test, summaries of timings."""
+"""The statistics of a comparison: intervals, a paired test, how good probabilities are, summaries of timings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -64,3 +64,66 @@ def summarise(values: Iterable[float]) -> dict[str, float | None]:
     if data.size == 0:
         return {"median": None, "p95": None, "mean": None}
     return {"median": float(np.median(data)), "p95": float(np.percentile(data, 95)), "mean": float(data.mean())}
+
+
+def calibration_error(predicted: np.ndarray, solved: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error of probabilities, with bins of equal mass.
+
+    Rows are sorted by probability and split into ``bins`` parts of nearly equal size; the error is the mean over rows
+    of the distance between the part's mean probability and its rate of success. Even perfect probabilities have one,
+    of about ``0.8 * sqrt(p * (1 - p) * bins / n)``.
+
+    Args:
+        predicted: Probabilities ``[N]``.
+        solved: bool ``[N]``.
+        bins: At most N are used.
+
+    Raises:
+        ValueError: No rows, arrays of different length, or numbers that are no probabilities.
+    """
+    predicted, solved = _checked_probabilities(predicted, solved)
+    order = np.argsort(predicted, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return float(sum(abs(float((predicted[part] - solved[part]).sum())) for part in parts) / len(order))
+
+
+def auroc(predicted: np.ndarray, solved: np.ndarray) -> float | None:
+    """Return the probability that a solved task was given a higher one than an unsolved task, ties counting half.
+
+    None where all tasks ended alike. Arguments and errors as in :func:`calibration_error`.
+    """
+    predicted, solved = _checked_probabilities(predicted, solved)
+    won = int(solved.sum())
+    lost = len(solved) - won
+    if not won or not lost:
+        return None
+    return float((rankdata(predicted)[solved].sum() - won * (won + 1) / 2) / (won * lost))
+
+
+def brier_score(predicted: np.ndarray, solved: np.ndarray) -> float:
+    """Return the mean squared difference of probability and outcome; see :func:`calibration_error`."""
+    predicted, solved = _checked_probabilities(predicted, solved)
+    return float(np.square(predicted - solved).mean())
+
+
+def probability_scores(predicted: np.ndarray, solved: np.ndarray) -> dict[str, float | None]:
+    """Return how good probabilities are: means of both, and the three measures above, by name.
+
+    Arguments and errors as in :func:`calibration_error`.
+    """
+    return {
+        "predicted": float(np.mean(predicted)),
+        "solved": float(np.mean(solved)),
+        "ece": calibration_error(predicted, solved),
+        "auroc": auroc(predicted, solved),
+        "brier": brier_score(predicted, solved),
+    }
+
+
+def _checked_probabilities(predicted: np.ndarray, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predicted, solved = np.asarray(predicted, dtype=np.float64), np.asarray(solved, dtype=bool)
+    if predicted.ndim != 1 or predicted.shape != solved.shape or not len(predicted):
+        raise ValueError(f"one probability for each outcome is needed, got shapes {predicted.shape}, {solved.shape}.")
+    if not ((predicted >= 0) & (predicted <= 1)).all():
+        raise ValueError("probabilities must lie in [0, 1].")
+    return predicted, solved

@@ -1,4 +1,4 @@
-"""Results as tables for people. Numbers are never cut: what does not fit side by side is stacked."""
+"""Results as tables for people. Numbers are never cut: if columns do not fit, they are stacked."""
 
 from __future__ import annotations
 
@@ -77,8 +77,24 @@ def print_report(results: Sequence[EvaluationResult], console: Console) -> None:
                 soft_wrap=True,
             )
     for result in results:
+        if foreseen := _foreseen(result):
+            console.print(foreseen, markup=False, highlight=False, soft_wrap=True)
         for note in result.notes:
             console.print(f"{result.agent}: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _foreseen(result: EvaluationResult) -> str:
+    """How well an agent foresaw its success; empty where it is not calibrated."""
+    found = result.to_dict()["assessment"]
+    if found is None:
+        return ""
+    if not found["known"]:
+        return f"{result.agent}: could not say how likely it was to succeed: {result.assessments[0].reason}"
+    auroc = f", AUROC {found['auroc']:.2f}" if found["auroc"] is not None else ""
+    return (
+        f"{result.agent} expected to solve {100 * found['predicted']:.1f}% of {found['known']} tasks and solved "
+        f"{100 * found['solved']:.1f}%: calibration error {found['ece']:.3f}{auroc}, Brier score {found['brier']:.3f}"
+    )
 
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:

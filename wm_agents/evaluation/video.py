@@ -1,7 +1,8 @@
-"""Videos of evaluated tasks: what the agent saw, its subgoal, the goal; the border turns green on success."""
+"""Videos of evaluated tasks: the agent's image, its subgoal, and the goal. The border turns green on success."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pathlib import Path
 import imageio
 import numpy as np
 from imageio_ffmpeg import count_frames_and_secs
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from wm_agents.evaluation.files import atomic_path
 
@@ -28,8 +31,9 @@ class Recording:
         frames: uint8 ``[H, W, 3]`` images, the start first, then one after each environment step.
         success_step: Steps until the first success (moderate mode), or None.
         path: Simulator states, each float64 ``[S]``, one for each of ``frames``.
-        subgoals: uint8 ``[H, W, 3]`` images of what a hierarchical agent headed for at each step; empty for others.
-        subgoal_states: Simulator states of these, each float64 ``[S]``; NaN where it headed for the goal itself.
+        subgoals: uint8 ``[H, W, 3]`` images of a hierarchical agent's subgoal at each step; empty for other agents.
+        caption: Text below the images.
+        subgoal_states: Simulator states of these, each float64 ``[S]``; NaN if the subgoal was the goal itself.
     """
 
     task: int
@@ -39,18 +43,21 @@ class Recording:
     path: list[np.ndarray] = field(default_factory=list)
     subgoals: list[np.ndarray] = field(default_factory=list)
     subgoal_states: list[np.ndarray] = field(default_factory=list)
+    caption: str = ""
 
 
 def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int = 15, height: int = 256) -> None:
     """Write the recordings one after another: observation on the left, goal on the right, a subgoal between them.
 
-    The border is grey while the agent is under way, green from its first success on, and red on the last frame of a
+    The caption is below the images. It says how likely the agent was to succeed, if that is known.
+
+    The border is grey while the agent is on its way, green from its first success on, and red on the last frame of a
     task that failed; each task's last frame is held for a moment. The file appears at ``path`` when it is complete.
 
     Args:
         path: Ends in ``.mp4`` (H.264) or ``.gif``.
         recordings: At least one, from :func:`wm_agents.evaluation.evaluate`.
-        fps: Frames (environment steps) a second, at least 1.
+        fps: Frames (environment steps) per second, at least 1.
         height: Images are enlarged by a whole factor, without smoothing, to at least this many pixels.
 
     Raises:
@@ -88,13 +95,28 @@ def check_video_path(path: str | Path) -> None:
 def compose(recording: Recording, *, hold: int = 0, height: int = 256) -> Iterator[np.ndarray]:
     """Yield the video frames of one task, uint8 ``[H, W, 3]`` with even sides; the last one ``1 + hold`` times."""
     last = len(recording.frames) - 1
+    caption = None
     for step, frame in enumerate(recording.frames):
         solved = recording.success_step is not None and step >= recording.success_step
         colour = SUCCESS if solved else FAILURE if step == last else RUNNING
         subgoal = recording.subgoals[min(step, len(recording.subgoals) - 1) :][:1]  # the last frame has no action
         composed = _side_by_side([frame, *subgoal, recording.goal], colour, height)
+        if recording.caption:
+            caption = _written(recording.caption, composed.shape[1]) if caption is None else caption
+            composed = np.concatenate([composed, caption])
         for _ in range(1 + (hold if step == last else 0)):
             yield composed
+
+
+def _written(text: str, width: int) -> np.ndarray:
+    """Return text in white on dark, uint8 ``[h, width, 3]`` with an even h."""
+    lines = textwrap.wrap(text, max(10, width // 7))
+    height = 18 * len(lines) + 8 - 18 * len(lines) % 2
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="#{:02x}{:02x}{:02x}".format(*BACKGROUND))
+    canvas = FigureCanvasAgg(figure)
+    figure.text(6 / width, 0.5, "\n".join(lines), color="white", fontsize=8, va="center", parse_math=False)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _frames_in(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What every loss term is given, and what it looks like."""
+"""The input and the interface of loss terms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LossTerm(Protocol):
 
 @runtime_checkable
 class LearnedLossTerm(Protocol):
-    """A term with a network of its own, an ``nn.Module``: it is trained beside the world model and then dropped."""
+    """A term with its own network, an ``nn.Module``: it is trained with the world model and then dropped."""
 
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network, before training.
@@ -58,7 +58,9 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]
         weight: Any = options.pop("weight", None)
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if not (number and 0 <= weight < math.inf):
-            raise ValueError(f"the weight of the loss term {name!r} must be a finite number from 0 on, not {weight!r}.")
+            raise ValueError(
+                f"the weight of the loss term {name!r} must be a finite number of at least 0, not {weight!r}."
+            )
         found[name] = (float(weight), options)
     return found
 
@@ -68,7 +70,7 @@ def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, Los
 
     Args:
         weights: See :data:`LossWeights`.
-        own: Names of the terms that the kind computes itself are among these, its default weights.
+        own: The kind's default weights, which include the terms that it computes itself.
 
     Raises:
         ValueError: An unknown term, or an option that a term does not have.

@@ -1,4 +1,4 @@
-"""Inverse dynamics: two successive latents must tell which actions were taken between them."""
+"""Inverse dynamics: two successive latents must show which actions were taken between them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from wm_agents.types import LatentBatch, LatentSpec
 class InverseDynamicsLoss(nn.Module):
     """Mean squared error of the action block read off ``(z_t, z_{t+1})`` (sensorimotor world models, arXiv 2606.20104).
 
-    A constant latent tells nothing about actions, so this term alone keeps an encoder from collapsing; what actions do
-    not move may be forgotten, though. The network is the paper's, 2D -> 256 -> 256 -> K*A with ReLU.
+    A constant latent says nothing about actions, so this term alone keeps an encoder from collapsing. However, the
+    latents may forget everything that actions do not move. The network is the paper's, 2D -> 256 -> 256 -> K*A with
+    ReLU.
     """
 
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:

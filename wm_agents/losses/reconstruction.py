@@ -1,4 +1,4 @@
-"""Reconstruction: latents must hold what is needed to draw the frame."""
+"""Reconstruction: latents must contain what is needed to draw the frame."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SIZE = 32
 class Reconstruction(nn.Module):
     """Mean squared error of a small decoder's 32x32 drawing, relative to that of always drawing the mean frame.
 
-    A world model trained with it is no pure JEPA. At the scale of a CPU it is the quickest way to what prediction and
-    SIGReg find late: Push-T's block turns under few pixels, and latents hold its angle last.
+    A world model trained with it is not a pure JEPA. At the scale of a CPU, it quickly gives what prediction and SIGReg
+    find late: when Push-T's block turns, only few pixels change, and its angle is the last thing that latents contain.
     """
 
     mean: torch.Tensor

@@ -1,4 +1,4 @@
-"""Variance and covariance regularisation, the older cure for collapse."""
+"""Variance and covariance regularisation, an older way to prevent collapse."""
 
 from __future__ import annotations
 

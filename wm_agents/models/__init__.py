@@ -1,8 +1,10 @@
-"""World models behind one contract (``base.py``), what they are built of, and the heads on their features."""
+"""World models with one common interface (``base.py``), their parts, and the heads on their features."""
 
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import LatentSpec, State, WorldModel
 from wm_agents.models.heads import (
+    AssessmentConfig,
+    AssessmentHead,
     Denoiser,
     DenoiserConfig,
     Head,
@@ -27,6 +29,8 @@ WorldModelConfig = LeWMConfig  # its name in version 0.1
 
 __all__ = [
     "ActionStatistics",
+    "AssessmentConfig",
+    "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
     "Head",

@@ -1,4 +1,4 @@
-"""Bounds and statistics of primitive actions, which travel with a world model's weights."""
+"""Bounds and statistics of primitive actions, which are stored with a world model's weights."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The world-model contract: all that agents, heads and planners know of a world model. A newcomer starts here.
+"""The world-model contract: everything that agents, heads and planners know about a world model. Start reading here.
 
 Pixels become **latents**, one per frame, of the shape that :class:`LatentSpec` names: a vector ``(D,)``, or tokens
-``(P, D)``. A latent depends on its frame alone, so goals, datasets and graphs are encoded once. What acting must
-remember beyond the last frame (earlier latents and action blocks, a recurrent state) is the model's :data:`State`:
-named tensors ``[N, ...]``, one row per environment, which nobody but the model reads.
+``(P, D)``. A latent depends only on its frame, so goals, datasets and graphs are encoded once. Everything
+that must be remembered beyond the last frame (earlier latents and action blocks, a recurrent state) is in the model's
+:data:`State`: named tensors ``[N, ...]``, one row per environment, which only the model reads.
 
 A new kind of world model is one file: a subclass with a ``Config``, registered in ``WORLD_MODELS``.
 """
@@ -25,7 +25,7 @@ State = dict[str, torch.Tensor]
 
 
 class WorldModel(ScaledActions, ABC):
-    """Encodes frames and imagines what action blocks lead to. Actions are normalised blocks ``[..., K*A]`` everywhere.
+    """Encodes frames and imagines the result of action blocks. Actions are always normalised blocks ``[..., K*A]``.
 
     A subclass sets ``encoder`` (used by :meth:`embed` alone) and implements the abstract methods.
 
@@ -33,7 +33,7 @@ class WorldModel(ScaledActions, ABC):
         config: Of the class ``Config``, with at least ``image_size``, ``action_size`` and ``action_block``; with
             ``choices`` too where actions may be discrete.
         actions: Bounds and statistics of the primitive actions.
-        shape: Of one latent.
+        shape: Shape of one latent.
     """
 
     Config: ClassVar[type]
@@ -64,15 +64,15 @@ class WorldModel(ScaledActions, ABC):
 
     @abstractmethod
     def latent(self, state: State) -> torch.Tensor:
-        """Latents ``[N, *shape]`` of now."""
+        """Present latents ``[N, *shape]``."""
 
     @abstractmethod
     def previous(self, state: State) -> torch.Tensor:
-        """Latents ``[N, *shape]`` of one block ago; those of now where there was no frame yet."""
+        """Latents ``[N, *shape]`` of one block ago; the present ones if there was no frame yet."""
 
     @abstractmethod
     def learn(self, pixels: torch.Tensor, actions: torch.Tensor, generator: torch.Generator) -> LatentBatch:
-        """What loss terms read, from frames ``[B, T, H, W, C]`` and the blocks between them ``[B, T-1, K*A]``."""
+        """The input of loss terms, from frames ``[B, T, H, W, C]`` and the blocks between them ``[B, T-1, K*A]``."""
 
     def train(self, mode: bool = True) -> WorldModel:
         """Set training mode; an encoder with ``frozen = True`` stays in evaluation mode."""

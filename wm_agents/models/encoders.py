@@ -2,7 +2,7 @@
 
 An encoder is a module made as ``Encoder(image_size)`` with an attribute ``features``. One whose weights come from
 elsewhere and stay fixed sets ``frozen = True``: it is not trained, and if it also sets ``identity`` to a text that
-names its weights exactly, checkpoints hold that text in place of the weights.
+names its weights exactly, checkpoints store that text instead of the weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def make_encoder(name: str, image_size: int) -> Any:
 def check_pixels(pixels: torch.Tensor, size: int) -> None:
     """Raise ``ValueError`` unless ``pixels [..., H, W, 3]`` are uint8 images of this height and width."""
     if pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8 in 0..255, not {pixels.dtype}: pass the environment's images as is.")
+        raise ValueError(
+            f"pixels must be uint8 in 0..255, not {pixels.dtype}: pass the environment's images unchanged."
+        )
     if tuple(pixels.shape[-3:]) != (size, size, 3):
         raise ValueError(
             f"images are {tuple(pixels.shape[-3:])}, the world model was trained on ({size}, {size}, 3): "

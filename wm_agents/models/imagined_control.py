@@ -1,4 +1,4 @@
-"""GC-IDM inside the world model: acting on imagined latents, differentiable from the actions to the arrival."""
+"""GC-IDM inside the world model: it acts on imagined latents, and the result is differentiable."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def imagine_control(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Roll GC-IDM through the world model: act, imagine the next latent, act from there.
 
-    GC-IDM acts every step, the world model moves a block at a time, so each block is imagined twice: once with the
-    first action held, and again with the actions that GC-IDM gives at latents interpolated towards what that led to.
-    Only the second carries gradients. Actions are clipped into their bounds, and gradients pass as if they were not.
+    GC-IDM acts at every step, but the world model predicts a block at a time. So each block is imagined twice: first
+    with the first action repeated, and then with the actions of GC-IDM at latents interpolated towards that result.
+    Only the second has gradients. Actions are clipped into their bounds, and gradients pass as if they were not.
 
     Args:
-        world_model: Imagines.
-        inverse_dynamics: Acts.
+        world_model: Imagines the blocks.
+        inverse_dynamics: Gives the actions.
         state: Of B environments, after the frames seen.
         goal: ``[B, F]``.
-        steps: ``[B]``, whole environment steps to the goal, counted down to 1 on the way; 0 where that is not known.
+        steps: ``[B]``, whole environment steps to the goal, counted down to 1 on the way; 0 if this is not known.
         blocks: H.
 
     Returns:

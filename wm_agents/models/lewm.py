@@ -25,13 +25,13 @@ class LeWMConfig:
         action_size: A, primitive action dimensions.
         action_block: K, primitive actions per block.
         history: Frames of context, K steps apart; 2 lets the model see velocity.
-        latent_size: D.
+        latent_size: D, numbers in a latent.
         encoder: One of ``wm_agents.registry.ENCODERS``: "conv" (fast on a CPU) or "vit" (ViT-Tiny, for a GPU).
         predictor: One of ``PREDICTORS``: "mlp" (fast on a CPU) or "transformer" (causal, AdaLN).
         predictor_width: Hidden units or token width.
         predictor_depth: Hidden layers or transformer blocks.
         predictor_heads: Attention heads of the transformer.
-        dropout: Of the predictor. LeWorldModel uses 0.1 on Push-T.
+        dropout: Dropout of the predictor. LeWorldModel uses 0.1 on Push-T.
         choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
     """
 

@@ -1,4 +1,4 @@
-"""Torch's ambient modes: what a caller has set for its own code must not leak into ours."""
+"""Torch's global modes: settings of the calling code must not affect this library."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def ordinary(module: M) -> M:
-    """The module, or a copy of it where it was made under inference mode: such weights can have no gradients."""
+    """The module, or a copy if it was made under inference mode, because such weights cannot have gradients."""
     if not any(value.is_inference() for value in itertools.chain(module.parameters(), module.buffers())):
         return module
     with torch.inference_mode(False):
@@ -58,7 +58,7 @@ def ordinary(module: M) -> M:
 
 
 class limited(TorchFunctionMode):  # noqa: N801 - a context manager, as torch.no_grad
-    """Refuses to make tensors that are too large or too many: what a hostile file asks for must not fill the memory.
+    """Refuses to make too many or too large tensors, so that a hostile file cannot fill the memory.
 
     Args:
         numbers: Elements of the largest tensor.

@@ -27,7 +27,7 @@ class PatchConfig:
         image_size: Height and width of the images, in pixels.
         action_size: A, primitive action dimensions.
         action_block: K, primitive actions per block.
-        history: Frames that a layer's tokens see, K steps apart, their own among them.
+        history: Frames that a layer's tokens see, K steps apart, including their own.
         token_size: D, numbers per token.
         encoder: One of ``wm_agents.registry.ENCODERS`` that gives tokens, such as "conv-grid".
         predictor_width: Token width inside the predictor.
@@ -96,8 +96,8 @@ class ConvGrid(nn.Module):
 class Layer(nn.Module):
     """A transformer layer over the tokens of the last ``history`` frames.
 
-    A learned bias per head, age of the frame and pair of tokens says where a token looks (Swin, arXiv 2103.14030). It
-    takes the place of embeddings of time, so that keys and values of past frames stay valid while time goes on.
+    A learned bias for each head, age of the frame and pair of tokens guides the attention (Swin, arXiv 2103.14030). It
+    replaces embeddings of time, so that keys and values of past frames stay valid.
     """
 
     def __init__(self, tokens: int, history: int, width: int, heads: int) -> None:
@@ -135,8 +135,9 @@ class Layer(nn.Module):
 class PatchPredictor(nn.Module):
     """From the tokens of a frame and an action block to the tokens of the next: a frame-causal transformer.
 
-    In each layer, tokens see all tokens of their own frame and of the ``history - 1`` before it. Whatever later frames
-    see of a frame are its keys and values, so they are kept, and a further block costs one frame's tokens and no more.
+    In each layer, tokens see all tokens of their own frame and of the ``history - 1`` before it. Later
+    frames only see the keys and values of a frame. They are kept, so each further block computes the tokens of only one
+    frame.
     """
 
     def __init__(self, config: PatchConfig, tokens: int) -> None:
@@ -182,20 +183,20 @@ class PatchWorldModel(WorldModel):
     """A grid of tokens per frame ``[..., P, D]``, and a transformer from one frame's tokens to the next's.
 
     DINO-WM's design: the embedded action block is concatenated to every token, attention is causal over frames, and
-    planning measures distances over all tokens. What differs:
+    planning measures distances over all tokens. The differences:
 
-    - DINO-WM's encoder is a frozen DINOv2. Here "conv-grid" is trained along, which a CPU can afford, and SIGReg keeps
-      it from collapsing (LeWorldModel, arXiv 2603.19312). An encoder of your own may still be frozen: see
+    - DINO-WM's encoder is a frozen DINOv2. Here, "conv-grid" is trained with the rest, which a CPU can do, and SIGReg
+      keeps it from collapsing (LeWorldModel, arXiv 2603.19312). Your own encoder may be frozen: see
       :mod:`wm_agents.models.encoders`.
-    - A projector, the same for every token, makes tokens of ``token_size`` numbers; DINO-WM takes DINOv2's 384. Few
-      are better where few things move: SIGReg fills whatever space there is, and a winding way through many
-      dimensions is hard to predict.
+    - A projector, the same for every token, makes tokens of ``token_size`` numbers; DINO-WM uses DINOv2's 384. Few
+      numbers are better if few things move: SIGReg fills all dimensions, and a winding path through many dimensions is
+      hard to predict.
     - The next tokens are predicted as a change of the present ones.
     - Attention sees the last ``history`` frames in each layer, and its keys and values are kept. DINO-WM computes the
       whole window again for each imagined block.
 
-    The state holds the tokens of now and of one block ago, keys and values of the frames before, and how many frames
-    there were.
+    The state contains the present tokens and those of one block ago, keys and values of earlier frames, and the number
+    of frames.
 
     Args:
         config: The shape of the networks.

@@ -36,7 +36,7 @@ class ActionEmbedding(nn.Sequential):
 class MLPPredictor(nn.Module):
     """Residual MLP over the last ``history`` latents and action embeddings; the default, and fast on a CPU.
 
-    Frames before the first one are stood for by learned tokens, so a planner may start from a single frame. Plain
+    Learned tokens replace frames before the first one, so a planner may start from a single frame. Plain
     ReLU layers: LayerNorm and SiLU took half of a plan's time on a CPU.
 
     Args:

@@ -23,16 +23,16 @@ MIN_STD = 0.1  # of the latent's Gaussians, as in PlaNet
 
 @dataclass(frozen=True)
 class RSSMConfig:
-    """Shape of a recurrent state-space model. What is not a size is a constant of DreamerV3 (arXiv 2301.04104).
+    """Shape of a recurrent state-space model. All fields except sizes are constants of DreamerV3 (arXiv 2301.04104).
 
     Attributes:
         image_size: Height and width of the images, in pixels.
         action_size: A, primitive action dimensions.
         action_block: K, primitive actions per block.
         latent_size: D, of the stochastic latent.
-        recurrent_size: Of the deterministic memory, and of the layers around it.
+        recurrent_size: Size of the deterministic memory, and of the layers around it.
         encoder: One of ``wm_agents.registry.ENCODERS`` that gives a vector per frame: "conv" or "vit".
-        free_nats: A frame whose divergence is below this counts as this: the prior need not become better.
+        free_nats: Lower bound of a frame's divergence in the loss: below it, the prior need not become better.
         dynamics_scale: Weight of the divergence that trains the prior.
         representation_scale: Weight of the divergence that trains the posterior.
         choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
@@ -82,25 +82,25 @@ class RSSM(WorldModel):
     """A Gaussian latent per frame ``[..., D]``, and a recurrent memory that predicts the next one.
 
     ``h' = GRU(h, [s, block])``, prior ``p(s' | h', s)``, posterior ``q(s' | frame)``; a decoder, the loss term
-    "reconstruction", draws the frame from ``s``. What differs from PlaNet, and why:
+    "reconstruction", draws the frame from ``s``. The differences to PlaNet, and the reasons:
 
     - The posterior sees the frame alone, not ``h``, and the decoder sees ``s`` alone: a goal image is encoded without
-      a past, and its latent must hold the picture. Velocity, which no frame shows, is left to ``h``.
+      a past, and its latent must contain the picture. ``h`` contains the velocity, which no frame shows.
     - The latent of a frame is the posterior's mean, and imagining follows the prior's mean: plans compare means.
       Training samples, and its loss terms read the samples.
     - The prior's mean is a change of ``s``. Blocks are predicted better, and distances between latents grow with time
       for longer.
-    - A window's first frame has no past, and N(0, 1) for a prior. It keeps the scale of the latents, which heads and
-      graphs read, in bounds.
+    - A window's first frame has no past, so its prior is N(0, 1). This bounds the scale of the latents, which heads and
+      graphs read.
     - The two directions of the divergence are weighted 1 (prior) and 0.1 (posterior), with 1 free nat, as in DreamerV3
       (arXiv 2301.04104). PlaNet has one direction and 3 free nats. Its overshooting and its reward are left out.
-    - The drawing's error is relative to that of the mean frame, as that term measures it: in nats of pixels a small
-      object is worth next to nothing, and is left out of the latent.
+    - The drawing's error is relative to that of the mean frame, as that term measures it: in nats of pixels, a small
+      object counts for next to nothing, and the latent would leave it out.
 
-    Train it on windows of 8 frames, ``TrainingConfig(frames=8, batch_size=32)``: a memory that has learnt on 4 frames
-    drifts away when it imagines 10 blocks.
+    Train it on windows of 8 frames, ``TrainingConfig(frames=8, batch_size=32)``: a memory trained on 4 frames drifts
+    when it imagines 10 blocks.
 
-    The state holds ``h``, the latents of now and of one block ago, and how many frames there were.
+    The state contains ``h``, the present latents and those of one block ago, and the number of frames.
 
     Args:
         config: The shape of the networks.

@@ -1,4 +1,4 @@
-"""Planners: search over action sequences for the cheapest one. They see a cost function and bounds, nothing else."""
+"""Planners: search for the cheapest action sequence. They only see a cost function and bounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
     Args:
         name: One of :data:`PLANNERS`.
         horizon: H, in blocks.
-        **options: The planner's own; see its class.
+        **options: Options of the planner; see its class.
 
     Raises:
         ValueError: Unknown name, unknown option, or an option out of its range.
@@ -29,7 +29,7 @@ def make(name: str, *, horizon: int, **options: Any) -> Planner:
 
 
 def option_names(kind: Any) -> set[str]:
-    """Names of the options that a planner takes, be it a dataclass, another class or a function."""
+    """Names of the options that a planner takes. It can be a dataclass, another class or a function."""
     return {name for name, parameter in inspect.signature(kind).parameters.items() if parameter.kind in NAMED}
 
 

@@ -1,8 +1,9 @@
-"""The planner's protocol, and what planners share.
+"""The protocol of planners, and code that they share.
 
-A planner of your own is a class with ``horizon`` and ``plan``, or a function of ``horizon`` that returns an instance of
-one; ``num_elites`` is 1 where it has none. Its other arguments are its options. It must keep to the bounds, count NaN
-and infinite costs as the worst, and draw random numbers from the given generator alone. :class:`Search` does all of it.
+Your own planner is a class with ``horizon`` and ``plan``, or a function of ``horizon`` that returns an instance of one.
+``num_elites`` is 1 if it is missing. The other arguments are the planner's options. It must stay within the bounds,
+treat NaN and infinite costs as the worst, and draw random numbers only from the given generator. :class:`Search` does
+all of this.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Planner(Protocol):
 
     Attributes:
         horizon: H, blocks per plan.
-        num_elites: E, sequences that ``Plan.elites`` hands to the next search.
+        num_elites: E, sequences in ``Plan.elites``, from which the next search starts.
     """
 
     @property
@@ -46,9 +47,9 @@ class Planner(Protocol):
             low: ``[K*A]``, lower bounds.
             high: ``[K*A]``, upper bounds.
             batch: B.
-            init: ``[B, M, H, K*A]``, proposals: the elites of an earlier plan, shifted by what was executed, or those
-                of another method. The search starts from the first, and scores all of them. By default the middle of
-                the bounds.
+            init: ``[B, M, H, K*A]``, proposals: the elites of an earlier plan, shifted by the executed actions, or
+                plans of another method. The search starts from the first, and scores all of them. By default the middle
+                of the bounds.
             generator: Source of randomness; the same generator state gives the same plan. All environments of the
                 batch share one stream, so each gets the plan that it would get alone.
             on_iteration: Called with each iteration's costs.
@@ -61,7 +62,7 @@ class Planner(Protocol):
 
 
 class Search:
-    """One call of :meth:`Planner.plan`: checks, warm start, noise, scores, the best so far, and the accounts.
+    """One call of :meth:`Planner.plan`: checks, warm start, noise, scores, the best sequence and the counts.
 
     Args:
         horizon: H.
@@ -151,7 +152,7 @@ class Search:
         return torch.where(torch.isfinite(slopes), slopes, 0.0).clamp(-1e15, 1e15)
 
     def record(self, candidates: torch.Tensor, costs: torch.Tensor) -> None:
-        """Enter costs that were computed elsewhere, by a planner that also wants their gradient."""
+        """Record costs that a planner computed itself, for example because it needs their gradient."""
         check_costs(costs, candidates)
         candidates, costs = candidates.detach(), finite_costs(costs.detach()).to(self.best_cost)
         if self.on_iteration is not None:
@@ -165,7 +166,7 @@ class Search:
         self.best_cost = torch.where(better, cheapest, self.best_cost)
 
     def settle(self, converged: torch.Tensor) -> bool:
-        """Stop counting and improving the environments marked in ``converged [B]``; return whether all have."""
+        """Stop counting and improving the environments marked in ``converged [B]``; tell whether all have converged."""
         self.active = self.active & ~converged
         return not bool(self.active.any())
 
@@ -177,7 +178,7 @@ class Search:
         """Return the plan: the best sequence scored, or ``actions [B, H, K*A]``, scored once, where they are usable.
 
         Args:
-            actions: What to return in place of the best.
+            actions: What to return instead of the best.
             elites: ``[B, E-1, H, K*A]``, further sequences for the next search.
         """
         check_solved(self.best_cost)

@@ -18,7 +18,7 @@ class CEM:
 
     Defaults are those of the LeWorldModel experiments (arXiv 2603.19312): 300 samples, 30 elites, initial standard
     deviation 1 in z-scored actions, plain refit without momentum, candidate 0 is the mean, and the final mean is
-    returned. Their released code runs 30 iterations everywhere; their paper 10 except on Push-T, as here.
+    returned. Their released code always runs 30 iterations; their paper runs 10 except on Push-T, as here.
 
     Candidates are clipped into the bounds, so no plan ever leaves them. Proposals take the places of the first
     samples of the first iteration.
@@ -29,10 +29,10 @@ class CEM:
         elites: Candidates that the Gaussian is refitted to.
         iterations: Rounds of sampling.
         initial_std: Standard deviation of the first round, in the units of the bounds.
-        min_std: Floor of the refitted standard deviation; 0 is none.
+        min_std: Floor of the refitted standard deviation; 0 means no floor.
         momentum: Share of the old mean and standard deviation that a refit keeps, in [0, 1).
         returns: "mean" of the last Gaussian (scored once more), or the "best" candidate seen.
-        tolerance: An environment's search ends when its largest standard deviation is below this; 0 never.
+        tolerance: The search for an environment ends early if its largest standard deviation is below this; 0 never.
     """
 
     horizon: int

@@ -28,8 +28,8 @@ def ddim(denoise: Denoise, actions: torch.Tensor, steps: int, adjust: Adjust | N
     """Turn noise into action sequences: deterministic DDIM (arXiv 2010.02502, eq. 12 with sigma 0), even levels.
 
     Args:
-        denoise: The prior; conditioned on start and goal already.
-        actions: ``[B, S, H, K*A]``, standard normal noise. Less than that (scaled by 0.5, say) gives likelier, less
+        denoise: The prior, already conditioned on start and goal.
+        actions: ``[B, S, H, K*A]``, standard normal noise. Less noise (scaled by 0.5, for example) gives likelier, less
             varied sequences.
         steps: Calls of ``denoise``, at least 1.
         adjust: Changes each clean estimate before the next step.

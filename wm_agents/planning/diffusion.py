@@ -1,4 +1,4 @@
-"""Diffusion planners: plans appear out of noise, drawn by the cost alone or by a learned prior of plans."""
+"""Diffusion planners: they turn noise into plans, guided by the cost alone or by a learned prior of plans."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class Diffusion:
     from the mean of clean sequences around the present one, weighted by that distribution and estimated by samples of
     standard deviation ``sqrt(1 / alpha_bar - 1)``; one step of score ascent then lands on that mean. The deviation
     falls geometrically from ``initial_std`` to ``final_std``, and costs are standardised over each environment's
-    samples. Their settings are 2048 samples, 100 steps and temperatures from 0.1 to 0.4. The defaults here ask for 3001
-    sequences, as CEM's do: enough for a round bowl in 10 dimensions (within 0.01 of its minimum in every coordinate);
-    one with curvatures 100 apart, whose flat directions freeze early, is left up to 0.08 above its minimum, and 128
-    samples in 50 steps bring that below 0.01. Proposals take the places of the first samples of the first step; every
-    step scores its mean too, and so does the end.
+    samples. Their settings are 2048 samples, 100 steps and temperatures from 0.1 to 0.4. The defaults here score 3001
+    sequences, as CEM does. This is enough for a round bowl in 10 dimensions (within 0.01 of its minimum in every
+    coordinate). On a bowl with curvatures 100 apart, whose flat directions freeze early, plans end up to 0.08 above the
+    minimum; 128 samples in 50 steps bring this below 0.01. Proposals take the places of the first samples of the first
+    step. Every step also scores its mean, and so does the end.
 
     **With a prior**, deterministic DDIM (arXiv 2010.02502) from scaled normal noise, optionally pulled by the cost's
     gradient at each clean estimate (in the manner of Diffuser, arXiv 2205.09991), and the best of the samples and
-    proposals by the cost. The world model is then asked once for each sample, and once more for each sample and step
-    with ``guidance``.
+    proposals by the cost. The world model is then evaluated once for each sample, and with ``guidance`` once more for
+    each sample and step.
 
     Attributes:
         horizon: H, blocks per plan.
         samples: S, sequences per step.
-        steps: Of the reverse process.
-        elites: Sequences handed on, cheapest first.
+        steps: Steps of the reverse process.
+        elites: Sequences from which the next plan starts, cheapest first.
         initial_std: First standard deviation without a prior, in the units of the bounds.
-        final_std: The last one.
-        temperature: Of the weights without a prior, in standard deviations of the cost.
-        denoise: The prior, set for each call: it knows start and goal, as ``Denoiser.conditioned`` makes it.
-        guidance: Length of the cost's pull on a clean estimate at noise level 1, root mean square over the sequence, in
-            the units of the bounds; it shrinks with the level. 0 is none.
+        final_std: Last standard deviation without a prior.
+        temperature: Temperature of the weights without a prior, in standard deviations of the cost.
+        denoise: The prior, set for each call with its start and goal, as ``Denoiser.conditioned`` makes it.
+        guidance: Strength with which the cost's gradient pulls a clean estimate at noise level 1: a root mean square
+            over the sequence, in the units of the bounds. It shrinks with the level. 0 means no pull.
         spread: Standard deviation of the noise that a prior starts from: less than 1 gives likelier, less varied
             sequences.
     """
@@ -137,20 +137,21 @@ class DiffusionGuidance:
 
         a <- alpha a + (1 - alpha) g + sigma noise,    g_t = -guidance (t / H) gradient_t / H
 
-    with alpha = (k + 1) / steps and sigma = 0.3 (1 - alpha) at step k. It is no denoising of anything: as alpha grows,
+    with alpha = (k + 1) / steps and sigma = 0.3 (1 - alpha) at step k. This does not denoise anything: as alpha grows,
     sequences forget their noise and shrink towards small actions along the pull, and the last step changes nothing.
 
-    In the paper the gradient's place is taken by ``B^T (s_T - s*)`` for all t, where B is the input matrix of its
-    synthetic world. That is the gradient of ``|s_T - s*|^2 / 2`` with respect to the last action, without the slope of
-    the tanh. Here it is the exact gradient of the cost with respect to each block: the same for the last block of a
-    linear world under that cost, and defined for any cost. Its scale, and so the strength of the pull, is the cost's.
+    In the paper, ``B^T (s_T - s*)`` takes the place of the gradient for all t, where B is the input matrix of its
+    synthetic world. This is the gradient of ``|s_T - s*|^2 / 2`` with respect to the last action, without the slope of
+    the tanh. Here, it is the exact gradient of the cost with respect to each block. This is the same for the last
+    block of a linear world under that cost, and is defined for any cost. The scale of the cost sets the strength of the
+    pull.
 
     The cheapest of the final samples is the plan; steps and end are counted, 50 * 20 + 50 = 1050 evaluations.
 
     Attributes:
         horizon: H, blocks per plan.
         samples: S, sequences refined side by side.
-        steps: Of refinement.
+        steps: Steps of refinement.
         guidance: gamma of equation 10.
         residual: Standard deviation of the added noise where alpha is 0.
     """

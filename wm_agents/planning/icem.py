@@ -18,14 +18,15 @@ from wm_agents.types import CostFn, OnIteration, Plan
 class ICEM:
     """Improved cross-entropy method (iCEM; Pinneri et al., 2020, arXiv 2008.06389, algorithm 1).
 
-    What it adds to CEM: noise that is correlated in time, so that candidates go somewhere instead of trembling on the
-    spot; elites that stay in the pool from iteration to iteration and, shifted, from plan to plan; a population that
-    shrinks; the mean among the candidates of the last iteration; and the best candidate seen is what it returns.
-    Kept elites keep their costs: they are not evaluated twice within a plan.
+    It differs from CEM as follows. Noise is correlated in time, so that candidates move instead of trembling on the
+    spot. Elites stay in the pool from iteration to iteration and, shifted, from plan to plan. The population shrinks.
+    The mean is among the candidates of the last iteration, and the best candidate seen is the result. Kept elites keep
+    their costs and are not evaluated twice within a plan.
 
-    ``keep`` and ``momentum`` are the paper's. It replans at every step, with 3 iterations, 10 elites and a decay of
-    1.25; a plan here has to be good at once, so the defaults keep more elites for longer. It tunes the colour to the
-    task, from 0.25 to 4: the higher, the smoother the plans, and the harder it is to reach one that is not smooth.
+    ``keep`` and ``momentum`` are the paper's. The paper replans at every step, with 3 iterations, 10 elites and a decay
+    of 1.25. Here, a plan has to be good at once, so the defaults keep more elites for longer. The paper tunes the
+    colour to the task, from 0.25 to 4. A higher colour gives smoother plans, and makes plans that are not smooth harder
+    to find.
 
     Attributes:
         horizon: H, blocks per plan.
@@ -39,7 +40,7 @@ class ICEM:
         keep: Share of the elites that stays, within a plan and in ``Plan.elites``, in [0, 1).
         momentum: Share of the old mean and standard deviation that a refit keeps, in [0, 1).
         decay: The population shrinks by this factor with each iteration, but not below twice the elites; 1 is constant.
-        tolerance: An environment's search ends when its largest standard deviation is below this; 0 never.
+        tolerance: The search for an environment ends early if its largest standard deviation is below this; 0 never.
     """
 
     horizon: int

@@ -18,12 +18,13 @@ from wm_agents.types import CostFn, OnIteration, Plan
 class MPPI:
     """Model predictive path integral control (MPPI; Williams et al., 2017): refit a Gaussian to weighted candidates.
 
-    A candidate weighs ``exp(-(cost - least) / (temperature * scale))``. With ``normalise`` the scale is, for each
-    environment, how far the weighed candidates lie above the least of them on average, so that a temperature means the
-    same for costs of any size and at any stage of the search; without, it is 1 and costs weigh as they are.
+    The weight of a candidate is ``exp(-(cost - least) / (temperature * scale))``. With ``normalise``, the scale of an
+    environment is the mean cost of the weighted candidates above the least of them, so that a temperature means the
+    same for costs of any size and at any stage of the search. Otherwise, the scale is 1.
 
-    The defaults follow TD-MPC2 (arXiv 2310.16828): only the elites weigh, and the standard deviation is refitted too,
-    within bounds. Classical MPPI, as the comparison of planners in latent action spaces has it (its equation 6)::
+    The defaults follow TD-MPC2 (arXiv 2310.16828): only the elites have a weight, and the standard deviation is also
+    refitted, within bounds. Classical MPPI, as in the comparison of planners in latent action spaces (its equation 6),
+    is::
 
         MPPI(horizon, samples=200, elites=None, temperature=1.0, normalise=False, adaptive_std=False, initial_std=0.8)
 
@@ -35,20 +36,20 @@ class MPPI:
     Attributes:
         horizon: H, blocks per plan.
         samples: S, candidates per iteration.
-        elites: Cheapest candidates that weigh at all; None for every one.
+        elites: Number of cheapest candidates that have a weight; None means all of them.
         iterations: Rounds of sampling.
-        temperature: High averages over candidates, low picks the cheapest.
+        temperature: A high one averages over candidates, a low one picks the cheapest.
         normalise: Divide costs by their scale.
         initial_std: Standard deviation of the first round, in the units of the bounds.
-        adaptive_std: Refit the standard deviation, else it stays.
+        adaptive_std: Refit the standard deviation; otherwise it stays constant.
         min_std: Floor of the refitted standard deviation.
-        max_std: Its ceiling.
-        smooth: Noise on the differences of actions instead of on actions.
-        smoothness: Weight of the squared differences of successive primitive actions, added to the costs that the
-            weights see; ``Plan.cost`` and the best candidate go by the cost alone.
+        max_std: Ceiling of the refitted standard deviation.
+        smooth: Put the noise on the differences between actions instead of on the actions.
+        smoothness: Weight of the squared differences of successive primitive actions, added to the costs for the
+            weights. ``Plan.cost`` and the best candidate only use the cost itself.
         action_block: K, primitive actions per block, for the differences.
         returns: "mean" of the last Gaussian (scored once more), or the "best" candidate seen.
-        tolerance: An environment's search ends when no entry of its mean moves by this much; 0 never.
+        tolerance: The search for an environment ends early if no entry of its mean moves by this much; 0 never.
     """
 
     horizon: int

@@ -22,10 +22,10 @@ def make_objective(spec: ObjectiveSpec, learned: Mapping[str, Callable[[], Objec
     """Build an objective.
 
     Args:
-        spec: A name of :data:`OBJECTIVES` or of ``learned``; a function of your own with the same signature (a
-            constraint: return by how much it is violated, 0 where it holds); or a weighted sum,
-            ``{"summed": 1.0, "smoothness": 0.1, my_constraint: 100.0}``.
-        learned: What makes the objectives that need a network, by name.
+        spec: A name of :data:`OBJECTIVES` or of ``learned``; your own function with the same signature (a constraint
+            returns by how much it is violated, and 0 where it holds); or a weighted sum, ``{"summed": 1.0,
+            "smoothness": 0.1, my_constraint: 100.0}``.
+        learned: Functions that make the objectives that need a network, by name.
 
     Raises:
         ValueError: An unknown name, or a weight that is not finite.
@@ -59,13 +59,13 @@ def squared_distance(predicted: torch.Tensor, goal: torch.Tensor) -> torch.Tenso
 def terminal(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     """Squared distance of the last latent to the goal (LeWorldModel, arXiv 2603.19312).
 
-    With replanning every block its horizon keeps receding: the plan may always arrive later.
+    If plans are replaced after every block, the end of the plan moves away, and the agent may never arrive.
     """
     return squared_distance(predicted[:, :, -1:], goal).squeeze(-1)
 
 
 def summed(predicted: torch.Tensor, goal: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Squared distance to the goal, averaged over the horizon: arrive, early, and stay (PLDM, arXiv 2502.14819)."""
+    """Squared distance to the goal, averaged over the horizon: arrive early, and stay (PLDM, arXiv 2502.14819)."""
     return squared_distance(predicted, goal).mean(-1)
 
 

@@ -19,10 +19,10 @@ class SGLD:
 
     A step is ``a - step_size * gradient + noise * N(0, 1)``, projected into the bounds. With ``preconditioned`` each
     entry's gradient is divided by the root of its running mean square, as in pSGLD (Li et al., 2016, arXiv 1512.07666,
-    with its decay 0.99), so that ``step_size`` is a length in the units of the bounds whatever the size of costs; the
-    noise is left as it is, since the chain searches and is not meant to sample. With ``cosine`` both fall: the step
-    size to 0, the noise with its square root, as equation 8 of the comparison of planners in latent action spaces ties
-    them.
+    with its decay 0.99), so that ``step_size`` is a length in the units of the bounds, for costs of any size. The
+    noise does not change, because the chain searches and does not need to sample exactly. With ``cosine``, both fall:
+    the step size to 0, and the noise with its square root, as in equation 8 of the comparison of planners in latent
+    action spaces.
 
     That comparison's constants are ``SGLD(horizon, step_size=0.01, noise=0.005, preconditioned=False, cosine=False,
     chains=1)``: they suit costs whose curvature is about 1.
@@ -33,7 +33,7 @@ class SGLD:
         step_size: Size of the first step.
         noise: Standard deviation of the first step's noise, in the units of the bounds.
         preconditioned: Divide gradients by their running size.
-        cosine: Let step size and noise fall, else they stay.
+        cosine: Let step size and noise fall; otherwise they stay constant.
         chains: Chains run at once, at least one for each proposal. Those beyond the proposals start around the first.
         spread: Standard deviation of the random starts, in the units of the bounds.
     """

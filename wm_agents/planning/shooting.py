@@ -16,12 +16,12 @@ from wm_agents.types import CostFn, OnIteration, Plan
 class RandomShooting:
     """Random shooting (as in Nagabandi et al., 2018, arXiv 1708.02596): uniform sequences, the cheapest is the plan.
 
-    The floor that every other planner has to beat: nothing it has seen guides where it looks next.
+    The baseline that every other planner has to beat: its search is not guided by what it has seen.
 
     Attributes:
         horizon: H, blocks per plan.
         samples: Candidates per round.
-        iterations: Rounds; more rounds are more candidates at the same memory.
+        iterations: Rounds; more rounds mean more candidates with the same memory.
     """
 
     horizon: int
@@ -55,10 +55,10 @@ class RandomShooting:
 class PredictiveSampling:
     """Predictive sampling (Howell et al., 2022, arXiv 2212.00541): Gaussian samples around the best plan so far.
 
-    In the paper one round per control step, with 10 samples and a fixed standard deviation, is all: the plan improves
-    while it is executed. A plan here has to be good at once, so there are several rounds, and the standard deviation
-    falls geometrically from round to round: a fixed one stops improving at a distance of the order of its own size.
-    ``iterations=1`` with few ``samples`` is the paper's planner.
+    The paper has only one round per control step, with 10 samples and a fixed standard deviation, because the plan
+    improves while it is executed. Here, a plan has to be good at once, so there are several rounds, and the standard
+    deviation falls geometrically from round to round. (With a fixed one, plans stop improving at a distance of about
+    its size.) ``iterations=1`` with few ``samples`` is the paper's planner.
 
     Attributes:
         horizon: H, blocks per plan.

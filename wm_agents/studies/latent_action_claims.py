@@ -1,6 +1,6 @@
 """What the paper on planning in latent action spaces reports and claims, and whether our numbers agree.
 
-A claim is a list of quantities that should be above 0, one value a seed each: mostly differences between two planners
+A claim is a list of quantities that should be above 0, one value per seed each: mostly differences between two planners
 on the same problems. One holds when its 95% t interval lies above 0, is reversed when it lies below, else is open.
 """
 

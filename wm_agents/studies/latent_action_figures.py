@@ -1,4 +1,4 @@
-"""The eight figures of the paper on planning in latent action spaces, ours beside its numbers."""
+"""The eight figures of the paper on planning in latent action spaces, our numbers next to the paper's."""
 
 from __future__ import annotations
 

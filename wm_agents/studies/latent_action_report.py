@@ -1,4 +1,4 @@
-"""The report of the study of planners in latent action spaces: Markdown tables beside the paper's, and compact JSON."""
+"""The report of the study of planners in latent action spaces: Markdown tables with the paper's, and compact JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wm_agents.studies.statistics import mean_interval
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """JSON of a run: four significant digits, one row a line."""
+    """JSON of a run: four significant digits, one row per line."""
     rows = []
     for key, value in content.items():
         body = _rounded(value)
@@ -29,7 +29,7 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
-    """The tables of a run, the paper's numbers beside ours."""
+    """The tables of a run, with the paper's numbers next to ours."""
     results, settings = Results(content), content["settings"]
     quick = "**A quick run: not a result.** " if settings["quick"] else ""
     parts = [

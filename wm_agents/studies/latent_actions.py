@@ -61,7 +61,7 @@ class Grid:
 
 @dataclass
 class Cell:
-    """One planner in one setting; lists hold one entry a seed, the mean over its problems.
+    """One planner in one setting; lists have one entry per seed, the mean over its problems.
 
     Attributes:
         planner: Of :data:`PLANNERS`.
@@ -281,7 +281,7 @@ def run_planners(problems: int, dim: int, horizon: int, seed: int) -> list[dict[
 
 
 def merge(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the rows of several seeds: one row a setting, whose metrics have one entry a seed."""
+    """Join the rows of several seeds: one row per setting, whose metrics have one entry per seed."""
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     metrics = [name for name, value in asdict(Cell("", "", 0, 0, "", "centre", 0, 0)).items() if value == []]
     for row in rows:

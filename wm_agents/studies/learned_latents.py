@@ -307,7 +307,7 @@ def replay(env_id: str, states: np.ndarray, goals: np.ndarray, actions: np.ndarr
 def closed_loop(
     space: Space, options: dict[str, Any], world_model: WorldModel, manifest: Manifest, seed: int = 0
 ) -> dict[str, Any]:
-    """Control the environment with :class:`wm_agents.MPC`, which plans anew after every block.
+    """Control the environment with :class:`wm_agents.MPC`, which makes a new plan after every block.
 
     Returns:
         ``success_rate`` with its Wilson interval ``ci95``, ``strict``, the ``floors``, ``steps`` to success of every

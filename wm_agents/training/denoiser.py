@@ -27,7 +27,7 @@ class DenoiserTrainingConfig(LearnerConfig):
 
     Attributes:
         steps: Gradient steps.
-        hidden_fraction: Of the pairs whose goal is hidden from the network (classifier-free guidance).
+        hidden_fraction: Fraction of pairs whose goal is hidden from the network (classifier-free guidance).
         discount: Weight per step of distance: near goals show the direct way to far ones.
     """
 

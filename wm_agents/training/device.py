@@ -13,10 +13,10 @@ from wm_agents.registry import did_you_mean
 
 
 def find_device(device: torch.device | str = "auto") -> torch.device:
-    """The device of that name; "auto" is a CUDA GPU where torch sees one, else the CPU.
+    """The device of that name; "auto" is a CUDA GPU if torch finds one, otherwise the CPU.
 
     Raises:
-        ValueError: No such device. Falling back to the CPU would be a surprise of some hours.
+        ValueError: There is no such device. It does not fall back to the CPU, which might take hours longer.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,9 +37,9 @@ def find_device(device: torch.device | str = "auto") -> torch.device:
 
 @contextlib.contextmanager
 def own_modes(device: torch.device) -> Iterator[None]:
-    """Gradients on and float32 whatever the caller has set; on a CPU, sums in an order that threads do not change.
+    """Turn gradients on and use float32, whatever the caller has set; on a CPU, make sums independent of threads.
 
-    Without the latter, gradients of indexed tensors are added up in whatever order the threads arrive.
+    Without the latter, gradients of indexed tensors are added up in the order in which the threads arrive.
     """
     memory: Any = deterministic
     strict = torch.are_deterministic_algorithms_enabled()

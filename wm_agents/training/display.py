@@ -1,4 +1,4 @@
-"""What a user sees of long work, and how it is interrupted: logs, progress bars, Ctrl-C."""
+"""Logs, progress bars and Ctrl-C for long runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Speed(ProgressColumn):
 
 @contextlib.contextmanager
 def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the step at hand is complete: a state saved within a step could not be resumed exactly.
+    """Hold Ctrl-C back until the current step is complete; a state saved within a step cannot be resumed exactly.
 
     Yields a function that tells whether Ctrl-C was pressed. A second Ctrl-C interrupts at once. Outside the main
     thread, where Python delivers no signals, nothing is changed.

@@ -24,10 +24,10 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
     """How GC-IDM is trained: :class:`LearnerConfig` on hindsight pairs.
 
     Attributes:
-        unknown_fraction: Of the pairs whose distance is hidden from the network.
-        hidden_past: Of the pairs whose change since ``lag`` steps ago is hidden, as if standing still. A network that
-            always sees how it just moved copies that motion instead of looking at the goal.
-        discount: Weight per step of distance where the distance is hidden: near goals show the direct way to far ones.
+        unknown_fraction: Fraction of pairs whose distance is hidden from the network.
+        hidden_past: Fraction of pairs whose change since ``lag`` steps ago is hidden, as if nothing moved. A network
+            that always sees how it just moved copies that motion instead of looking at the goal.
+        discount: Weight per step of distance if the distance is hidden: near goals show the direct way to far ones.
     """
 
     unknown_fraction: float = 0.5
@@ -70,10 +70,10 @@ def imitation(
         network: The :class:`InverseDynamics` that acts.
         latents: ``[frames, F]``, of the dataset's frames.
         training: An :class:`InverseDynamicsTrainingConfig`.
-        data: Drawn from.
-        size: Pairs.
+        data: The split to draw from.
+        size: Number of pairs.
         rng: Source of randomness.
-        nearest: Goals at a known distance of up to so many steps do not count.
+        nearest: Goals at a known distance of up to this many steps do not count.
     """
     config = network.config
     pairs = data.hindsight(size, config.max_horizon, rng)

@@ -1,4 +1,4 @@
-"""Building the latent graph: landmarks among recorded frames, edges where the data goes from one to the next."""
+"""Building the latent graph: landmarks among recorded frames, and edges between successive ones in the data."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ C = TypeVar("C", bound="GraphConfig")
 
 ROUNDS = 20  # of k-means; assignments hardly change after that
 POINTS = 20_000  # frames that k-means sees: enough for some hundred centres
+PART = 131_072  # frames whose latents are in memory at a time, a multiple of what `assign` splits
 NEAR = 5  # steps: how far apart two frames are when the unit of distance is measured
 SUPPORT = 0.999  # share of the recorded frames that lie within the radius
 
@@ -32,9 +33,9 @@ class GraphConfig(SplitConfig):
 
     Attributes:
         nodes: Landmarks; dead ends among them are left out.
-        support: Transitions that an edge needs: below 2, a single misplaced frame opens a way through a wall.
-        validation_fraction: Of the episodes, left out; the same split as the world model's.
-        seed: Of the first landmarks.
+        support: Transitions that an edge needs. Below 2, a single misplaced frame opens a way through a wall.
+        validation_fraction: Fraction of the episodes that is left out, with the same split as for the world model.
+        seed: Seed of the first landmarks.
     """
 
     nodes: int = 300
@@ -50,11 +51,11 @@ class GraphConfig(SplitConfig):
 
 
 class GraphLearner(HeadLearner):
-    """Builds a latent graph in seconds, or minutes with thousands of nodes; nothing is trained, there are no steps.
+    """Builds a latent graph in seconds, or in minutes with thousands of nodes. Nothing is trained.
 
     Nodes are the recorded frames nearest to the centres that k-means finds among the latents. Each frame belongs to
-    its nearest node; an edge leads from a node to the one that the data enters next, and weighs the mean steps between
-    entering the one and entering the other.
+    its nearest node; an edge leads from a node to the one that the data enters next. Its weight is the mean number of
+    steps between entering the two.
     """
 
     head = LatentGraph
@@ -81,12 +82,11 @@ class GraphLearner(HeadLearner):
     def build(self) -> nn.Module:
         config, data, latents = self.config, self.train_data, self.latents
         frames = data.frame_indices()
-        points = latents[torch.from_numpy(frames)]
         rng = np.random.default_rng(config.seed)
-        seen = rng.choice(len(points), max(config.nodes, min(POINTS, len(points))), replace=False)
-        centres = k_means(points[torch.from_numpy(seen)], config.nodes, rng)
-        chosen = frames[torch.cdist(centres, points).argmin(dim=1).unique().cpu().numpy()]
-        chosen, edges, distance = self._connected(chosen, points)
+        seen = rng.choice(len(frames), max(config.nodes, min(POINTS, len(frames))), replace=False)
+        centres = k_means(latents[torch.from_numpy(frames[seen])], config.nodes, rng)
+        chosen = np.unique(nearest_frames(latents, frames, centres))
+        chosen, edges, distance = self._connected(chosen, frames)
         near = min(NEAR, int(data.lengths.max()))
         first = data.segments(10_000, near, rng)
         moved = (latents[torch.from_numpy(first + near)] - latents[torch.from_numpy(first)]).norm(dim=1)
@@ -106,14 +106,16 @@ class GraphLearner(HeadLearner):
         return graph
 
     def _connected(
-        self, chosen: np.ndarray, points: torch.Tensor
+        self, chosen: np.ndarray, frames: np.ndarray
     ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray], torch.Tensor]:
-        """Leave out dead ends, nodes that no edge enters or none leaves: frames, edges, distances of ``points``."""
+        """Leave out dead ends, nodes that no edge enters or none leaves: nodes, edges, distances of ``frames``."""
         data, support = self.train_data, self.config.support
         labels = np.full(len(self.dataset.pixels), -1)
         while True:
-            distance, label = assign(points, self.latents[torch.from_numpy(chosen)])
-            labels[data.frame_indices()] = label.cpu().numpy()
+            centres = self.latents[torch.from_numpy(chosen)]
+            parts = [assign(self.latents[torch.from_numpy(part)], centres) for part in _split(frames)]
+            distance, label = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            labels[frames] = label.cpu().numpy()
             edges = transitions(labels, data.starts, data.lengths, support)
             nodes = np.arange(len(chosen))
             alive = np.isin(nodes, edges[0]) & np.isin(nodes, edges[1])
@@ -134,12 +136,13 @@ def fit_graph(
 
     Args:
         world_model: Its encoder is used.
-        dataset: Of the environment that the world model knows.
+        dataset: Data of the environment on which the world model was trained.
         config: Options.
         progress: Show a bar while frames are encoded.
 
     Raises:
-        ValueError: The dataset does not fit the world model, has fewer frames than the graph nodes, or connects none.
+        ValueError: The dataset does not fit the world model, has fewer frames than the graph has nodes, or connects no
+            nodes.
     """
     learner = GraphLearner(world_model, dataset, training=config, progress=progress)
     learner.fit()
@@ -161,6 +164,21 @@ def assign(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, t
     """Distance to and index of the nearest of ``centres [N, D]`` for each of ``points [F, D]``."""
     parts = [torch.cdist(part, centres).min(dim=1) for part in points.split(8192)]
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+
+
+def nearest_frames(latents: torch.Tensor, frames: np.ndarray, centres: torch.Tensor) -> np.ndarray:
+    """The one of ``frames`` (int64 ``[F]``) whose latent is nearest to each of ``centres [N, D]``: int64 ``[N]``."""
+    found, distance = np.zeros(len(centres), np.int64), np.full(len(centres), np.inf)
+    for part in _split(frames):
+        here = torch.cdist(centres, latents[torch.from_numpy(part)]).min(dim=1)
+        closer = here.values.cpu().numpy() < distance
+        found[closer], distance[closer] = part[here.indices.cpu().numpy()[closer]], here.values.cpu().numpy()[closer]
+    return found
+
+
+def _split(frames: np.ndarray) -> list[np.ndarray]:
+    """Parts that are small enough to have their latents, and their distances from all nodes, in memory."""
+    return [frames[start : start + PART] for start in range(0, len(frames), PART)]
 
 
 def transitions(

@@ -1,4 +1,4 @@
-"""Training a head by its name, and the shipped ones by theirs."""
+"""Training a head by its name."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def learner_of(name: str) -> Any:
     if name not in HEADS:
         raise ValueError(did_you_mean("stage of training", name, [*LEARNERS, *HEADS]))
     learner = HEADS.get(name).learner
+    if learner is None:
+        raise ValueError(f"the head {name!r} is not trained on data: wm-agents calibrate AGENT makes it.")
     if not isinstance(learner, str):
         return learner
     module, _, attribute = learner.partition(":")
@@ -52,12 +54,12 @@ def train_head(
 
     Args:
         name: One of ``wm_agents.registry.HEADS``, or a stage that trains on latents: "predictor", "imagination".
-        world_model: Its latents are read, its weights stay.
+        world_model: Its latents are read; its weights do not change.
         dataset: The data that the world model was trained on, or other data of the same environment.
-        model: Shape of the network, of the head's class ``Config``; sizes of latents and actions are taken from the
-            world model.
-        training: Options, of the learner's class ``Training``.
-        heads: Other heads of the same world model, for learners that read them.
+        model: Shape of the network, an instance of the head's ``Config``; sizes of latents and actions are taken from
+            the world model.
+        training: Options, an instance of the learner's ``Training``.
+        heads: Other heads on the same world model, for learners that read them.
         run_dir: Where to keep the resumable state; see :func:`wm_agents.training.run.run`.
         logger: SB3 logger.
         callback: Called with the learner and the step after every update; returning False stops the training.

@@ -1,4 +1,4 @@
-"""Training GC-IDM further through the world model: where the way that it takes should end."""
+"""Training GC-IDM further in the world model, so that its imagined route ends at the goal."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImaginationTrainingConfig(InverseDynamicsTrainingConfig):
-    """How GC-IDM is trained further: :class:`InverseDynamicsTrainingConfig`, and ways in imagination.
+    """How GC-IDM is trained further: :class:`InverseDynamicsTrainingConfig`, and routes in imagination.
 
     Attributes:
         steps: Gradient steps.
-        batch_size: Ways per step, and as many imitated pairs.
-        blocks: Length of the longest way, in blocks of the world model.
+        batch_size: Imagined routes per step, and the same number of imitated pairs.
+        blocks: Length of the longest route, in blocks of the world model.
     """
 
     steps: int = 8000
@@ -43,13 +43,14 @@ class ImaginationTrainingConfig(InverseDynamicsTrainingConfig):
 
 
 class ImaginationLearner(LatentLearner):
-    """A copy of the head "gc-idm" in training on where its own imagined ways end.
+    """A copy of the head "gc-idm", trained on the ends of its own imagined routes.
 
-    Imitation averages over all ways that the data show from here to there, and an average of two ways around a block
-    may run into it. Here GC-IDM acts inside the world model, towards a goal at a known distance of up to ``blocks``
-    blocks, and what is minimised is the distance of its arrival to the goal's latent, through the world model's
-    gradients: gradient planning, amortised. Any one way will do. Goals that are farther, or at an unknown distance,
-    are imitated as before. There is no dropout.
+    Imitation averages over all routes to a goal in the data, and the average of two routes around a block may run into
+    it. Here, GC-IDM acts inside the world model, towards a goal that lies up to ``blocks`` blocks ahead. It is told how
+    far, except if the distance is hidden. The loss is the distance between the last imagined latent and the goal's
+    latent, and its gradients pass through the world model. This is gradient planning that trains a network, and any
+    single route is good enough. Goals that are farther away are imitated as before, and so are goals at an unknown
+    distance. There is no dropout.
     """
 
     name = "imagination"
@@ -91,7 +92,8 @@ class ImaginationLearner(LatentLearner):
         goal = latents[torch.from_numpy(pairs.goal)]
         past = frozen.normalize(self.recorded[acted]).view(size, before // k, frozen.spec.block_size)
         state = frozen.remember(frozen.unflatten(latents[seen]), past)
-        steps = torch.from_numpy(pairs.steps - before).to(goal.device)
+        hidden = rng.random(size) < self.config.unknown_fraction
+        steps = torch.from_numpy(np.where(hidden, 0, pairs.steps - before)).to(goal.device)
         imagined, actions = imagine_control(frozen, network, state, goal, steps, blocks)
         arrival = (imagined[:, -1] - goal).square().mean(dim=1)
         outside = actions - actions.detach().clamp(frozen.action_low, frozen.action_high)
@@ -113,12 +115,12 @@ def train_in_imagination(
     progress: bool = True,
     **options: Any,
 ) -> tuple[InverseDynamics, History]:
-    """Train GC-IDM on where its own imagined ways end; see :class:`ImaginationLearner`.
+    """Train GC-IDM on the ends of its own imagined routes; see :class:`ImaginationLearner`.
 
     Args:
-        world_model: Imagines; it is not changed.
-        inverse_dynamics: Trained by imitation; it is not changed.
-        dataset: That it was trained on.
+        world_model: Imagines the routes; it does not change.
+        inverse_dynamics: A network trained by imitation; it does not change.
+        dataset: The data that it was trained on.
         training: Options.
         progress: Show bars.
         **options: ``run_dir``, ``logger`` and ``callback`` of :func:`wm_agents.training.run.run`.
@@ -128,7 +130,7 @@ def train_in_imagination(
 
     Raises:
         ValueError: The dataset or the network does not fit the world model, or no episode, of training or of
-            validation, is as long as the longest way.
+            validation, is as long as the longest route.
     """
     heads = {"gc-idm": inverse_dynamics}
     learner = ImaginationLearner(world_model, dataset, training=training, heads=heads, progress=progress)

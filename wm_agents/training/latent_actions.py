@@ -25,7 +25,7 @@ class LatentActionTrainingConfig(LearnerConfig):
     Attributes:
         batch_size: Windows per step.
         blocks: The forward model is unrolled over this many blocks, from its own predictions.
-        first_fraction: Of the windows that show no earlier frame, as at the start of an episode.
+        first_fraction: Fraction of windows that show no earlier frame, as at the start of an episode.
     """
 
     batch_size: int = 256
@@ -42,7 +42,7 @@ class LatentActionLearner(HeadLearner):
     """Learns a latent action space from trajectories.
 
     The space itself is learned from latents alone: the inverse dynamics and the forward model never see an action.
-    The decoder, on latent actions that its error does not reach, is the only part that does.
+    Only the decoder sees actions, and its error does not influence the latent actions.
     """
 
     head = LatentActions
@@ -75,7 +75,8 @@ class LatentWindows:
 
     Attributes:
         frame: int64 ``[B]``, index in the dataset of the first of ``z``.
-        before: ``[B, D]``, one block before the first of ``z``; that itself where there was no earlier frame.
+        before: ``[B, D]``, one block before the first of ``z``; the first of ``z`` itself if there was no earlier
+            frame.
         z: ``[B, R+1, D]``.
         blocks: ``[B, R, K*A]``, normalised; block ``r`` leads from ``z[:, r]`` to ``z[:, r+1]``.
     """
@@ -109,7 +110,7 @@ def draw_windows(
         blocks: R.
         size: B.
         rng: Source of randomness.
-        first_fraction: Of the windows whose earlier frame is hidden.
+        first_fraction: Fraction of windows whose earlier frame is hidden.
 
     Raises:
         ValueError: No episode is long enough.

@@ -1,11 +1,13 @@
-"""Latents of a dataset's frames, computed once for all that learn from them."""
+"""Latents of a dataset's frames, which are computed once for all trainings."""
 
 from __future__ import annotations
 
+import tempfile
 import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 import torch
 
 from wm_agents.models import WorldModel
@@ -17,6 +19,8 @@ from wm_agents.training.symmetry import view_pixels
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
+LARGE = 1 << 30
+"""Bytes of latents that stay in memory."""
 _kept: weakref.WeakKeyDictionary[TrajectoryDataset, tuple[tuple[object, ...], torch.Tensor]] = (
     weakref.WeakKeyDictionary()
 )
@@ -27,32 +31,36 @@ def encode_frames(
 ) -> torch.Tensor:
     """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.training.symmetry`.
 
-    As one head after another asks for the images as they are, the last answer for a dataset is kept with it.
+    The latents of the unchanged images are kept with the dataset, because one head after the other needs them.
 
     Args:
-        world_model: Encodes; it stays in the mode that it is in.
-        dataset: Whose frames.
+        world_model: Encodes the frames; its mode does not change.
+        dataset: The frames.
         view: 0 to 7.
         progress: Show a bar.
         batch_size: Frames per call.
 
     Returns:
-        Features ``[frames, F]`` by index; rows of other frames stay zero. Not to be changed.
+        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them. Above 1 GiB, they are in
+        a file and not in memory.
+
+    Raises:
+        OSError: The disk of the user's cache directory has no room for that file.
     """
     device = world_model.action_mean.device
     indices = dataset.frame_indices()
     with own_modes(device), torch.no_grad(), evaluating(world_model):
         # A few frames tell one encoder from another: any change of weights moves them.
-        some = dataset.pixels[indices[:: max(1, len(indices) // 4)][:4]]
+        some = dataset.frames_at(indices[:: max(1, len(indices) // 4)][:4])
         shown = world_model.encode(torch.from_numpy(np.ascontiguousarray(some)).to(device))
         encoder = (device, tuple(shown.double().flatten().tolist()))
         if view == 0 and dataset in _kept and _kept[dataset][0] == encoder:
             return _kept[dataset][1]
-        latents = torch.zeros(len(dataset.pixels), world_model.spec.feature_size, device=device)
+        latents = _zeros(len(dataset.pixels), world_model.spec.feature_size, device)
         with progress_bar("encoding frames", len(indices), 0, progress) as update:
             for start in range(0, len(indices), batch_size):
                 rows = indices[start : start + batch_size]
-                pixels = np.ascontiguousarray(view_pixels(dataset.pixels[rows], view))
+                pixels = np.ascontiguousarray(view_pixels(dataset.frames_at(rows), view))
                 encoded = world_model.encode(torch.from_numpy(pixels).to(device))
                 latents[torch.from_numpy(rows)] = world_model.features(encoded)
                 update(start + len(rows))
@@ -61,8 +69,17 @@ def encode_frames(
     return latents
 
 
+def _zeros(frames: int, size: int, device: torch.device) -> torch.Tensor:
+    """Zeros ``[frames, size]``; those of large data are in a file without a name, which the system may page out."""
+    if device.type != "cpu" or 4 * frames * size <= LARGE:
+        return torch.zeros(frames, size, device=device)
+    folder = platformdirs.user_cache_path("wm-agents", appauthor=False, ensure_exists=True)  # /tmp may be memory
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(frames, size)))
+
+
 def context(world_model: WorldModel) -> int:
-    """Frames that a world model is shown before it imagines: its ``history``, or 4 where any past is remembered."""
+    """Frames that a world model sees before it imagines: its ``history``, or 4 if it remembers any past."""
     return getattr(world_model.config, "history", 4)
 
 

@@ -1,4 +1,4 @@
-"""What is trained: a learner says what its network is and what a batch costs; ``run.py`` does the rest."""
+"""Learners: each defines its network and the loss of a batch; ``run.py`` does the rest."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ VALIDATION_SAMPLES = 2048
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """What everything that is made from data has in common.
+    """Options of everything that is made from data.
 
     Attributes:
-        validation_fraction: Of the episodes, held out; the split depends on nothing else.
-        seed: Of whatever is drawn or sampled.
+        validation_fraction: Fraction of the episodes that is held out. The split depends on nothing else.
+        seed: Seed of everything that is drawn or sampled.
     """
 
     validation_fraction: float = 0.1
@@ -58,16 +58,16 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class LearnerConfig(SplitConfig):
-    """What every training has in common (arXiv 2605.08732: AdamW, clip 1, cosine schedule after a warm-up).
+    """Options of every training (arXiv 2605.08732: AdamW, clip 1, cosine schedule after a warm-up).
 
     Attributes:
         steps: Gradient steps.
         batch_size: Samples per step.
-        learning_rate: Peak, after a warm-up over the first 1% of the steps.
-        weight_decay: Of AdamW.
+        learning_rate: Largest learning rate, reached after a warm-up over the first 1% of the steps.
+        weight_decay: Weight decay of AdamW.
         clip_norm: Largest gradient norm.
         evaluate_every: Steps between validations.
-        checkpoint_minutes: Minutes between saves of the resumable state; it is saved at every validation, too.
+        checkpoint_minutes: Minutes between saves of the resumable state. It is also saved at every validation.
     """
 
     steps: int = 3000
@@ -97,7 +97,7 @@ class Learner(ABC):
         device: Where to train.
 
     Attributes:
-        module: What is trained and saved, once :meth:`build` was called.
+        module: The network that is trained and saved; it exists after :meth:`build`.
     """
 
     name: ClassVar[str]
@@ -134,14 +134,14 @@ class Learner(ABC):
 
     @abstractmethod
     def depends_on(self) -> dict[str, Any]:
-        """Everything beside data and options that the result depends on, as JSON types: shapes, hashes of weights."""
+        """Everything except data and options that the result depends on, as JSON types: shapes, hashes of weights."""
 
     def needs(self) -> tuple[int, str]:
         """Actions that an episode must hold for the longest sample, and what that is: ``30, "windows of 7 frames"``."""
         return 1, "single steps"
 
     def check(self) -> None:
-        """Raise ``ValueError`` where data or options do not suit; called before anything expensive."""
+        """Raise ``ValueError`` if data or options do not fit; called before anything expensive."""
         needed, what = self.needs()
         for data, purpose in ((self.train_data, "training"), (self.validation_data, "validation")):
             longest = max(data.lengths, default=0)
@@ -152,13 +152,13 @@ class Learner(ABC):
                 )
 
     def validate(self) -> dict[str, float]:
-        """Metrics on held-out episodes, the same samples at every call; the first one is shown beside the bar."""
+        """Metrics on held-out episodes, with the same samples at every call; the first one is shown with the bar."""
         generator = torch.Generator().manual_seed(0)
         value, _ = self.loss(self.validation_data, VALIDATION_SAMPLES, np.random.default_rng(0), generator)
         return {f"validation/{self.key}": float(value)}
 
     def finish(self) -> None:  # noqa: B027 - most have nothing left to do
-        """What is left to do with the module after the last step."""
+        """Finish the module after the last step."""
 
     @property
     def key(self) -> str:
@@ -167,7 +167,7 @@ class Learner(ABC):
 
     @property
     def result(self) -> Any:
-        """What was made: a world model or a head."""
+        """The result: a world model or a head."""
         return self.module
 
     def fit(
@@ -186,11 +186,11 @@ class LatentLearner(Learner):
     """Learns on the frozen latents of a world model.
 
     Args:
-        world_model: It is not changed.
-        dataset: Of the environment that the world model knows.
+        world_model: The world model; it does not change.
+        dataset: Data of the environment on which the world model was trained.
         model: Shape of the network; the sizes of latents and actions are taken from the world model.
         training: Options.
-        heads: Heads of the same world model, for learners that read some.
+        heads: Heads on the same world model, for learners that read some.
         progress: Show a bar while frames are encoded.
 
     Attributes:
@@ -220,7 +220,7 @@ class LatentLearner(Learner):
         self.model = self.shape(model)
         for name in self.reads:
             if name not in (heads or {}):
-                raise ValueError(f"{self.name} reads the head {name!r}: make that first, and give it in heads=.")
+                raise ValueError(f"{self.name} reads the head {name!r}: train it first, and pass it in heads=.")
         self.heads = {name: (heads or {})[name] for name in self.reads}
         for head in self.heads.values():
             head.check(world_model)

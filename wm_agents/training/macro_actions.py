@@ -25,7 +25,7 @@ class MacroActionsTrainingConfig(LearnerConfig):
     Attributes:
         steps: Gradient steps.
         batch_size: Trajectories per step.
-        segments: Consecutive stretches of each.
+        segments: Consecutive stretches of each trajectory.
     """
 
     steps: int = 2000
@@ -38,7 +38,7 @@ class MacroActionsTrainingConfig(LearnerConfig):
 
 
 class MacroActionsLearner(HeadLearner):
-    """Learns macro-actions and where they lead, by teacher forcing with an L1 loss (arXiv 2604.03208)."""
+    """Learns macro-actions and their results, by teacher forcing with an L1 loss (arXiv 2604.03208)."""
 
     head = MacroActions
     Training = MacroActionsTrainingConfig

@@ -1,4 +1,4 @@
-"""Training the predictor further, on frozen latents and over many steps: what makes search trustworthy."""
+"""Training the predictor further, on frozen latents and over many steps, so that search can rely on it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class PredictorTrainingConfig(LearnerConfig):
         steps: Gradient steps.
         batch_size: Rollouts per step.
         blocks: Length of the imagined rollouts, in blocks.
-        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`): where contacts
-            are rare and the rest is soon learned, a large predictor would otherwise learn the recorded ones by heart.
+        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`). If contacts are
+            rare and everything else is learned quickly, a large predictor otherwise memorises the recorded contacts.
     """
 
     steps: int = 4000
@@ -47,7 +47,7 @@ class PredictorTrainingConfig(LearnerConfig):
 
 
 class PredictorLearner(LatentLearner):
-    """A copy of a world model, in which all that imagining uses is trained on rollouts; the encoder stays."""
+    """A copy of a world model whose imagining parts are trained on rollouts; the encoder does not change."""
 
     name = "predictor"
     Training = PredictorTrainingConfig
@@ -117,17 +117,18 @@ def train_predictor(
     progress: bool = True,
     **options: Any,
 ) -> tuple[WorldModel, History]:
-    """Train a world model's predictor on its own rollouts; the encoder stays.
+    """Train a world model's predictor on its own rollouts; the encoder does not change.
 
     Training by teacher forcing shows the predictor single steps from real latents. A planner rolls it out over many
-    blocks of actions that no exploration policy would choose, and picks whatever it is most wrong about: plans through
-    walls. So this stage minimises the error of whole rollouts, and wants data that includes what planners try,
-    collisions above all (``policy="smooth-random"``, joined to the usual data by ``datasets.concatenate``). Latents
-    are computed once, so it costs little, and heads on the encoder's latents stay valid.
+    blocks of actions that no exploration policy would choose, and picks plans about which it is most wrong, such
+    as plans through walls. So this stage minimises the error of whole rollouts, and needs data that contain what
+    planners try, above all collisions (``policy="smooth-random"``, joined to the usual data by
+    ``datasets.concatenate``). Latents are computed once, so it costs little, and heads on the encoder's latents stay
+    valid.
 
     Args:
-        world_model: Of any kind; it is not changed.
-        dataset: Of the environment that the world model knows.
+        world_model: A world model of any kind; it does not change.
+        dataset: Data of the environment on which the world model was trained.
         training: Options.
         progress: Show bars.
         **options: ``run_dir``, ``logger`` and ``callback`` of :func:`wm_agents.training.run.run`.

@@ -1,4 +1,4 @@
-"""The one training loop: train mode, seeds, resume, Ctrl-C, validation, logging, for whatever a learner is."""
+"""The training loop of all learners: train mode, seeds, resume, Ctrl-C, validation and logging."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLDER = "training"
 
 
 class DivergedError(RuntimeError):
-    """A loss, a gradient or a metric became NaN or infinite; nothing was saved since all were last finite."""
+    """A loss, a gradient or a metric became NaN or infinite; in the saved state, all were still finite."""
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
     """Train ``learner.module``; the last weights are kept.
 
     With a ``run_dir`` the state is saved at every validation, every few minutes and on Ctrl-C, and a later call with
-    the same arguments goes on from there. It ends with the weights of an uninterrupted run, on the same machine with
+    the same arguments continues from there. It ends with the weights of an uninterrupted run, on the same machine with
     the same number of threads.
 
     Args:
@@ -118,7 +118,7 @@ def _loop(
 
 
 def fingerprint(learner: Learner) -> dict[str, object]:
-    """What tells a learner's run from others: data, options, and whatever the learner depends on."""
+    """What distinguishes a learner's run from others: data, options, and everything that the learner depends on."""
     training = dataclasses.asdict(learner.config)
     return {**learner.depends_on(), "training": training, "data": data_hash(learner.dataset)}
 
@@ -127,7 +127,7 @@ def data_hash(data: TrajectoryDataset) -> str:
     """SHA-256 over the episodes and actions of a dataset, what is known of its frames, and some of them."""
     frames = data.frame_indices()
     digest = hashlib.sha256(str(data.provenance.get("sha256", data.name)).encode())
-    shown = data.pixels[frames[:: max(1, len(frames) // 32)]]
+    shown = data.frames_at(frames[:: max(1, len(frames) // 32)])
     for values in (data.starts, data.lengths, data.actions, shown):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

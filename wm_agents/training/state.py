@@ -29,7 +29,7 @@ class Progress:
         generator: Source of what torch samples.
         step: Updates so far.
         history: Metrics so far, ``name -> [(step, value), ...]``.
-        finished: No step is left, and the learner has done what comes after the last.
+        finished: All steps are done, and the learner has finished its module.
     """
 
     module: nn.Module
@@ -51,10 +51,10 @@ class TrainingState:
     """Everything that a resumed run needs to end like an uninterrupted one, in one safetensors file.
 
     Holds a :class:`Progress`, torch's global generator among it (dropout). The ``fingerprint`` names the run: data,
-    shapes, options and the weights that it starts from. A file of another run is refused.
+    shapes, options and the weights that it starts from. A file from another run is refused.
 
     Args:
-        path: Where the state lives; None keeps nothing.
+        path: File of the state; None keeps nothing.
         fingerprint: JSON-able description of the run.
     """
 
@@ -92,11 +92,11 @@ class TrainingState:
             return
         tensors, header = read_tensors(self.path)
         if "fingerprint" not in header:
-            raise CheckpointError(f"{self.path} holds no training state: give another directory to start anew.")
+            raise CheckpointError(f"{self.path} holds no training state: give another directory to start over.")
         if changed := list(_differences(header["fingerprint"], self.fingerprint)):
             raise CheckpointError(
                 f"{self.path} belongs to a run that differs in {', '.join(changed)}: give the same options to resume, "
-                "or another directory to start anew."
+                "or another directory to start over."
             )
         weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
         progress.module.load_state_dict(weights)

@@ -25,12 +25,12 @@ class StepsToGoalTrainingConfig(LearnerConfig):
     """How the head is trained: :class:`LearnerConfig` on hindsight pairs.
 
     Attributes:
-        near_fraction: Of the pairs of one episode, those whose steps are drawn evenly on a logarithmic scale; the
+        near_fraction: Fraction of the pairs from one episode whose steps are drawn evenly on a logarithmic scale; the
             others are drawn evenly up to ``max_steps``.
-        beyond_fraction: Of all pairs, those of two frames drawn at random from the whole data.
-        imagined_fraction: Of the batches whose first latent is imagined by the world model from earlier frames and the
-            recorded actions: what planners show the head.
-        imagined_blocks: Longest imagination, in blocks.
+        beyond_fraction: Fraction of all pairs that are two frames drawn at random from the whole data.
+        imagined_fraction: Fraction of batches whose first latent the world model imagines from earlier frames and the
+            recorded actions, because planners show the head imagined latents.
+        imagined_blocks: Largest number of imagined blocks.
     """
 
     steps: int = 4000

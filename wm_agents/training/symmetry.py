@@ -1,9 +1,9 @@
-"""The eight views of a square scene filmed from above: turned by quarter turns or mirrored, it is as true as before.
+"""The eight views of a square scene seen from above: turned by quarter turns or mirrored, it is still valid data.
 
-That holds where all directions are alike and the two actions are motions to the right and down in the image: in Push-T,
-not in a maze, and not for an arm on its base. One recorded step then shows eight.
+This is true if all directions are alike and the two actions are motions to the right and down in the image: in Push-T,
+but not in a maze and not for an arm on its base. One recorded step then gives eight.
 
-The bits of a view tell what is done: 1 mirrors left and right, 2 top and bottom, 4 then swaps the two axes.
+The bits of a view have these meanings: 1 mirrors left and right, 2 top and bottom, 4 then swaps the two axes.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ class TemporalDistanceTrainingConfig(LearnerConfig):
     """How the temporal distance is trained: :class:`LearnerConfig` on hindsight pairs.
 
     Attributes:
-        expectile: Weight of distances that come out too large, in [0, 1]; the rest is the weight of those too small.
-            Above 0.5 the head leans towards the fastest way that the data shows between two states, for the recorded
+        expectile: Weight of distances predicted too large, in [0, 1]; the rest is the weight of those too small.
+            Above 0.5, the head tends to the fastest way that the data shows between two states, because the recorded
             steps are only an upper bound.
-        imagined_fraction: Of the batches whose first latent is imagined by the world model from earlier frames and the
-            recorded actions: what planners show the head.
-        imagined_blocks: Longest imagination, in blocks.
+        imagined_fraction: Fraction of batches whose first latent the world model imagines from earlier frames and the
+            recorded actions, because planners show the head imagined latents.
+        imagined_blocks: Largest number of imagined blocks.
     """
 
     expectile: float = 0.8
@@ -68,17 +68,17 @@ class TemporalDistanceLearner(HeadLearner):
 def imagine(
     world_model: WorldModel, data: TrajectoryDataset, latents: torch.Tensor, frames: np.ndarray, blocks: int
 ) -> torch.Tensor:
-    """What the world model expects at ``frames [B]`` from ``blocks`` blocks earlier and the recorded actions.
+    """Imagined latents at ``frames [B]``, from the frames ``blocks`` blocks earlier and the recorded actions.
 
     Args:
         world_model: Imagines.
-        data: Holds the actions.
+        data: The data with the actions.
         latents: ``[frames, F]`` of all frames.
         frames: int64 ``[B]``.
-        blocks: How far back to start; as far as the episode goes where it is younger than that.
+        blocks: Blocks to go back; less if the episode began later.
 
     Returns:
-        ``[B, F]``; the real latent where the episode has no past long enough.
+        ``[B, F]``; the real latent if the past of the episode is too short.
     """
     k, seen = world_model.spec.action_block, context(world_model)
     device = latents.device

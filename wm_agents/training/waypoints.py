@@ -1,4 +1,4 @@
-"""Training the waypoint model on frozen latents: what lay a stride ahead on the way to a later frame."""
+"""Training the waypoint model on frozen latents: which latent lay a stride ahead on the way to a later frame."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WaypointsTrainingConfig(LearnerConfig):
 
     Attributes:
         steps: Gradient steps.
-        batch_size: Triples per step: now, a stride later, and the goal beyond that.
-        weight_decay: Of AdamW.
+        batch_size: Triples per step: a frame, the frame one stride later, and a goal after that.
+        weight_decay: Weight decay of AdamW.
     """
 
     steps: int = 8000
@@ -33,7 +33,7 @@ class WaypointsTrainingConfig(LearnerConfig):
 
 
 class WaypointsLearner(HeadLearner):
-    """Learns to sample waypoints, from the ways that episodes took to later frames of their own."""
+    """Learns to sample waypoints, from the routes of episodes to their own later frames."""
 
     head = Waypoints
     Training = WaypointsTrainingConfig

@@ -1,4 +1,4 @@
-"""Training a world model from reward-free pixels."""
+"""Training a world model from images without rewards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 class CollapseWarning(UserWarning):
-    """The latents have next to no spread: the encoder maps every image to one point."""
+    """The latents have almost no spread: the encoder maps every image to nearly the same point."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class TrainingConfig(LearnerConfig):
     Attributes:
         steps: Gradient steps.
         batch_size: Windows per step.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         evaluate_every: Steps between validations.
-        frames: T, frames per window. With no more than the model's ``history`` the predictor never sees a full one,
-            which planners show it: train it further with :func:`train_predictor` then.
+        frames: T, frames per window. If it is not larger than the model's ``history``, the predictor never sees a full
+            history, which it does see in planning: train it further with :func:`train_predictor` then.
         loss_weights: Weight of each loss term by name, or weight and options,
-            ``{"sigreg": {"weight": 0.09, "directions": 1024}}``; None takes those of the kind of world model. SIGReg's
+            ``{"sigreg": {"weight": 0.09, "directions": 1024}}``; None uses the kind's own. SIGReg's
             effective strength grows with ``batch_size``.
         precision: "fp32", "bf16", or "auto" (bf16 on a GPU).
     """
@@ -117,7 +117,7 @@ class WorldModelLearner(Learner):
         sample = np.random.default_rng([seed, 4]).choice(frames, min(1000, len(frames)), False)
         for term in self.terms.values():
             if isinstance(term, LearnedLossTerm):
-                term.prepare(self.world_model.spec, torch.from_numpy(data.pixels[np.sort(sample)]))
+                term.prepare(self.world_model.spec, torch.from_numpy(data.frames_at(np.sort(sample))))
         learned = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
         return nn.ModuleDict({"world_model": self.world_model, **learned})
 
@@ -228,7 +228,7 @@ def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
     """The kind of world model that a name or a configuration stands for, and the configuration.
 
     Raises:
-        ValueError: An unknown name, or no configuration of a registered kind.
+        ValueError: An unknown name, or an object that is not a configuration of a registered kind.
     """
     if isinstance(model, str):
         kind = WORLD_MODELS.get(model)
@@ -237,7 +237,7 @@ def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
         if type(model) is (kind := WORLD_MODELS.get(name)).Config:
             return kind, model
     raise ValueError(
-        f"{type(model).__name__} is no configuration of a world model: give one of the names "
+        f"{type(model).__name__} is not a configuration of a world model: give one of the names "
         f"{', '.join(WORLD_MODELS)}, or a configuration such as wm_agents.LeWMConfig()."
     )
 
@@ -245,8 +245,8 @@ def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
 def autocast(device: torch.device, precision: str) -> Any:
     """bf16 autocast when ``precision`` is "bf16", or "auto" on a GPU; else full precision.
 
-    On a CPU with native bf16 training gains a tenth (docs/benchmarks.md), so "auto" stays in float32 there, and results
-    do not depend on the processor's abilities.
+    On a CPU with native bf16, training is only a tenth faster (docs/benchmarks.md). So "auto" uses float32 there, and
+    results do not depend on the processor's abilities.
     """
     enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,4 +1,4 @@
-"""Names the parts of this package; each is imported when somebody asks for it."""
+"""Registers the parts of this package; each is imported on first use."""
 
 import gymnasium as gym
 

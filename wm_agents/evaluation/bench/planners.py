@@ -57,11 +57,11 @@ def bench_planners(
 ) -> Content:
     """Run every planner on one world model; write ``planners.json`` and ``planners.png``.
 
-    Four parts, whose cells are written when they are done, so that an interrupted run goes on where it stopped:
+    It has four parts. Cells are written when they are done, so that an interrupted run continues where it stopped:
 
     - ``success``: each planner tries the same held-out tasks;
-    - ``timing``: milliseconds of a plan, for an environment, when 1, 4, ... are planned for in one call. Planners take
-      turns, and each plan follows an earlier one, as it does in an episode;
+    - ``timing``: milliseconds per plan and environment, if 1, 4, ... environments share a call. Planners take turns,
+      and each plan follows an earlier one, as in an episode;
     - ``scaling``: cost reached and time, over samples and over the horizon, for CEM, iCEM and MPPI, on a fixed batch
       of starts and goals and with the shipped options otherwise;
     - ``rates``: :func:`wm_agents.evaluation.bench.plan_rate` and :func:`wm_agents.evaluation.bench.batch_ratio`.
@@ -75,17 +75,17 @@ def bench_planners(
         planners: Names; all of :data:`wm_agents.planning.PLANNERS` by default.
         options: Options for all the agents, over the stored ones, for example ``{"objective": "summed"}``.
         envs: Environments that share a call, for ``timing``.
-        samples: For ``scaling``.
-        horizons: For ``scaling``, in blocks.
+        samples: Numbers of samples, for ``scaling``.
+        horizons: Horizons in blocks, for ``scaling``.
         num_envs: Environments that share a call while tasks are tried.
         rounds: Repetitions of each timing.
-        seed: Of the task set.
-        quick: Few tasks, small searches and one round: shows that all parts work, its numbers mean nothing.
+        seed: Seed of the set of tasks.
+        quick: Few tasks, small searches and one round. This only shows that all parts work; its numbers mean nothing.
         device: "auto", "cpu" or "cuda".
         console: Shows progress and prints the table; None is silent.
 
     Returns:
-        What the JSON file holds.
+        The content of the JSON file.
 
     Raises:
         ValueError: An unknown agent, planner or option, a number out of range, or ``out`` holds a benchmark with

@@ -1,4 +1,4 @@
-"""How fast planning is against what the machine can do: matrix products, and many environments in one call."""
+"""How fast planning is, compared with what the machine can do: matrix products, and many environments in one call."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ KINDS = {
 
 
 def in_turns(calls: Mapping[Key, Callable[[], float]], rounds: int) -> dict[Key, list[float]]:
-    """Make every call once a round, in turns, so that what else runs on the machine touches all alike.
+    """Make every call once per round, in turns, so that other load on the machine affects all of them equally.
 
     Args:
         calls: By name; each returns the milliseconds that it took.
-        rounds: How many are kept, after one of warm-up.
+        rounds: Number of rounds that count, after one of warm-up.
     """
     times: dict[Key, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
@@ -72,15 +72,15 @@ def batch_ratio(
     rounds: int = 10,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Time CEM plans (300 samples, 5 blocks) for many environments in one call against as many single calls.
+    """Compare the time of CEM plans (300 samples, 5 blocks) for many environments in one call and in single calls.
 
-    Single calls are made in a row, so that best and median are of whole rows, as long as the one call.
+    Single calls are made in a row; best and median are those of whole rows.
 
     Args:
         predictor: Of a world model with random weights and otherwise default shapes.
         envs: N.
         iterations: Of CEM.
-        rounds: Measured in turns.
+        rounds: Rounds of measurement, in turns.
         device: Where to plan.
 
     Returns:
@@ -121,14 +121,14 @@ def plan_rate(
 ) -> dict[str, Any]:
     """Compare the arithmetic rate of a CEM plan with that of plain matrix products, measured in turns with it.
 
-    Only multiplications and additions inside matrix products that are executed count as work done.
+    Only multiplications and additions inside executed matrix products count as work.
 
     Args:
         predictor: Of a world model with random weights and otherwise default shapes; history is full.
         samples: Of CEM.
         iterations: Of CEM.
         horizon: H.
-        rounds: Measured in turns; each times one plan and :data:`PRODUCT_SIZES`, several times.
+        rounds: Rounds of measurement; each times one plan and :data:`PRODUCT_SIZES`, several times.
         device: Where to plan.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How cost and time of a search grow with its samples and its horizon."""
+"""How the cost and the time of a search depend on its samples and its horizon."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def scaling(
     Args:
         agents: By name of the planner, which must have ``samples`` and ``elites``.
         images: Observations, ``pixels`` and ``goal_pixels``, uint8 ``[B, H, W, C]``.
-        samples: At each agent's own horizon.
-        horizons: At each agent's own number of samples.
-        rounds: Measured in turns.
+        samples: Numbers of samples to try, at each agent's own horizon.
+        horizons: Horizons to try, at each agent's own number of samples.
+        rounds: Rounds of measurement, in turns.
 
     Returns:
         By agent, "samples" or "horizon", and value: ``cost`` (the planner's own, mean over the batch), ``left`` (share

@@ -18,7 +18,7 @@ COLOURS = ("#2c6fbb", "#e08e0b", "#2e8b57", "#c0392b", "#7d5ba6", "#3b4252", "#0
 
 
 def print_bench(content: Mapping[str, Any], console: Console) -> None:
-    """Print what :func:`wm_agents.evaluation.bench.bench_planners` returned: a row for each planner, then the rates."""
+    """Print what :func:`wm_agents.evaluation.bench.bench_planners` returned: one row per planner, then the rates."""
     settings, success, timing = content["settings"], content["success"], content["timing"]
     offset = "random start and goal" if settings["offset"] == "random" else f"offset {settings['offset']}"
     table = Table(
@@ -64,7 +64,7 @@ def bench_figure(content: Mapping[str, Any]) -> Figure:
     colours = dict(zip(settings["planners"], COLOURS, strict=False))
     _trade_off(grid[0, 0], content, colours)
     _environments(grid[1, 0], content, colours)
-    labels = {"left": "share of the squared latent distance left", "ms": "ms a plan, of 16 in a call"}
+    labels = {"left": "share of the squared latent distance left", "ms": "ms per plan, 16 environments in a call"}
     for column, (over, label) in enumerate((("samples", "samples"), ("horizon", "horizon, blocks")), start=1):
         for row, metric in enumerate(labels):
             axes = grid[row, column]
@@ -86,8 +86,7 @@ def _trade_off(axes: Axes, content: Mapping[str, Any], colours: Mapping[str, str
         ms, rate = content["timing"][name][count]["best"], row["success_rate"]
         bars = [[max(0.0, rate - row["ci95"][0])], [max(0.0, row["ci95"][1] - rate)]]
         axes.errorbar(ms, rate, yerr=bars, marker="o", color=colours[name], capsize=3)
-        axes.annotate(name, (ms, rate), xytext=(3, 3), textcoords="offset points", fontsize=8, rotation=40)
-    axes.set(xscale="log", xlabel=f"ms a plan, of {count} in a call", ylabel="success", ylim=(-0.03, 1.3))
+    axes.set(xscale="log", xlabel=f"ms per plan, {count} in a call", ylabel="success", ylim=(-0.03, 1.05))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.margins(x=0.2)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -100,7 +99,7 @@ def _environments(axes: Axes, content: Mapping[str, Any], colours: Mapping[str, 
     for name, curve in content["timing"].items():
         counts = [int(count) for count in curve]
         axes.plot(counts, [ms["best"] for ms in curve.values()], marker="o", color=colours[name])
-    axes.set(xscale="log", yscale="log", xlabel="environments in a call", ylabel="ms a plan, of each")
+    axes.set(xscale="log", yscale="log", xlabel="environments in a call", ylabel="ms per plan and environment")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     _number(axes, content["settings"]["envs"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wm_agents.evaluation.report.markdown import rate, table
+from wm_agents.evaluation.report.protocols import title_of
 
 Content = Mapping[str, Any]
 SHOWN = ("gc-idm", "cem-mpc", "cem-mpc+gc-idm")
@@ -56,7 +57,7 @@ def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
 
 def _success(part: Content, seed: int) -> Iterator[list[str]]:
     for name, protocol in part["protocols"].items():
-        cells = [name]
+        cells = [title_of(name, protocol["budget"])]
         for agent in SHOWN:
             rows = [row for row in protocol["rows"] if row["agent"] == agent and row["as_shipped"]]
             each = rows[0]["all"]["moderate"]["each"] if rows else []

@@ -14,10 +14,9 @@ from wm_agents import evaluation
 from wm_agents.evaluation import Manifest, Outcomes
 from wm_agents.evaluation.grid import Cell
 from wm_agents.evaluation.report.comparison import Trial
+from wm_agents.evaluation.report.protocols import SEED
 from wm_agents.recipes import RECIPES
 
-SEED = 0
-"""Of the tasks, of the random floor and of the agents' own randomness."""
 VIDEO_TASKS = 3
 
 Content = dict[str, Any]
@@ -35,7 +34,7 @@ def write_tasks(trial: Trial, out: Path) -> None:
             tasks=trial.tasks,
             offset=trial.protocol.offset,
             budget=trial.protocol.budget,
-            seed=SEED,
+            seed=trial.protocol.seed,
             policy=recipe.policy,
         ).save(_manifest_path(trial, out))
 
@@ -50,7 +49,7 @@ def read_tasks(trial: Trial, out: Path) -> Manifest:
     path = _manifest_path(trial, out)
     manifest, recipe = Manifest.load(path), RECIPES[trial.source.task]
     found = (manifest.env_id, manifest.offset, manifest.budget, manifest.seed, len(manifest))
-    asked = (recipe.env_id, trial.protocol.offset, trial.protocol.budget, SEED, trial.tasks)
+    asked = (recipe.env_id, trial.protocol.offset, trial.protocol.budget, trial.protocol.seed, trial.tasks)
     if found != asked or manifest.policy not in ("", recipe.policy):
         raise ValueError(f"{path} holds other tasks than {asked}: remove it.")
     return manifest

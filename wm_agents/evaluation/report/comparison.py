@@ -20,17 +20,19 @@ from wm_agents.agents.loading import agent_names, load, shipped
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.evaluation.files import file_sha256
+from wm_agents.evaluation.report.protocols import Protocol
 from wm_agents.recipes import RECIPES
 from wm_agents.registry import did_you_mean
-
-PROTOCOLS = ("25/50", "50/100", "100/200")
-"""Environment steps from start to goal, and steps allowed: the papers' protocol, and twice and four times as far."""
 
 COMMITTED = 25
 """Environment steps that a planner follows its plan in the papers: 5 blocks of 5."""
 
+TOLD = "gc-idm-told"
+"""GC-IDM that is told how far the goal is, where that is known: the paper's protocol."""
+
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gc-idm": ("gc-idm", {}),
+    TOLD: ("gc-idm", {"horizon": 25, "countdown": True}),
     "cem-mpc": ("cem-mpc", {}),
     "cem-mpc+gc-idm": ("cem-mpc", {"proposals": "gc-idm"}),
     "mppi": ("mppi", {}),
@@ -47,33 +49,6 @@ DIFFERENTIATED = ("gradient", "sgld", "diffusion-guidance")
 """Agents that need gradients of rollouts, for which bf16 is slower with few environments or narrow predictors."""
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How far goals are and how long an agent has, in environment steps; ``offset`` may be "random"."""
-
-    offset: int | Literal["random"]
-    budget: int
-
-    @property
-    def name(self) -> str:
-        """As it is written, "25/50"."""
-        return f"{self.offset}/{self.budget}"
-
-    @classmethod
-    def parse(cls, text: str) -> Protocol:
-        """Read "25/50", or "random/300".
-
-        Raises:
-            ValueError: The text is something else.
-        """
-        found = re.fullmatch(r"(\d+|random)/(\d+)", text)
-        if not found or "0" in (found[1], found[2]):
-            raise ValueError(
-                f'a protocol is OFFSET/BUDGET in environment steps, "25/50" or "random/300", not {text!r}.'
-            )
-        return cls("random" if found[1] == "random" else int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -251,10 +226,9 @@ def build(
     left_out: dict[str, None] = {}
     for source in chosen:
         limit = gym.spec(RECIPES[source.task].env_id).max_episode_steps or 0
-        fitting = [p for p in protocols if p.offset == "random" or max(p.offset, p.budget) <= limit]
-        left_out |= {
-            f"{source.task} {p.name}: episodes have {limit} steps": None for p in protocols if p not in fitting
-        }
+        bounded = [p.within(limit) for p in protocols]
+        fitting = [p for p in bounded if p.offset == "random" or max(p.offset, p.budget) <= limit]
+        left_out |= {f"{source.task} {p.name}: episodes have {limit} steps": None for p in bounded if p not in fitting}
         for agent in agents:
             try:
                 variants = list(_variants(source, agent, precision, committed))
@@ -262,6 +236,8 @@ def build(
                 left_out[f"{source.task} {agent}, seed {source.seed}: {error}"] = None
                 continue
             for protocol in fitting:
+                if agent == TOLD and protocol.offset == "random":
+                    continue  # nobody knows how far the goal is
                 for steps, as_shipped, overrides, options in variants:
                     told = _told(protocol, options)
                     texts = [json.dumps({**some, **told}, sort_keys=True) for some in (overrides, options)]
@@ -274,6 +250,8 @@ def _variants(
 ) -> Iterator[tuple[int, bool, dict[str, Any], dict[str, Any]]]:
     """Yield steps that a plan is followed, whether as shipped, overrides, and all options."""
     kind, fixed = kind_of(agent)
+    if agent == TOLD and source.open(kind, "cpu").options().get("countdown"):
+        return  # it is told as shipped
     stored = source.open(kind, "cpu", **fixed)
     if not isinstance(stored, MPC):
         yield 1, True, fixed, stored.options()
@@ -289,8 +267,12 @@ def _variants(
 
 def _told(protocol: Protocol, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the horizon of an agent that counts down: how far the goal is, as GC-IDM is given it in the paper."""
-    counts = (options.get("countdown") or options.get("high") == "waypoints") and protocol.offset != "random"
-    return {"horizon": protocol.offset} if counts else {}
+    return {"horizon": protocol.offset} if is_told(options, protocol.offset) else {}
+
+
+def is_told(options: Mapping[str, Any], offset: int | str) -> bool:
+    """Whether an agent with these options is told how far the goals of this offset are."""
+    return bool(options.get("countdown") or options.get("high") == "waypoints") and offset != "random"
 
 
 def faster_precision(kind: str) -> Literal["fp32", "bf16"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from wm_agents.evaluation.report.protocols import ANY_GOAL, title_of
 
 COLOURS = ("#2e8b57", "#2c6fbb", "#e08e0b", "#7d5ba6", "#c0392b", "#a2678a", "#0f8b8d", "#3b4252", "#8a8d00")
 MARKERS = "os^Dv"
@@ -18,24 +21,28 @@ Content = Mapping[str, Any]
 def success_figure(content: Content) -> Figure:
     """Draw a row of panels for each task, one for each protocol: bars with 95% intervals, the floors as lines.
 
-    An agent's bars share a tick; hatched ones follow a plan for longer than the agent as shipped.
+    An agent's bars share a tick. Hatched bars follow a plan for longer than the agent as shipped.
     """
     tasks, protocols, colours = content["tasks"], _protocols(content), _colours(content)
     figure = Figure(figsize=(max(6.0, 1 + 4.2 * len(protocols)), 0.9 + 2.6 * len(tasks)), layout="constrained")
     grid = figure.subplots(len(tasks), len(protocols), squeeze=False)
     for panels, (task, part) in zip(grid, tasks.items(), strict=True):
-        for axes, name in zip(panels, protocols, strict=True):
-            if name in part["protocols"]:
-                axes.set(ylim=(0, 1.05), title=f"{task}, {name}")
-                _bars(axes, part["protocols"][name], colours)
-            else:
-                axes.set_axis_off()
+        measured = [name for name in protocols if name in part["protocols"]]
+        for axes, name in zip(panels, measured, strict=False):
+            axes.set(ylim=(0, 1.05), title=f"{task}, {title_of(name, part['protocols'][name]['budget'])}")
+            _bars(axes, part["protocols"][name], colours)
+        for axes in panels[len(measured) :]:
+            axes.set_axis_off()
     handles = [
-        Line2D([], [], color="black", linestyle="--", label="random"),
-        Line2D([], [], color="black", linestyle=":", label="no-op"),
+        Line2D([], [], color="black", linestyle="--", label="random actions"),
+        Line2D([], [], color="black", linestyle=":", label="no action"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle("success (moderate), 95% intervals\nhatched: plans followed for longer", fontsize="medium")
+    figure.suptitle(
+        "success (moderate test) with 95% intervals; titles: steps to the goal / steps allowed\n"
+        "hatched bars: plans followed for longer",
+        fontsize="medium",
+    )
     return figure
 
 
@@ -53,7 +60,7 @@ def latency_figure(content: Content) -> Figure:
                 face = colours[row["agent"]] if row["as_shipped"] else "none"
                 point = row["ms_per_decision"], row["all"]["moderate"]["rate"]
                 axes.plot(*point, marker=marker, color=colours[row["agent"]], markerfacecolor=face, linestyle="none")
-        axes.set(xscale="log", ylim=(-0.03, 1.03), title=task, xlabel="ms a decision", ylabel="success (moderate)")
+        axes.set(xscale="log", ylim=(-0.03, 1.03), title=task, xlabel="ms per decision", ylabel="success (moderate)")
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
     for axes in panels[len(tasks) :]:
@@ -67,7 +74,7 @@ def latency_figure(content: Content) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
-        f"{content['num_envs']} environments in a call; hollow: plans followed for longer", fontsize="medium"
+        f"{content['num_envs']} environments in a call; hollow markers: plans followed for longer", fontsize="medium"
     )
     return figure
 
@@ -95,13 +102,14 @@ def _bars(axes: Axes, protocol: Content, colours: Mapping[str, str]) -> None:
     for name, style in (("random", "--"), ("noop", ":")):
         axes.axhline(protocol["floors"][name]["all"]["moderate"]["rate"], color="black", linestyle=style, linewidth=1)
     axes.set_xticks(list(measured), list(measured.values()), rotation=40, ha="right", fontsize=8)
-    axes.set_xlim(-0.6, len(colours) - 0.4)
+    middle, spread = (min(measured) + max(measured)) / 2, max(measured) - min(measured)
+    axes.set_xlim(middle - max(spread, 3) / 2 - 0.6, middle + max(spread, 3) / 2 + 0.6)
 
 
 def _protocols(content: Content) -> list[str]:
-    """Names of the protocols, near goals first, random ones last."""
+    """Names of the protocols: any goal first, then near goals before far ones."""
     names = dict.fromkeys(name for part in content["tasks"].values() for name in part["protocols"])
-    return sorted(names, key=lambda name: [int(n) if n.isdigit() else 10**9 for n in name.split("/")])
+    return sorted(names, key=lambda name: (name not in ANY_GOAL, [int(n) for n in re.findall(r"\d+", name)], name))
 
 
 def _colours(content: Content) -> dict[str, str]:

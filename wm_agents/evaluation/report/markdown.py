@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wm_agents.evaluation.report.comparison import COMMITTED
+from wm_agents.evaluation.report.comparison import COMMITTED, is_told
+from wm_agents.evaluation.report.protocols import ANY_GOAL, title_of
 from wm_agents.evaluation.report.published import SOURCES, TASK_DIFFERENCES
 
 Content = Mapping[str, Any]
@@ -28,7 +29,8 @@ def to_markdown(content: Content) -> str:
         f"for one of {_num_envs(content)} environments in a call (fewer when few tasks are left), {_threads(content)} "
         f"in each of {content['workers']} processes on {content['cores']} cores: compare them within this run. "
         "`evaluations` are blocks rolled out for a plan. Jerk is the mean square of the third difference of executed "
-        f"actions. Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
+        "actions. ‡ marks an agent that was told how far the goal is. "
+        f"Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
     ]
     lines += ["", "## At a glance", "", *_overview(content)]
     for task, part in content["tasks"].items():
@@ -39,8 +41,13 @@ def to_markdown(content: Content) -> str:
 
 
 def _overview(content: Content) -> Iterator[str]:
-    """Moderate success of everything: agents as shipped, then planners that follow their plans for longer."""
-    yield "Moderate success in %, the best of a row in bold; † where not all training seeds of the task were measured."
+    """Moderate success of everything: any goal first, agents as shipped, planners that follow plans for longer."""
+    yield (
+        "Moderate success in %, the best of a row in bold; † where not all training seeds of the task were measured, ‡ "
+        "where the agent was told how far the goal is."
+    )
+    yield from ("", "Any goal: random start and goal, the environment's own step limit, nothing told.", "")
+    yield from _any_goal(content)
     for longer in (False, True):
         rows = list(_overview_rows(content, longer))
         agents = list(dict.fromkeys(agent for _, _, shown, _ in rows for agent in shown))
@@ -51,10 +58,51 @@ def _overview(content: Content) -> Iterator[str]:
             yield from table(("task", "protocol", *agents, "random"), filled)
 
 
+def _any_goal(content: Content) -> Iterator[str]:
+    """Success on any goal, as shipped: of both sets of tasks, the first one with its interval."""
+    found = {
+        task: {name: part["protocols"].get(name, {"rows": []}) for name in ANY_GOAL}
+        for task, part in content["tasks"].items()
+    }
+    agents = dict.fromkeys(
+        row["agent"] for sets in found.values() for one in sets.values() for row in one["rows"] if row["as_shipped"]
+    )
+    if not agents:
+        yield "Not measured."
+        return
+    seeds = " and ".join(str(seed) for seed in ANY_GOAL.values())
+    yield f"Two sets of tasks, drawn with seeds {seeds}; the interval is that of the first."
+    yield ""
+    rows = []
+    for task, sets in found.items():
+        shown = {agent: _of_sets([_shipped_row(one, agent) for one in sets.values()]) for agent in agents}
+        floors = [one["floors"]["random"]["all"]["moderate"] for one in sets.values() if "floors" in one]
+        floor = " / ".join(f"{100 * one['rate']:.1f}" for one in floors) or "not measured"
+        budget = next((one["budget"] for one in sets.values() if "budget" in one), "")
+        rows.append((task, budget, *shown.values(), floor))
+    yield from table(("task", "steps", *agents, "random"), rows)
+
+
+def _shipped_row(protocol: Content, agent: str) -> Content | None:
+    return next((row for row in protocol["rows"] if row["agent"] == agent and row["as_shipped"]), None)
+
+
+def _of_sets(rows: Sequence[Content | None]) -> str:
+    """Success on the two sets of tasks."""
+    if not any(rows):
+        return "not measured"
+    first, second = (row and row["all"]["moderate"] for row in rows)
+    return " / ".join(
+        (rate(first) if first else "not measured", f"{100 * second['rate']:.1f}" if second else "not measured")
+    )
+
+
 def _overview_rows(content: Content, longer: bool) -> Iterator[tuple[str, str, dict[str, str], str]]:
     """Yield task, protocol, success by agent, and that of random actions; once more where an object must be moved."""
     for task, part in content["tasks"].items():
         for name, protocol in part["protocols"].items():
+            if name in ANY_GOAL and not longer:
+                continue  # they have a table of their own
             subset = protocol["subset"]
             rows = [row for row in protocol["rows"] if row["as_shipped"] != longer]
             labels = {"all": task}
@@ -65,8 +113,10 @@ def _overview_rows(content: Content, longer: bool) -> Iterator[tuple[str, str, d
                 shown = {}
                 for row, success in zip(rows, rates, strict=True):
                     text = f"**{success:.1f}**" if len(rows) > 1 and success == max(rates) else f"{success:.1f}"
-                    shown[row["agent"]] = text + ("†" if len(row["cells"]) < len(part["checkpoints"]) else "")
-                yield label, name, shown, f"{100 * protocol['floors']['random'][which]['moderate']['rate']:.1f}"
+                    text += "†" if len(row["cells"]) < len(part["checkpoints"]) else ""
+                    shown[row["agent"]] = text + _told(row, protocol)
+                floor = 100 * protocol["floors"]["random"][which]["moderate"]["rate"]
+                yield label, title_of(name, protocol["budget"]), shown, f"{floor:.1f}"
 
 
 def _task(task: str, part: Content) -> Iterator[str]:
@@ -89,7 +139,8 @@ def _task(task: str, part: Content) -> Iterator[str]:
         ),
     )
     for name, protocol in part["protocols"].items():
-        yield from ("", f"### {task}, {name}", "", *_protocol(protocol))
+        heading = title_of(name, protocol["budget"])
+        yield from ("", f"### {task}, {heading}", "", *_protocol(protocol))
     if part["latency"]:
         yield from ("", f"### {task}, cost of a decision", "", *_latency(part["latency"]))
     if part["published"]:
@@ -99,7 +150,8 @@ def _task(task: str, part: Content) -> Iterator[str]:
 def _protocol(protocol: Content) -> Iterator[str]:
     subset = protocol["subset"]
     moving = f"; {subset['label']} in {subset['tasks']} of them" if subset else ""
-    yield f"{protocol['tasks']} tasks, manifest `{protocol['manifest_sha256'][:12]}`{moving}."
+    drawn = f", drawn with seed {protocol['seed']}" if protocol.get("seed") else ""
+    yield f"{protocol['tasks']} tasks{drawn}, manifest `{protocol['manifest_sha256'][:12]}`{moving}."
     yield ""
     columns = ["agent", "replans", "moderate", "strict"]
     columns += [f"{subset['label']}: moderate", "strict"] if subset else []
@@ -111,7 +163,7 @@ def _protocol(protocol: Content) -> Iterator[str]:
     ]
     rows += [
         [
-            row["agent"],
+            row["agent"] + _told(row, protocol),
             row["replan_steps"],
             *(rate(row[which][mode]) for which in scores for mode in ("moderate", "strict")),
             _number(row["ms_per_decision"], 2),
@@ -201,6 +253,10 @@ def _times(one: Content) -> str:
 def _each(row: Content) -> str:
     rates = ", ".join(f"{100 * one['rate']:.1f}" for one in row["all"]["moderate"]["each"])
     return f"{row['agent']} ({row['replan_steps']}) {rates}"
+
+
+def _told(row: Content, protocol: Content) -> str:
+    return "‡" if is_told(row["options"], protocol["offset"]) else ""
 
 
 def _against(found: Content | None) -> str:

@@ -46,6 +46,9 @@ SOURCES: dict[str, str] = {
     "CLEAR-LeWM": "v0.5, an independent evaluation of LeWorldModel's released weights: 100 frozen tasks, those solved "
     "at the start removed, balanced over episodes, three seeds. Our tests of Push-T, Cube and Reacher follow it. CEM "
     "300 x 30, 25 steps executed.",
+    "SAGE": "arXiv 2607.17973, 150 episodes, three seeds. LeWorldModel's networks at 224 px, a learned generator of "
+    "subgoals and a learned prior of actions in CEM (300 x 30); the distance to the goal is told, and estimating it "
+    "cost nothing. Only Push-T has our budget.",
     "2608.10145": "an independent reproduction of LeWorldModel's released weights on Push-T at longer distances.",
     "Straightening": "Temporal Straightening, arXiv 2603.12231, table 1: closed loop, Adam through the world model "
     "(a ResNet from scratch, straightened), 50 tasks with goals reachable in 25 steps, up to 20 plans.",
@@ -104,6 +107,9 @@ PUBLISHED: tuple[Published, ...] = (
     *_row("100/200", "LeWorldModel, CEM", "2608.10145", (None, 10.0, None, None), "cem-mpc"),
     *_row("100/200", "inverse dynamics loss, CEM", "SMWM", (79.0, 13.0, 86.0, 79.0), "cem-mpc"),
     *_row("100/200", "SIGReg, CEM", "SMWM", (38.0, 15.0, 67.0, 87.0), "cem-mpc"),
+    *_row("25/50", "subgoals, prior, CEM", "SAGE", (None, 94.0, None, None)),
+    *_row("50/100", "subgoals, prior, CEM", "SAGE", (None, 81.0, None, None)),
+    *_row("100/200", "subgoals, prior, CEM", "SAGE", (None, 73.0, None, None)),
     Published("pointmaze-umaze", "25/50", "gradient (Adam)", 99.0, "Straightening", "gradient-adam", committed=False),
     Published("pointmaze-medium", "25/50", "gradient (Adam)", 99.0, "Straightening", "gradient-adam", committed=False),
 )

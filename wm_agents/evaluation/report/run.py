@@ -16,16 +16,17 @@ from wm_agents.evaluation.files import check_output, write_json, write_text
 from wm_agents.evaluation.grid import Cell, Grid, Runner
 from wm_agents.evaluation.report import cells as measuring
 from wm_agents.evaluation.report.cards import to_cards
-from wm_agents.evaluation.report.comparison import AGENTS, PROTOCOLS, Precision, Protocol, Source, Trial, build, sources
+from wm_agents.evaluation.report.comparison import AGENTS, Precision, Source, Trial, build, sources
 from wm_agents.evaluation.report.figures import latency_figure, success_figure
 from wm_agents.evaluation.report.latency import cost_of_a_decision
 from wm_agents.evaluation.report.markdown import to_markdown
+from wm_agents.evaluation.report.protocols import ANY_GOAL, PROTOCOLS, SEED, Protocol
 from wm_agents.evaluation.report.summary import Tasks, summarise_cells
 
 FULL, QUICK = 200, 20
 """Tasks a cell."""
-NEAR = PROTOCOLS[:2]
-"""Protocols of a quick report: 100/200 takes longer than the two together."""
+NEAR = [name for name in PROTOCOLS if name not in ANY_GOAL][:2]
+"""Protocols of a quick report: each of the others takes longer than the two together."""
 
 Content = dict[str, Any]
 
@@ -60,7 +61,8 @@ def run_report(
         out: Directory of everything that is written.
         tasks: Task names; none for all that have a checkpoint.
         agents: Names in :data:`wm_agents.evaluation.report.AGENTS`, or of other shipped agents.
-        protocols: "OFFSET/BUDGET" in environment steps; by default :data:`PROTOCOLS`, or :data:`NEAR` if quick.
+        protocols: "any", "any-2", or "OFFSET/BUDGET" in environment steps; by default
+            :data:`PROTOCOLS`, or :data:`NEAR` if quick.
         checkpoints: Files of further training seeds, or patterns ``runs/{task}-{seed}/agent.safetensors``; the shipped
             checkpoints are seed 0.
         quick: 20 tasks a cell, the shipped checkpoints only, planners only as shipped, near goals, no videos.
@@ -123,7 +125,7 @@ def run_report(
         "cores": _cores(),
         "num_envs": num_envs,
         "precision": precision,
-        "seed": measuring.SEED,
+        "seed": SEED,
     }
     latency = _latency(chosen, out, device, left_out) if timing else {}
     content = summarise_cells(trials, known, results, settings, latency, left_out)

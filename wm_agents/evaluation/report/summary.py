@@ -90,6 +90,7 @@ def _protocol(trials: Sequence[Trial], known: Mapping[str, Tasks], found: Mappin
     rule = RULES.get(manifest.env_id)
     return {
         "manifest_sha256": manifest.sha256,
+        "seed": manifest.seed,
         "offset": manifest.offset,
         "budget": manifest.budget,
         "tasks": len(manifest),

@@ -1,5 +1,6 @@
 """Heads: networks on a world model's features, one file each, found by name in ``wm_agents.registry.HEADS``."""
 
+from wm_agents.models.heads.assessment import AssessmentConfig, AssessmentHead
 from wm_agents.models.heads.base import Head, evaluating, fingerprint
 from wm_agents.models.heads.denoiser import Denoiser, DenoiserConfig
 from wm_agents.models.heads.gc_idm import InverseDynamics, InverseDynamicsConfig
@@ -11,6 +12,8 @@ from wm_agents.models.heads.temporal_distance import TemporalDistance, TemporalD
 from wm_agents.models.heads.waypoints import Waypoints, WaypointsConfig
 
 __all__ = [
+    "AssessmentConfig",
+    "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
     "Head",

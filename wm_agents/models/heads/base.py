@@ -1,4 +1,4 @@
-"""What every head is: a network on a world model's features that knows which world model it belongs to."""
+"""The base class of heads: a network on a world model's features that knows to which world model it belongs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wm_agents.models.modes import prediction_modes
 
 
 class Head(nn.Module):
-    """A network on the features ``[..., F]`` of one world model; a checkpoint and an agent hold heads by name.
+    """A network on the features ``[..., F]`` of one world model; checkpoints and agents store heads by name.
 
     A new head is a subclass, a learner, and one line in ``wm_agents.registry.HEADS``.
 
@@ -42,7 +42,7 @@ class Head(nn.Module):
     def check(self, world_model: WorldModel) -> None:
         """Raise ``ValueError`` unless the head was made on the latents of this world model.
 
-        Other world models are as far apart as the latents are long; rounding the weights to half precision moves
+        Fingerprints of other world models differ by about their length; rounding the weights to half precision moves
         PushT's by 0.03% of its length. A head whose fingerprint is all zero was never stamped, and passes if its size
         fits.
         """
@@ -66,7 +66,7 @@ def fingerprint(world_model: WorldModel) -> torch.Tensor:
 
 
 class evaluating:  # noqa: N801 - a context manager that reads like a verb, as torch.no_grad does
-    """Evaluation mode inside, and whatever mode each part of the modules was in before outside."""
+    """Put the modules into evaluation mode inside, and restore the mode of each part afterwards."""
 
     def __init__(self, *modules: nn.Module) -> None:
         self.training = [part for module in modules for part in module.modules() if part.training]

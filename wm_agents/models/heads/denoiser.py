@@ -1,4 +1,4 @@
-"""The action denoiser: a noisy sequence of action blocks, a start and a goal in, the clean sequence out."""
+"""The action denoiser: from a noisy sequence of action blocks, a start and a goal to the clean sequence."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Denoiser(Head):
     """Estimates clean action sequences from noisy ones, given start and goal latents: a learned prior of plans.
 
     A residual network on ``[actions, z, z - z_before, z_goal, sinusoid(level)]`` in the manner of Diffuser
-    (arXiv 2205.09991) and Decision Diffuser (arXiv 2211.15657), but over actions alone: the world model does the
-    imagining. Where the goal is hidden, a learned embedding takes its place (classifier-free guidance,
+    (arXiv 2205.09991) and Decision Diffuser (arXiv 2211.15657), but over actions alone, because the world model
+    imagines. If the goal is hidden, a learned embedding takes its place (classifier-free guidance,
     arXiv 2207.12598). Actions are normalised blocks.
 
     Args:

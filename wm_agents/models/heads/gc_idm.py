@@ -1,4 +1,4 @@
-"""The goal-conditioned inverse dynamics model: latent, goal latent and remaining steps in, one action out."""
+"""The goal-conditioned inverse dynamics model: from latent, goal latent and remaining steps to one action."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class InverseDynamicsConfig:
 
     Attributes:
         latent_size: D of the world model whose latents it reads.
-        action_size: A.
+        action_size: A, numbers in an action.
         width: Hidden units of each of the three layers (the paper's 512 at D = 192).
-        max_horizon: Steps; longer distances are clamped to it. Training goals lie at most this far ahead.
+        max_horizon: Largest distance of a training goal, in steps; longer distances are clamped to it.
         lag: Environment steps back to the earlier frame whose latent shows the velocity; 0 reads the current frame
             alone, as the paper does.
-        dropout: After each hidden layer.
+        dropout: Dropout after each hidden layer.
         choices: Of the world model, for discrete actions.
     """
 
@@ -51,10 +51,10 @@ class InverseDynamics(Head):
     environment units, not squashed: callers clip it. For discrete actions it is their scores (logits), of which callers
     take the largest.
 
-    Two things go beyond the paper (docs/agents/gc-idm.md has the measurements). 0 steps stand for an *unknown*
-    distance, with a learned embedding of its own: a free goal has no horizon to tell, and any fixed one is wrong for
-    most goals. And the change of the latent since ``lag`` steps ago is a third input: one frame does not show
-    velocity, and a controller that does not see it overshoots.
+    Two things are not in the paper (docs/agents/gc-idm.md has the measurements). 0 steps mean an *unknown* distance,
+    which has its own learned embedding: the distance of a free goal is not known, and a fixed one is wrong for most
+    goals. And the change of the latent since ``lag`` steps ago is a third input: one frame does not show the velocity,
+    and a controller that does not see it overshoots.
 
     Args:
         config: The shape of the network.
@@ -109,7 +109,7 @@ class InverseDynamics(Head):
     def _modulations(self) -> torch.Tensor:
         """Scale and shift at every distance, ``[max_horizon + 1, 2 * width]``; row 0 is that of the unknown one.
 
-        They depend on the weights alone: control calculates them once, and again when the weights have changed.
+        They only depend on the weights, so control calculates them once, and again when the weights have changed.
         """
         weights = tuple((id(weight), weight._version) for weight in self._weights)  # a copy counts its versions anew
         if self._table is not None and weights == self._made_of and not (self.training or torch.is_grad_enabled()):

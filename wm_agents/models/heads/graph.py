@@ -1,4 +1,4 @@
-"""The latent graph: latents that were really visited, how many steps lead from each to the next, and shortest ways."""
+"""The latent graph: latents that were really visited, the steps from each to the next, and shortest paths."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class LatentGraphConfig:
 
     Attributes:
         latent_size: D of the world model whose latents are its nodes.
-        nodes: N.
-        edges: E, directed.
-        state_size: S, numbers of a simulator state; 0 where the data has none.
+        nodes: N, number of nodes.
+        edges: E, number of directed edges.
+        state_size: S, numbers in a simulator state; 0 if the data has no states.
     """
 
     latent_size: int = 32
@@ -36,19 +36,19 @@ class LatentGraphConfig:
 
 
 class LatentGraph(Head):
-    """A directed graph over latents of recorded frames; edges weigh the environment steps that they take.
+    """A directed graph over latents of recorded frames; the weight of an edge is its number of environment steps.
 
-    After Search on the Replay Buffer (arXiv 1906.05253), but edges are transitions seen in the data, so that no wall is
-    crossed for looking thin. Nothing in it is trained; :func:`wm_agents.training.fit_graph` builds it.
+    After Search on the Replay Buffer (arXiv 1906.05253), but edges are transitions seen in the data, so that they do
+    not lead through walls. Nothing in it is trained; :func:`wm_agents.training.fit_graph` builds it.
 
     Attributes:
         latents: float32 ``[N, D]``, the nodes.
         sources: int32 ``[E]``, where edges begin.
         targets: int32 ``[E]``, where they end.
         steps: float32 ``[E]``, environment steps that they take, above 0.
-        frames: int32 ``[N]``, which frame of the dataset each node is.
+        frames: int32 ``[N]``, the frame of the dataset that each node is.
         states: float32 ``[N, S]``, the simulator states there; for figures and videos only, never for decisions.
-        steps_per_unit: Environment steps that unit distance between near latents takes.
+        steps_per_unit: Environment steps per unit of distance between near latents.
         radius: Distance from a node within which nearly all recorded frames lie.
 
     Args:
@@ -92,11 +92,11 @@ class LatentGraph(Head):
         return node, distance
 
     def routes(self, goal: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shortest ways from every node to node ``goal`` (Dijkstra's); kept, as many starts share a goal.
+        """Shortest paths from every node to node ``goal`` (Dijkstra). They are kept, because many starts share a goal.
 
         Returns:
-            Steps to the goal, float64 ``[N]``, infinite where there is no way, and the next node on the way, int64
-            ``[N]``, the node itself at the goal and where there is none.
+            Steps to the goal, float64 ``[N]``, infinite if there is no path, and the next node on the path, int64
+            ``[N]``, the node itself at the goal and if there is no path.
         """
         if goal not in self._routes:
             steps, following = dijkstra(self._edges().T, indices=goal, return_predecessors=True)

@@ -1,4 +1,4 @@
-"""Latent actions: what happened between two latents, in d numbers, learned without looking at the real action."""
+"""Latent actions: d numbers that describe the change between two latents, learned without the real action."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ USAGE_DECAY, DEAD = 0.99, 0.05
 class LatentActionConfig:
     """Shape and regulariser of a latent action space.
 
-    docs/studies/latent-actions.md has what the weights do to planning on PointMaze-UMaze.
+    docs/studies/latent-actions.md shows how the weights influence planning on PointMaze-UMaze.
 
     Attributes:
         latent_size: D of the world model whose latents are explained.
@@ -76,8 +76,8 @@ class LatentActions(Head):
 
     Three ReLU networks on frozen latents: the inverse dynamics ``u = q(z_before, z, z_next)``, the forward model
     ``z_next = z + f(z_before, z, u)``, and the decoder from ``(z_before, z, u)`` to the block of normalised primitive
-    actions. ``z_before`` is the latent one block earlier (``z`` itself where there was none): one frame does not show
-    the velocity, and without it ``u`` would have to carry that too.
+    actions. ``z_before`` is the latent one block earlier (``z`` itself if there was none): one frame does not show
+    the velocity, which ``u`` would otherwise have to contain too.
 
     Planners search in **standardised** latent actions ``a``, ``u = mean + std * a``, inside the 2nd to 98th percentile
     of those inferred on the training data (the rule for macro-actions in arXiv 2604.03208): one planner's options then
@@ -137,7 +137,7 @@ class LatentActions(Head):
         return self.project(encoded), pulls
 
     def project(self, u: torch.Tensor) -> torch.Tensor:
-        """Bring latent actions ``[..., d]`` onto the support: VQ's nearest code (straight through), others as is."""
+        """Move latent actions ``[..., d]`` onto the support: VQ's nearest code (straight through), others unchanged."""
         if self.config.regulariser != "vq":
             return u
         return self.codebook[self.nearest_code(u)].detach() + (u - u.detach())
@@ -216,8 +216,8 @@ class LatentActions(Head):
 def sparse_penalty(u: torch.Tensor, weight: float) -> torch.Tensor:
     """The sparse regulariser of latent actions ``u [B, d]`` (arXiv 2601.05230), a scalar.
 
-    ``weight * |u|_1`` pulls towards few active numbers; a hinge keeps ``|u|^2`` above ``sqrt(d)``, so that shrinking is
-    no way out; and over the batch, each number keeps a standard deviation near 1 (a hinge), a small covariance with
+    ``weight * |u|_1`` pulls towards few active numbers; a hinge keeps ``|u|^2`` above ``sqrt(d)``, so that shrinking
+    does not help; and over the batch, each number keeps a standard deviation near 1 (a hinge), a small covariance with
     the others, and a mean near 0 (the forms of VICReg, arXiv 2105.04906).
     """
     size = u.shape[-1]

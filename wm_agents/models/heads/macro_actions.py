@@ -1,4 +1,4 @@
-"""Macro-actions: a stretch of action blocks as one small vector, and where it leads in the latent space."""
+"""Macro-actions: a stretch of action blocks as one small vector, and the latent to which it leads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class MacroActionsConfig:
 
     Attributes:
         latent_size: D; taken from the world model when trained.
-        block_size: K*A, numbers in one action block; the same.
+        block_size: K*A, numbers in one action block; taken from the world model when trained.
         encoder: "transformer" for stretches of any length between ``shortest`` and ``longest``; "mlp" for one length.
-        macro_size: M, numbers in a macro-action. More of them lead to subgoals that nothing reaches (HWM,
+        macro_size: M, numbers in a macro-action. More numbers lead to subgoals that cannot be reached (HWM,
             arXiv 2604.03208, whose mazes have 8).
         shortest: Blocks of the shortest stretch.
-        longest: Blocks of the longest.
+        longest: Blocks of the longest stretch.
         width: Hidden units of the predictor; the transformer's tokens have a quarter of them.
         depth: Hidden layers of the predictor.
-        bank_size: Macro-actions of the training data that are kept to tell which are on its support.
+        bank_size: Macro-actions of the training data that are kept, to tell whether others are like the data.
     """
 
     latent_size: int = 32
@@ -100,7 +100,7 @@ class MacroActions(Head):
         """Macro-actions ``[B, M]`` of stretches of blocks.
 
         Args:
-            blocks: ``[B, longest, K*A]``, normalised; what lies beyond a stretch's length is not looked at.
+            blocks: ``[B, longest, K*A]``, normalised; blocks beyond a stretch's length are ignored.
             lengths: int64 ``[B]``, blocks in each, ``shortest`` to ``longest``.
 
         Raises:

@@ -18,10 +18,10 @@ class StepsToGoalConfig:
     Attributes:
         latent_size: D; taken from the world model when trained.
         width: Hidden units.
-        max_steps: Largest distance that it tells apart, in environment steps; what is farther is "beyond".
+        max_steps: Largest distance that it distinguishes, in environment steps; anything farther is "beyond".
         bins: Ranges of steps, narrow near the goal and wide far from it.
-        quantile: Part of the distribution that :meth:`StepsToGoal.steps` reports. Recorded steps are an upper bound on
-            the steps that are needed, so a low quantile is nearer to the truth than the mean.
+        quantile: Quantile of the distribution that :meth:`StepsToGoal.steps` reports. Recorded steps are an upper bound
+            on the steps that are needed, so a low quantile is nearer to the truth than the mean.
     """
 
     latent_size: int = 32
@@ -78,9 +78,9 @@ class StepsToGoal(Head):
         """Environment steps ``[...]`` from ``z [..., D]`` to ``goal [..., D]``, if the goal is within reach.
 
         Args:
-            z: Now.
-            goal: Where to.
-            quantile: Of the distribution, given that the goal is not beyond; the configuration's by default.
+            z: The present.
+            goal: The goal.
+            quantile: Quantile of the distribution, given that the goal is not beyond; the configuration's by default.
 
         Returns:
             Between 0 and ``max_steps``.

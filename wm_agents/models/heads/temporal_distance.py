@@ -34,9 +34,9 @@ class TemporalDistanceConfig:
 class TemporalDistance(Head):
     """A learned metric on latents, in environment steps.
 
-    Both latents go through one MLP, and the distance is the Euclidean one between their images: never negative, zero
-    for equal latents, and it obeys the triangle inequality, so a short way found between two halves of the data
-    counts for the whole. It is symmetric, which real dynamics need not be.
+    Both latents pass the same MLP, and the distance is the Euclidean one between the results. It is never negative,
+    zero for equal latents, and obeys the triangle inequality, so short paths in parts of the data can be joined. It is
+    symmetric, unlike some real dynamics.
 
     Args:
         config: The shape.

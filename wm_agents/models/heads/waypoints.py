@@ -1,4 +1,4 @@
-"""Waypoints: a generative model of where a way to a goal leads within a stride."""
+"""Waypoints: a generative model of the latent after one stride on the way to a goal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class WaypointsConfig:
     Attributes:
         latent_size: D; taken from the world model when trained.
         stride: Environment steps from one waypoint to the next.
-        max_horizon: Training goals lie at most so many environment steps ahead; longer distances are clamped to it.
+        max_horizon: Largest distance of a training goal in environment steps; longer distances are clamped to it.
         width: Hidden units.
         depth: Residual layers.
-        dropout: In each of them.
+        dropout: Dropout in each residual layer.
     """
 
     latent_size: int = 64
@@ -46,9 +46,9 @@ class WaypointsConfig:
 class Waypoints(Head):
     """Samples the latent ``stride`` steps ahead on a way to a goal: flow matching (arXiv 2210.02747).
 
-    The way is not one: its mean over all that the data knows may be a place where nothing ever was, so a waypoint is
-    drawn, not predicted. A residual network on ``[x, z, z_goal, steps, time]`` gives the velocity that carries normal
-    noise (time 0) along straight lines to a waypoint (time 1).
+    There are many ways to a goal, and their mean may be a place that was never visited, so a waypoint is sampled and
+    not predicted. A residual network on ``[x, z, z_goal, steps, time]`` gives the velocity that carries normal noise
+    (time 0) along straight lines to a waypoint (time 1).
 
     Args:
         config: The shape.
