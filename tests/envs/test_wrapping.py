@@ -120,7 +120,7 @@ def test_focus_cuts_out_what_moves():
         ({"kind": "none"}, "renders nothing.*rgb_array"),
         ({"kind": "black"}, "have one colour"),
         ({"kind": "growing"}, "change their size"),
-        ({"kind": "nan"}, "without NaN"),
+        ({"kind": "nan"}, "holds NaN"),
         ({"actions": spaces.Box(-np.inf, np.inf, (2,), np.float32)}, "no finite bounds.*bounds="),
         ({"actions": spaces.Dict(x=spaces.Discrete(2))}, "can be wrapped"),
     ],
