@@ -16,7 +16,8 @@ from wm_agents.datasets.hub import list_remote, pull, push
 from wm_agents.datasets.importing import IMPORT_FORMATS, import_dataset
 from wm_agents.datasets.loading import ActionsOutsideWarning, list_datasets, load
 from wm_agents.datasets.mixing import concatenate
-from wm_agents.datasets.policies import POLICIES, Policy, default_policy
+from wm_agents.datasets.policies import Policy, default_policy
+from wm_agents.registry import POLICIES
 
 __all__ = [
     "IMPORT_FORMATS",

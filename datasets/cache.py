@@ -27,7 +27,7 @@ import platformdirs
 from wm_agents.datasets.space import require_space
 
 FOLDER = "wm_agents_cache"
-FORMAT = 1  # raise when the layout of the cache or the meaning of an array changes
+FORMAT = 2  # raise when the layout of the cache or the meaning of an array changes
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Cache:
     lengths: np.ndarray
     action_low: np.ndarray
     action_high: np.ndarray
+    choices: np.ndarray
     sha256: str
 
 
@@ -97,11 +98,13 @@ def _open(root: Path, folder: Path) -> Cache | None:
 def _build(name: str, root: Path) -> None:
     dataset = _read_or_explain(name, lambda: minari.load_dataset(name))
     space = dataset.action_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+    choices = _choices(space)
+    if choices is None:
         raise ValueError(
-            f"Dataset {name!r} has the action space {space}; continuous actions in a one-dimensional Box are needed. "
-            "Choose another dataset, or record one with wm_agents.datasets.collect."
+            f"Dataset {name!r} has the action space {space}; a one-dimensional Box, Discrete or MultiDiscrete is "
+            "needed. Choose another dataset, or record one with wm_agents.datasets.collect."
         )
+    low, high = (np.zeros(sum(choices)), np.ones(sum(choices))) if choices else (space.low, space.high)
     fingerprint = _fingerprint(root)
     beside, own = _places(root)
     place = beside if os.access(root, os.W_OK) else own
@@ -112,7 +115,7 @@ def _build(name: str, root: Path) -> None:
         digest = hashlib.sha256()
         with (work / "pixels.bin").open("wb") as file:
             for episode in _episodes(name):
-                frames, taken, state = _arrays(name, episode, shape)
+                frames, taken, state = _arrays(name, episode, shape, space)
                 if shape is None:
                     total = int(dataset.total_steps) + int(dataset.total_episodes)
                     require_space(place.parent, total * sum(array[0].nbytes for array in (frames, taken, state)))
@@ -132,8 +135,9 @@ def _build(name: str, root: Path) -> None:
             actions=np.concatenate(actions),
             states=np.concatenate(states),
             lengths=np.asarray(lengths, dtype=np.int64),
-            action_low=space.low.astype(np.float32),
-            action_high=space.high.astype(np.float32),
+            action_low=np.asarray(low, dtype=np.float32),
+            action_high=np.asarray(high, dtype=np.float32),
+            choices=np.asarray(choices, dtype=np.int64),
         )
         index = {
             "format": FORMAT,
@@ -165,9 +169,11 @@ def _read_or_explain(name: str, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _arrays(name: str, episode: Any, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _arrays(
+    name: str, episode: Any, shape: tuple[int, ...] | None, space: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return contiguous frames ``[L+1, H, W, C]``, actions ``[L, A]`` and states ``[L+1, S]`` of a checked episode."""
-    problems = _problems(episode, shape)
+    problems = _problems(episode, shape, space)
     problem = next(problems, None)
     if problem is not None:
         raise ValueError(
@@ -178,9 +184,27 @@ def _arrays(name: str, episode: Any, shape: tuple[int, ...] | None) -> tuple[np.
     state = (episode.infos or {}).get("state", np.zeros((len(frames), 0)))
     return (
         frames,
-        np.ascontiguousarray(episode.actions, dtype=np.float32),
+        np.ascontiguousarray(_one_hot(episode.actions, space), dtype=np.float32),
         np.ascontiguousarray(state, dtype=np.float64),
     )
+
+
+def _choices(space: Any) -> tuple[int, ...] | None:
+    """Return the choices of discrete actions, none of continuous ones, and None for a space that nobody can learn."""
+    if isinstance(space, gym.spaces.Discrete):
+        return (int(space.n),)
+    if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return tuple(space.nvec.tolist())
+    return () if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 else None
+
+
+def _one_hot(actions: Any, space: Any) -> np.ndarray:
+    """Return discrete actions as one-hot vectors ``[L, A]``, and continuous ones as they are."""
+    if isinstance(space, gym.spaces.Box):
+        return np.asarray(actions)
+    numbers = np.asarray(actions).reshape(len(actions), -1) - np.asarray(space.start)
+    columns = [np.eye(count)[number] for count, number in zip(_choices(space) or (), numbers.T, strict=True)]
+    return np.concatenate(columns, axis=1)
 
 
 def _pixels(episode: Any) -> Any:
@@ -192,7 +216,7 @@ def _pixels(episode: Any) -> Any:
     return images[0] if len(images) == 1 else None
 
 
-def _problems(episode: Any, shape: tuple[int, ...] | None) -> Iterator[str]:
+def _problems(episode: Any, shape: tuple[int, ...] | None, space: Any) -> Iterator[str]:
     """Yield what makes an episode unfit for training, in words; ``shape`` is that of the frames before."""
     pixels, actions = _pixels(episode), np.asarray(episode.actions)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 4:
@@ -205,6 +229,11 @@ def _problems(episode: Any, shape: tuple[int, ...] | None) -> Iterator[str]:
         yield f"it has {len(actions)} action(s); two or more are needed."
     if len(pixels) != len(actions) + 1:
         yield f"it has {len(pixels)} frames for {len(actions)} actions; one frame more than actions is needed."
+    choices = _choices(space)
+    if choices:
+        numbers = actions.reshape(len(actions), -1) - space.start
+        if actions.dtype.kind not in "iu" or (numbers < 0).any() or (numbers >= np.array(choices)).any():
+            yield f"its actions are not all of {space}."
     if shape is not None and pixels.shape[1:] != shape:
         yield f"its frames are {pixels.shape[1:]}, those of the episodes before it {shape}."
     if not np.isfinite(actions).all():

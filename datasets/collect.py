@@ -22,10 +22,12 @@ from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
-from wm_agents.datasets.policies import POLICIES, default_policy
+from wm_agents.datasets.policies import default_policy
 from wm_agents.datasets.recording import record
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_dataset
+from wm_agents.envs.wrapping import registered_spec
+from wm_agents.registry import POLICIES
 from wm_agents.version import __version__
 
 _PACKAGES = (
@@ -94,6 +96,9 @@ def collect(
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
     folder = root.parent / f".{root.name}.partial"
+    spec = registered_spec(env_id)
+    if spec is not None:  # other processes cannot look it up
+        request, workers = {**request, "spec": spec}, workers if spec else 1
     with contextlib.closing(open_env(env_id, image_size)) as env:
         _require_space(env, folder, episodes, steps)
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +128,7 @@ def _checked_sizes(episodes: int, steps: int, workers: int | None) -> tuple[int,
 def _require_space(env: gym.Env, folder: Path, episodes: int, steps: int) -> None:
     """Raise ``OSError`` where the episodes that are missing and the dataset that they become do not fit on the disk."""
     task: Any = env.unwrapped
-    numbers = 2 * len(task.state_names) + task.action_space.shape[0]
+    numbers = 2 * len(task.state_names) + int(np.prod(task.action_space.shape))
     episode = (steps + 1) * (int(np.prod(task.observation_space["pixels"].shape)) + 8 * numbers)
     missing = sum(not is_recorded(folder, index) for index in range(episodes))
     require_space(folder, missing * episode + stored_size(episodes, episodes * episode))

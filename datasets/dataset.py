@@ -34,6 +34,7 @@ class TrajectoryDataset:
         lengths: int64 ``[E]``, the number of actions in each episode; it has one more frame.
         action_low: float32 ``[A]``, bounds of the action space.
         action_high: float32 ``[A]``.
+        choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
         state_names: Names of the S numbers.
         provenance: Policy, seed, versions, episodes and ``sha256`` (of actions, states and pixels).
         episode_ids: int64 ``[E]``, each episode's index in the Minari dataset.
@@ -51,6 +52,7 @@ class TrajectoryDataset:
     state_names: tuple[str, ...]
     provenance: dict[str, Any] = field(repr=False)
     episode_ids: np.ndarray = field(repr=False)
+    choices: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -160,7 +162,12 @@ class TrajectoryDataset:
         return np.searchsorted(self.starts, frames, side="right") - 1
 
     def action_mean_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation (float32 ``[A]``) of this split's actions; 1 where one never varies."""
+        """Return mean and standard deviation (float32 ``[A]``) of this split's actions; 1 where one never varies.
+
+        One-hot vectors of discrete actions stay as they are: 0 and 1.
+        """
+        if self.choices:
+            return np.zeros_like(self.action_low), np.ones_like(self.action_low)
         actions = self.actions[self._ranges(self.lengths)].astype(np.float64)
         std = actions.std(axis=0)
         return actions.mean(axis=0).astype(np.float32), np.where(std > 1e-8, std, 1.0).astype(np.float32)

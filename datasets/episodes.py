@@ -12,11 +12,12 @@ import gymnasium as gym
 import numpy as np
 
 from wm_agents.configs import whole_number
-from wm_agents.datasets.policies import POLICIES, find_task
 from wm_agents.datasets.space import require_space
-from wm_agents.registry import did_you_mean
+from wm_agents.envs.wrapping import open_task
+from wm_agents.registry import POLICIES, did_you_mean
 
 KINDS = ("collect", "evaluate")
+TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Episode:
     """One episode of L actions.
 
     Attributes:
-        actions: float32 ``[L, A]``, environment units.
+        actions: float32 ``[L, A]``, environment units; int64 ``[L]`` or ``[L, M]`` where they are discrete.
         states: float64 ``[L+1, S]``, simulator states.
         goal_states: float64 ``[L+1, S]``, the goal of the policy at each frame, or the environment's own goal if the
             policy has none. The last frame repeats the one before it.
@@ -57,63 +58,64 @@ def episode_seed(kind: str, seed: int, episode: int) -> np.random.SeedSequence:
 
 
 def open_env(env_id: str, image_size: int) -> gym.Env:
-    """Open a task with pixels by its Gymnasium id.
+    """Open a task with pixels by its Gymnasium id; other environments are wrapped (:func:`wm_agents.wrap`).
 
     Raises:
-        ValueError: No such task is registered, or it cannot set and sample states.
+        ValueError: No such environment is registered, or it cannot be wrapped.
     """
-    find_task(env_id)
-    try:
-        env = gym.make(env_id, obs_type="pixels", image_size=image_size)
-    except TypeError as error:
-        raise ValueError(
-            f"{env_id!r} is not a goal task of this library (it takes no obs_type and image_size): {error}. "
-            "Collect on one of the wm/... tasks."
-        ) from error
-    return env
+    return open_task(env_id, image_size=image_size)
 
 
 def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
-    """Run one exploration episode of exactly ``steps`` actions.
+    """Run one exploration episode of ``steps`` actions.
 
-    The start is a random free state. Goals and time limits do not end the episode: the unwrapped task is stepped.
+    The start is a random free state. Goals and time limits do not end the episode: the unwrapped task is stepped. A
+    wrapped environment starts from the seed, and its episode may end early; one of fewer than 2 actions is tried again.
 
     Args:
-        env: A ``wm/...`` task, of any ``obs_type``; pixels are kept where it shows them.
+        env: A ``wm/...`` task, of any ``obs_type``, or a wrapped environment; pixels are kept where it shows them.
         policy: Name in ``POLICIES``.
         steps: Number of actions, at least 1.
         seed_sequence: All randomness comes from it: the same sequence gives the same episode.
 
     Raises:
-        ValueError: Unknown policy, bad number of steps, or the simulation left finite numbers.
+        ValueError: Unknown policy, bad number of steps, the simulation left finite numbers, or every episode ends at
+            once.
     """
     steps = whole_number("steps", steps)
     if steps < 1:
         raise ValueError(f"An episode has at least 1 step, not {steps}.")
-    task: Any = env.unwrapped
+    for source in (seed_sequence, *seed_sequence.spawn(TRIES)):
+        episode = _rollout(env.unwrapped, policy, steps, source)
+        if len(episode.actions) >= min(steps, 2):
+            return episode
+    raise ValueError(f"The episodes of {env} end after one action, {TRIES} in a row: nothing can be learnt from them.")
+
+
+def _rollout(task: Any, policy: str, steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
     rng = np.random.default_rng(seed_sequence)
-    start = task.sample_state(rng)
+    seed = int(seed_sequence.generate_state(1)[0])
+    wrapped = hasattr(task, "explore")
+    start = None if wrapped else task.sample_state(rng)
     behaviour = POLICIES.get(policy)(task, rng)
-    observation, info = task.reset(seed=int(seed_sequence.generate_state(1)[0]), options={"state": start})
-    actions = np.zeros((steps, *task.action_space.shape), dtype=np.float32)
-    states = np.zeros((steps + 1, start.size))
-    goal_states = np.zeros_like(states)
-    pixels = None
-    if "pixels" in observation:
-        pixels = np.zeros((steps + 1, *observation["pixels"].shape), dtype=np.uint8)
-    for step in range(steps + 1):
-        states[step] = info["state"]
-        if pixels is not None:
-            pixels[step] = observation["pixels"]
-        if step < steps:
-            actions[step] = behaviour.act(info["state"])
-            goal = behaviour.goal_state if behaviour.goal_state is not None else info["goal_state"]
-            goal_states[step] = goal
-            observation, _, _, _, info = task.step(actions[step])
-    goal_states[-1] = goal_states[-2]
-    if not np.isfinite(states).all():
-        raise ValueError(f"The simulation of {env} became non-finite in an exploration episode.")
-    return Episode(actions, states, goal_states, pixels)
+    observation, info = task.explore(seed) if wrapped else task.reset(seed=seed, options={"state": start})
+    actions: list[np.ndarray] = []
+    states, goal_states = [info["state"]], []
+    pixels = [observation["pixels"]] if "pixels" in observation else []
+    over = False
+    while len(actions) < steps and not over:
+        actions.append(np.asarray(behaviour.act(info["state"])))
+        goal_states.append(behaviour.goal_state if behaviour.goal_state is not None else info["goal_state"])
+        observation, _, terminated, truncated, info = task.step(actions[-1])
+        over = wrapped and (terminated or truncated)
+        states.append(info["state"])
+        if pixels:
+            pixels.append(observation["pixels"])
+    path = np.array(states, dtype=np.float64)
+    if not np.isfinite(path).all():
+        raise ValueError(f"The simulation of {task} became non-finite in an exploration episode.")
+    goals = np.array([*goal_states, goal_states[-1]], dtype=np.float64)
+    return Episode(np.stack(actions), path, goals, np.stack(pixels) if pixels else None)
 
 
 def rollout_states(

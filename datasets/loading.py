@@ -136,6 +136,7 @@ def load(name: str) -> TrajectoryDataset:
         state_names=tuple(made.get("state_names", (f"state_{i}" for i in range(size)))),
         provenance={**made, "episodes": len(cache.lengths), "sha256": cache.sha256},
         episode_ids=np.arange(len(cache.lengths)),
+        choices=tuple(int(count) for count in cache.choices),
     )
 
 

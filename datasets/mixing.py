@@ -29,6 +29,7 @@ def concatenate(datasets: Sequence[TrajectoryDataset]) -> TrajectoryDataset:
         for what, a, b in (
             ("task", first.env_id, other.env_id),
             ("image shape", first.pixels.shape[1:], other.pixels.shape[1:]),
+            ("choices", first.choices, other.choices),
             ("lowest action", first.action_low.tolist(), other.action_low.tolist()),
             ("highest action", first.action_high.tolist(), other.action_high.tolist()),
             ("state", first.state_names, other.state_names),

@@ -16,6 +16,9 @@ DECIMALS = 6
 DRAWS_PER_TASK = 50
 """Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
 
+REACH = 200
+"""Starts in wrapped environments, which are led to them step by step, lie at most so far into an episode."""
+
 Pair = tuple[np.ndarray, np.ndarray, "tuple[int, int] | None"]
 """Start state, goal state, and (episode, step) where they come from an episode."""
 
@@ -56,10 +59,35 @@ def episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator
         episode += 1
 
 
+def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair]:
+    """Yield pairs of addresses, each in a held-out episode of its own; episodes that are too short are left out.
+
+    Args:
+        env: A wrapped environment, led to states by the rollouts of its exploration policy.
+        offset: Environment steps from start to goal. With None the start is that of the episode, and the goal a random
+            moment up to ``goal_steps`` later.
+        seed: Of the episodes, which collection never uses.
+    """
+    task: Any = env.unwrapped
+    draw = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    for episode in range(10**6):
+        own = int(episode_seed("evaluate", seed, episode).generate_state(1)[0])
+        if offset is None:
+            step, ahead = 0, int(draw.integers(1, task.goal_steps, endpoint=True))
+            ahead = min(ahead, task.rollout_length(own, ahead))
+        else:
+            room = max(min(limit or REACH, REACH) - offset, 0)
+            step, ahead = int(draw.integers(room, endpoint=True)), offset
+            if task.rollout_length(own, step + ahead) < step + ahead:
+                continue
+        yield np.array([own, step], np.float64), np.array([own, step + ahead], np.float64), (episode, step)
+
+
 def unsolved(
     env: gym.Env, candidates: Iterator[Pair], tasks: int, offset: object
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take the first pairs that are not solved at the start in any mode.
+    """Take the first pairs that are not solved at the start in any mode, nor, if wrapped, later by doing nothing.
 
     Args:
         env: A task.
@@ -73,11 +101,13 @@ def unsolved(
     Raises:
         ValueError: Too few of them are unsolved.
     """
-    successes: Any = env.unwrapped.successes  # type: ignore[attr-defined]
+    task: Any = env.unwrapped
+    # Environments of the library stay where they are; others may move by themselves.
+    trivial = getattr(task, "idle_reaches", None) or (lambda start, goal: any(task.successes(start, goal).values()))
     kept: list[Pair] = []
     for tried, (start, goal, source) in enumerate(candidates, start=1):
         start, goal = np.round(start, DECIMALS), np.round(goal, DECIMALS)
-        if not any(bool(solved) for solved in successes(start, goal).values()):
+        if not trivial(start, goal):
             kept.append((start, goal, source))
         if len(kept) == tasks:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,38 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.registry import Registry, did_you_mean, load_plugins
-
-POLICIES = Registry(
-    "exploration policy",
-    {
-        "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
-        "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
-        "play": "wm_agents.datasets.play:PushTPlay",
-        "random-play": "wm_agents.datasets.manipulation:RandomPlay",
-        "reach": "wm_agents.datasets.play:ArmReach",
-        "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
-        "uniform-random": "wm_agents.datasets.policies:UniformRandom",
-        "waypoint": "wm_agents.datasets.policies:Waypoint",
-    },
-)
-"""Name to policy class; each is called as ``policy(env, rng)`` at the start of an episode."""
-
-
-def find_task(env_id: str) -> gym.envs.registration.EnvSpec:
-    """Return what is registered as ``env_id``, which may be a long name such as ``"wm_agents:wm/TwoRoom-v0"``.
-
-    Raises:
-        ValueError: No such task is registered.
-    """
-    module, _, name = env_id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    if name not in gym.registry:
-        load_plugins()
-    if name not in gym.registry:
-        raise ValueError(did_you_mean("task", name, (known for known in gym.registry if known.startswith("wm/"))))
-    return gym.registry[name]
+from wm_agents.envs.foreign import find_spec
 
 
 def default_policy(env_id: str) -> str:
@@ -50,7 +18,7 @@ def default_policy(env_id: str) -> str:
     Raises:
         ValueError: No such task is registered.
     """
-    entry: Any = find_task(env_id).entry_point
+    entry: Any = find_spec(env_id).entry_point
     task = load_env_creator(entry) if isinstance(entry, str) else entry
     return getattr(task, "exploration_policy", "smooth-random")
 
@@ -63,19 +31,31 @@ class Policy(ABC):
         rng: The only source of randomness.
 
     Attributes:
+        discrete: Whether actions are whole numbers; from ``low`` to ``high``, as continuous ones are.
         goal_state: float64 ``[S]``, the state that the policy is heading for, or None if it has no goal.
     """
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
         self.env = env
         self.rng = rng
-        self.low = np.asarray(env.action_space.low, dtype=np.float64)
-        self.high = np.asarray(env.action_space.high, dtype=np.float64)
+        space = env.action_space
+        self.discrete = not isinstance(space, gym.spaces.Box)
+        choices = np.asarray(space.nvec if hasattr(space, "nvec") else getattr(space, "n", 1))
+        self.low = np.asarray(0 * choices if self.discrete else space.low, dtype=np.float64)
+        self.high = np.asarray(choices - 1 if self.discrete else space.high, dtype=np.float64)
         self.goal_state: np.ndarray | None = None
 
     @abstractmethod
     def act(self, state: np.ndarray) -> np.ndarray:
-        """Return the action (float32 ``[A]``, environment units, inside the bounds) for ``state`` (``[S]``)."""
+        """Return the action (float32 ``[A]``, environment units, inside the bounds) for ``state`` (``[S]``).
+
+        Discrete actions are int64, of the shape of the action space.
+        """
+
+    def _uniform(self) -> np.ndarray:
+        if self.discrete:
+            return np.asarray(self.rng.integers(self.low.astype(np.int64), self.high.astype(np.int64), endpoint=True))
+        return self._clip(self.rng.uniform(self.low, self.high))
 
     def _clip(self, action: np.ndarray) -> np.ndarray:
         return np.clip(action, self.low, self.high).astype(np.float32)
@@ -86,27 +66,32 @@ class UniformRandom(Policy):
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return a uniform action; ``state`` is not used."""
-        return self._clip(self.rng.uniform(self.low, self.high))
+        return self._uniform()
 
 
 class SmoothRandom(Policy):
     """Ornstein-Uhlenbeck noise whose scale and memory change from time to time.
 
     Slow, strong stretches carry the agent far, quick and weak ones cover the neighbourhood. It needs only a
-    bounded action space.
+    bounded action space. A discrete action is repeated with probability 1/2, and otherwise drawn afresh.
     """
 
     SCALES = (0.3, 0.7, 1.2)  # standard deviation, in half-ranges of the action space
     MEMORIES = (5.0, 20.0, 60.0)  # steps over which the noise forgets itself
     CHANGE = 0.02  # probability per step of new scale and memory
+    REPEAT = 0.5  # probability of the same discrete action once more
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
         super().__init__(env, rng)
         self._change()
         self._noise = self.rng.standard_normal(self.low.shape)
+        self._last = self._uniform() if self.discrete else None
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return the next action of the noise process; ``state`` is not used."""
+        if self._last is not None:
+            self._last = self._last if self.rng.random() < self.REPEAT else self._uniform()
+            return self._last
         if self.rng.random() < self.CHANGE:
             self._change()
         keep = np.exp(-1.0 / self._memory)

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+import gymnasium as gym
+
 from wm_agents.datasets.episodes import open_env, record_episode
 
 
@@ -18,6 +20,8 @@ def main() -> None:
     """Record the episodes given as a JSON list on standard input; stop when the parent process is gone."""
     folder, parent = Path(sys.argv[1]), os.getppid()
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    if request.get("spec"):
+        gym.registry[request["env_id"]] = gym.envs.registration.EnvSpec.from_json(request["spec"])
     env = open_env(request["env_id"], request["image_size"])
     try:
         for index in json.load(sys.stdin):

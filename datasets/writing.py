@@ -27,6 +27,7 @@ from PIL import Image
 from wm_agents.datasets.episodes import load_episode
 from wm_agents.datasets.loading import PROVENANCE
 from wm_agents.datasets.space import require_space, stored_size
+from wm_agents.envs.wrapping import spec_json
 
 ASSEMBLED = "dataset"
 PREVIEW = "preview.png"
@@ -51,7 +52,7 @@ def write_dataset(env: gym.Env, name: str, folder: Path, made: dict[str, Any]) -
         folder,
         pixel_space=task.observation_space["pixels"],
         action_space=task.action_space,
-        env_spec=env.spec,
+        env_spec=env.spec if spec_json(env.spec) else None,
         description=f"Reward-free exploration of {made['env_id']} by the {made['policy']} policy.",
         made={**made, "state_names": list(task.state_names)},
     )
@@ -63,7 +64,7 @@ def write_episodes(
     folder: Path,
     *,
     pixel_space: gym.Space[Any],
-    action_space: gym.spaces.Box,
+    action_space: gym.Space[Any],
     env_spec: EnvSpec | None,
     description: str,
     made: dict[str, Any],
@@ -78,7 +79,7 @@ def write_episodes(
         name: Minari id.
         folder: Work folder of the dataset to be.
         pixel_space: Of one frame.
-        action_space: Of one action; infinite bounds become the extremes of the actions.
+        action_space: Of one action: Box, Discrete or MultiDiscrete; infinite bounds become the extremes of the actions.
         env_spec: The task's specification, or None where there is no such task.
         description: One sentence for the metadata.
         made: How the dataset was made; recorded in the metadata, as it is after the last episode.
@@ -89,7 +90,8 @@ def write_episodes(
     root = folder / ASSEMBLED
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
-    seen = _Seen(np.full(action_space.shape, np.inf), np.full(action_space.shape, -np.inf))
+    shape = action_space.shape or ()
+    seen = _Seen(np.full(shape, np.inf), np.full(shape, -np.inf))
     with _removed_on_failure(root), lossless_images() as options:
         storage = MinariStorage.new(
             root / "data",
@@ -102,7 +104,7 @@ def write_episodes(
         storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__, "description": description})
         storage.update_episodes(_watched(episodes, seen, root))
         storage.update_metadata({"algorithm_name": made["policy"], PROVENANCE: {**made, "preview": PREVIEW}})
-        if not action_space.is_bounded():
+        if isinstance(action_space, gym.spaces.Box) and not action_space.is_bounded():
             _set_action_space(root / "data", bounded(action_space, seen.low, seen.high))
         Image.fromarray(np.concatenate(seen.rows)).save(root / PREVIEW)
 

@@ -27,6 +27,9 @@ from gymnasium.envs.registration import WrapperSpec, register
 
 from wm_agents.envs.goal_env import GoalEnv
 from wm_agents.envs.rendering import RendererUnavailableError, choose_backend
+from wm_agents.envs.wrapped import NotRepeatableWarning, WrappedEnv
+from wm_agents.envs.wrapping import register as register_wrapped
+from wm_agents.envs.wrapping import wrap
 
 # Before anything imports mujoco: it reads its backend from the process environment once, at import.
 choose_backend()
@@ -58,4 +61,14 @@ for _id, _entry, _steps, _kwargs in _TASKS:
         additional_wrappers=(WrapperSpec("ExposeReward", "wm_agents.envs.goal_env:ExposeReward", kwargs={}),),
     )
 
-__all__ = ["ENV_IDS", "MAZE_IDS", "GoalEnv", "RendererUnavailableError", "choose_backend"]
+__all__ = [
+    "ENV_IDS",
+    "MAZE_IDS",
+    "GoalEnv",
+    "NotRepeatableWarning",
+    "RendererUnavailableError",
+    "WrappedEnv",
+    "choose_backend",
+    "register_wrapped",
+    "wrap",
+]

@@ -11,9 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 import wm_agents
 from wm_agents import evaluation
 
@@ -31,19 +28,8 @@ def longest_solved(name: str, tasks: int, offset: int) -> evaluation.Recording:
 
 
 def main(agents: list[str], out: Path, tasks: int, offset: int, images: int) -> None:
-    figure = Figure(figsize=(1.3 * (images + 1), 1.45 * len(agents)), layout="constrained")
-    for row, name in zip(figure.subplots(len(agents), images + 1, squeeze=False), agents, strict=True):
-        recording = longest_solved(name, tasks, offset)
-        steps = np.linspace(0, recording.success_step or 0, images).round().astype(int).tolist()
-        for axes, step in zip(row, steps, strict=False):
-            axes.imshow(recording.frames[step])
-            axes.set_title(f"step {step}", fontsize=8)
-        row[-1].imshow(recording.goal)
-        row[-1].set_title("goal", fontsize=8, color="#2e8b57")
-        row[0].set_ylabel(name, fontsize=8)
-        for axes in row:
-            axes.set(xticks=[], yticks=[])
-    evaluation.save_figure(figure, out, dpi=90)
+    recordings = [longest_solved(name, tasks, offset) for name in agents]
+    evaluation.save_figure(evaluation.film_strip(recordings, labels=agents, images=images), out, dpi=90)
     print(f"wrote {out}")
 
 

@@ -23,6 +23,7 @@ if _ENVS is None or _FOLDER.parent not in Path(str(_ENVS.origin)).resolve().pare
     )
 
 from wm_agents import envs  # noqa: E402
+from wm_agents.envs import wrap  # noqa: E402
 
 if TYPE_CHECKING:
     from wm_agents import (  # noqa: F401  # noqa: F401
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from wm_agents.agents import GCIDM, MPC, HierarchicalMPC, list_checkpoints, load
     from wm_agents.models import WorldModel
+    from wm_agents.solving import solve
     from wm_agents.training import train_head, train_predictor, train_world_model
 
 __all__ = [
@@ -55,9 +57,11 @@ __all__ = [
     "planning",
     "recipes",
     "registry",
+    "solve",
     "train_head",
     "train_predictor",
     "train_world_model",
+    "wrap",
 ]
 _MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "registry")
 
@@ -65,6 +69,8 @@ _MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models"
 def __getattr__(name: str) -> Any:
     if name in (*_MODULES, "training"):
         return importlib.import_module(f"wm_agents.{name}")
+    if name == "solve":
+        return importlib.import_module("wm_agents.solving").solve
     # Other classes and functions, by their own name: MPC, CEMMPC, LeWMConfig, TrainingConfig, train_denoiser, ...
     for module in ("models", "training", "agents") if not name.startswith("_") else ():
         found = importlib.import_module(f"wm_agents.{module}")

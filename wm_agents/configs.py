@@ -71,6 +71,18 @@ def check_numbers(
         object.__setattr__(config, name, value if isinstance(value, int) else float(value))
 
 
+def check_choices(config: Any) -> None:
+    """Raise ``ValueError`` unless ``choices`` are whole numbers that add up to ``action_size``, or none.
+
+    JSON's lists become tuples.
+    """
+    name = f"{type(config).__name__}.choices"
+    choices = tuple(whole_number(name, count, 1) for count in config.choices)
+    if choices and sum(choices) != config.action_size:
+        raise ValueError(f"{name} {choices} must add up to the action size, {config.action_size}.")
+    object.__setattr__(config, "choices", choices)
+
+
 def check_flags(config: Any, names: Iterable[str]) -> None:
     """Raise ``ValueError`` unless the named fields are True or False."""
     for name in names:

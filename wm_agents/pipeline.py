@@ -32,7 +32,7 @@ def reproduce(
     Args:
         recipe: What to make, from :func:`wm_agents.recipes.recipe`.
         out: Directory of this run.
-        seed: Seed of every training. The data's seed is always 0, so runs with different seeds share their data.
+        seed: Seed of every training. The data's seeds are the recipe's, so runs with different seeds share their data.
         device: "auto", "cpu", "cuda".
         command: Recorded in the checkpoint's provenance.
         progress: Show progress bars.
@@ -80,6 +80,7 @@ def collect(recipe: Recipe, *, progress: bool = True) -> dict[str, TrajectoryDat
             policy=part.policy,
             episodes=part.episodes,
             steps=part.steps,
+            seed=part.seed,
             name=recipe.dataset_of(name),
             progress=progress,
         )

@@ -72,14 +72,17 @@ class Data:
         policy: Exploration policy that collects them.
         episodes: Number of episodes.
         steps: Environment steps of each.
+        seed: Of what is drawn; other seeds give more data of the same kind.
     """
 
     policy: str = "waypoint"
     episodes: int = 120
     steps: int = 300
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_counts(self, ("episodes", "steps"))
+        check_counts(self, ("seed",), least=0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Recipe:
     @property
     def task(self) -> str:
         """The task's short name, "pointmaze-umaze"."""
-        return self.env_id.removeprefix("wm/").rsplit("-v", 1)[0].lower()
+        return self.env_id.rpartition(":")[2].removeprefix("wm/").rsplit("-v", 1)[0].lower()
 
     @property
     def policy(self) -> str:
@@ -157,7 +160,9 @@ class Recipe:
 
     def dataset_of(self, name: str) -> str:
         """The Minari id of the data of that name."""
-        return f"wm/{self.task}/{self.data[name].policy}{self.variant}-v0"
+        part = self.data[name]
+        more = f"-{part.seed}" if part.seed else ""
+        return f"wm/{self.task}/{part.policy}{self.variant}{more}-v0"
 
     def stage(self, name: str) -> Stage:
         """Look a stage up by name.

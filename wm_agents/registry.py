@@ -196,6 +196,7 @@ LOSSES = Registry(
 PLANNERS = Registry(
     "planner",
     {
+        "categorical-cem": "wm_agents.planning.categorical:CategoricalCEM",
         "cem": "wm_agents.planning.cem:CEM",
         "diffusion": "wm_agents.planning.diffusion:Diffusion",
         "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",
@@ -244,3 +245,17 @@ AGENTS = Registry(
     },
 )
 """Classes of agents. Each planner's name is an agent too: :class:`wm_agents.MPC` with that planner."""
+POLICIES = Registry(
+    "exploration policy",
+    {
+        "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
+        "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
+        "play": "wm_agents.datasets.play:PushTPlay",
+        "random-play": "wm_agents.datasets.manipulation:RandomPlay",
+        "reach": "wm_agents.datasets.play:ArmReach",
+        "smooth-random": "wm_agents.datasets.policies:SmoothRandom",
+        "uniform-random": "wm_agents.datasets.policies:UniformRandom",
+        "waypoint": "wm_agents.datasets.policies:Waypoint",
+    },
+)
+"""Name to policy class; each is called as ``policy(env, rng)`` at the start of an episode."""

@@ -23,12 +23,16 @@ OnIteration = Callable[[int, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """Shape of a latent, ``(D,)`` or ``(P, D)``; image size in pixels; A, and K primitive actions per block."""
+    """Shape of a latent, ``(D,)`` or ``(P, D)``; image size in pixels; A, and K primitive actions per block.
+
+    Discrete actions are one-hot vectors: ``choices`` has the number of choices of each, and their sum is A.
+    """
 
     shape: tuple[int, ...]
     image_size: int
     action_size: int
     action_block: int
+    choices: tuple[int, ...] = ()
 
     @property
     def feature_size(self) -> int:

@@ -121,7 +121,7 @@ def test_the_version_is_one_line(tmp_path: Path) -> None:
         (("evaluate", AGENT, "--device", "cuda:99"), "device cuda:99: torch finds"),
         (("train", "wm/x/y-v0", "--out", "x", "--device", "cuda:99"), "device cuda:99: torch finds"),
         (("evaluate", AGENT, "--device", "meta"), "Unknown device 'meta'"),
-        (("evaluate", AGENT, "--task", "Pendulum-v1", "--device", "cpu"), "Pendulum-v1 is no goal environment"),
+        (("evaluate", AGENT, "--task", "Pendulum-v1", "--device", "cpu"), "the agent's actions have shape"),
         (("evaluate", AGENT, "--task", "no_such_module:a/B-v0", "--device", "cpu"), "cannot import the module"),
         (("--import", "no_such_module", "list", "planners"), "--import no_such_module"),
         (("--import",), "needs the name of a module"),

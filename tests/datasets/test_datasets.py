@@ -232,10 +232,17 @@ def test_unfit_episodes_are_named(broken: Callable[[], EpisodeBuffer], message: 
     assert not list(minari.storage.datasets_root_dir.get_dataset_path("test/broken-v0").glob(f"*{FOLDER}*"))
 
 
-def test_discrete_actions_are_refused() -> None:
-    create("test/buttons-v0", [buffer(5, actions=np.zeros(5, dtype=np.int64))], action_space=gym.spaces.Discrete(3))
-    with pytest.raises(ValueError, match="Discrete"):
-        load("test/buttons-v0")
+def test_discrete_actions_become_one_hot_vectors() -> None:
+    create("test/buttons-v0", [buffer(5, actions=np.arange(5) % 3)], action_space=gym.spaces.Discrete(3))
+    data = load("test/buttons-v0")
+    assert data.choices == (3,)
+    assert np.array_equal(data.actions, [*np.eye(3)[[0, 1, 2, 0, 1]], np.zeros(3)])
+
+
+def test_discrete_actions_outside_their_space_are_named() -> None:
+    create("test/beyond-v0", [buffer(5, actions=np.arange(5))], action_space=gym.spaces.Discrete(3))
+    with pytest.raises(ValueError, match=r"episode 0: its actions are not all of Discrete\(3\)"):
+        load("test/beyond-v0")
 
 
 def test_datasets_of_others_load() -> None:

@@ -126,13 +126,6 @@ def test_an_agent_without_normalisation_is_left_in_peace(short):
         assert evaluate(Recurrent("rows"), short, progress=False).notes == []
 
 
-@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1", "HalfCheetah-v5"])
-def test_environments_without_goals_are_refused_in_one_line(env_id):
-    with pytest.raises(ValueError, match=f"{env_id} is no goal environment.*wm-agents list envs") as error:
-        make_manifest(env_id, tasks=1)
-    assert "\n" not in str(error.value)
-
-
 def test_long_ids_import_their_module(tmp_path, monkeypatch):
     (tmp_path / "rooms_of_mine.py").write_text(
         "import gymnasium as gym\n"

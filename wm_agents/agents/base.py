@@ -22,6 +22,7 @@ from wm_agents.agents.assess import Assessment, assess
 from wm_agents.agents.controller import Controller
 from wm_agents.agents.files import open_checkpoint, write_agent
 from wm_agents.agents.fitting import (
+    action_space_of,
     check_env_fits,
     check_head,
     check_seed,
@@ -108,9 +109,7 @@ class WorldModelAgent(BaseAlgorithm):
         size = world_model.spec.image_size
         image = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = spaces.Dict({key: image for key in KEYS})
-        self.action_space = spaces.Box(
-            world_model.action_low.cpu().numpy(), world_model.action_high.cpu().numpy(), dtype=np.float32
-        )
+        self.action_space = action_space_of(world_model)
         self._make_logger()
         self._setup_model()
 

@@ -115,20 +115,32 @@ def warn_of_another_task(env: VecEnv, env_id: str, stacklevel: int) -> None:
         )
 
 
+def action_space_of(world_model: WorldModel) -> spaces.Space:
+    """The action space of the environments that a world model was trained on: a Box, Discrete or MultiDiscrete."""
+    choices = world_model.spec.choices
+    if choices:
+        return spaces.Discrete(choices[0]) if len(choices) == 1 else spaces.MultiDiscrete(list(choices))
+    low, high = world_model.action_low.cpu().numpy(), world_model.action_high.cpu().numpy()
+    return spaces.Box(low, high, dtype=np.float32)
+
+
 def check_env_fits(env: VecEnv, world_model: WorldModel) -> None:
     """Raise ``ValueError`` unless the environment has the images and actions that the world model was trained on."""
-    low, high = world_model.action_low.cpu().numpy(), world_model.action_high.cpu().numpy()
-    action_space, observation_space = env.action_space, env.observation_space
-    if not isinstance(action_space, spaces.Box) or action_space.shape != low.shape:
+    trained, action_space, observation_space = action_space_of(world_model), env.action_space, env.observation_space
+    continuous = isinstance(trained, spaces.Box) and isinstance(action_space, spaces.Box)
+    if action_space.shape != trained.shape or (not continuous and action_space != trained):
+        was = f"actions of shape {trained.shape}" if isinstance(trained, spaces.Box) else f"{trained}"
         raise ValueError(
-            f"the environment's action space is {action_space}, the checkpoint was trained with actions of shape "
-            f"{low.shape}: pass the environment that it was trained on."
+            f"the environment's action space is {action_space}, the checkpoint was trained with {was}: pass the "
+            "environment that it was trained on."
         )
-    if not (np.allclose(action_space.low, low) and np.allclose(action_space.high, high)):
-        raise ValueError(
-            f"the environment's action bounds are {action_space.low}..{action_space.high}, the checkpoint was trained "
-            f"with {low}..{high}: pass the environment that it was trained on."
-        )
+    if isinstance(trained, spaces.Box) and isinstance(action_space, spaces.Box):
+        low, high = trained.low, trained.high
+        if not (np.allclose(action_space.low, low) and np.allclose(action_space.high, high)):
+            raise ValueError(
+                f"the environment's action bounds are {action_space.low}..{action_space.high}, the checkpoint was "
+                f"trained with {low}..{high}: pass the environment that it was trained on."
+            )
     keys = list(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else []
     if any(key not in keys for key in KEYS):
         raise ValueError(

@@ -171,7 +171,7 @@ def search_controller(agent: WorldModelAgent, settings: MPCOptions) -> SearchCon
     amortised, heads = _amortised(agent, settings)
     return SearchController(
         space,
-        planner_factory(settings.planner, settings.planner_options, model.spec.action_block),
+        planner_factory(settings.planner, settings.planner_options, model.spec),
         settings.horizon,
         objective,
         settings.receding_horizon,

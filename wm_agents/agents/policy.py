@@ -113,9 +113,15 @@ class WorldModelPolicy(BasePolicy):
         return actions if vectorized else actions[0], Memory(memory)
 
     def _bounded(self, actions: np.ndarray) -> np.ndarray:
-        assert isinstance(self.action_space, spaces.Box)
+        """Actions ``[N, A]`` of a controller as actions of the space: clipped, or the best of discrete choices."""
         if not np.isfinite(actions).all():
             raise ValueError("the policy's action is NaN or infinite: the world model has collapsed or diverged.")
+        choices = self.world_model.spec.choices
+        if choices:
+            groups = np.split(actions, np.cumsum(choices)[:-1], axis=1)
+            best = np.stack([group.argmax(axis=1) for group in groups], axis=1)
+            return best[:, 0] if isinstance(self.action_space, spaces.Discrete) else best
+        assert isinstance(self.action_space, spaces.Box)
         return np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
 
     def _images(self, observation: Any) -> tuple[np.ndarray, np.ndarray, bool]:

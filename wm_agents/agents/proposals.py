@@ -32,7 +32,7 @@ def inverse_dynamics_proposal(
     """The plan of GC-IDM, imagined towards a goal at an unknown distance; M is 1. See :data:`Proposer`."""
     unknown = torch.zeros(len(goal), dtype=torch.int64, device=goal.device)
     _, raw = imagine_control(world_model, inverse_dynamics, state, world_model.features(goal), unknown, horizon)
-    actions = raw.clamp(world_model.action_low, world_model.action_high).flatten(2)
+    actions = world_model.executable(raw).flatten(2)
     return world_model.normalize(actions).unsqueeze(1), 2 * horizon
 
 

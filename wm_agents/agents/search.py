@@ -18,7 +18,7 @@ from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.proposals import Prior, Proposer
 from wm_agents.models import State, StepsToGoal, WorldModel
 from wm_agents.planning import Objective, Planner
-from wm_agents.types import Plan
+from wm_agents.types import LatentSpec, Plan
 
 
 @dataclass
@@ -190,12 +190,25 @@ def in_bf16(world_model: WorldModel) -> Any:
     return model
 
 
-def planner_factory(name: str, options: dict[str, Any], action_block: int) -> Callable[..., Planner]:
-    """Return ``make(horizon=H, **extra)`` for a planner, which gets the number of steps in a block if it takes it."""
-    known = planning.option_names(planning.PLANNERS.get(name))
-    timing = {"action_block": action_block} if "action_block" in known else {}
+def planner_factory(name: str, options: dict[str, Any], spec: LatentSpec) -> Callable[..., Planner]:
+    """Return ``make(horizon=H, **extra)`` for a planner, which is told steps and choices of a block if it takes them.
+
+    Discrete actions are searched by "categorical-cem", which "cem" stands for there.
+
+    Raises:
+        ValueError: The planner searches actions of another kind.
+    """
+    if spec.choices and name == "cem":
+        name = "categorical-cem"
+    kind = planning.PLANNERS.get(name)
+    if getattr(kind, "discrete", False) != bool(spec.choices):
+        have, use = ("discrete", "cem") if spec.choices else ("continuous", "cem, mppi, ...")
+        raise ValueError(f"the planner {name!r} is not for {have} actions, which the world model has: use {use}.")
+    known = planning.option_names(kind)
+    told = {"action_block": spec.action_block, "choices": spec.choices}
+    told = {option: value for option, value in told.items() if option in known}
 
     def make(**given: Any) -> Planner:
-        return planning.make(name, **{**timing, **options, **given})
+        return planning.make(name, **{**told, **options, **given})
 
     return make

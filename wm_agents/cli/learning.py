@@ -1,4 +1,4 @@
-"""Subcommands that train: train, fit, reproduce, quickstart."""
+"""Subcommands that train: train, fit, reproduce, quickstart, solve."""
 
 from __future__ import annotations
 
@@ -187,3 +187,43 @@ def quickstart(
     from wm_agents.quickstart import run
 
     run(console, out, task, tasks=tasks, seed=seed, fast=fast, command=command_line())
+
+
+@app.command
+def solve(
+    env: tyro.conf.Positional[str],
+    minutes: float = 15,
+    out: Path | None = None,
+    tasks: int = 100,
+    seed: int = 0,
+    policy: str | None = None,
+    options: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Make an agent for any Gymnasium environment: collect, train, fit, evaluate. Run again to go on after Ctrl-C.
+
+    Args:
+        env: Gymnasium id; with its module, my_package:my/Task-v0, where that registers it.
+        minutes: For all of it, evaluation included; sizes and steps are chosen to fit.
+        out: Where agent, table, video and figures are written; by default runs/solve-<task>.
+        tasks: Held-out goals to evaluate on.
+        seed: Of training.
+        policy: Exploration policy; smooth-random by default.
+        options: Of wm_agents.wrap as name=value, for example goal_steps=30 resize=crop success=is_success.
+        device: auto, cpu or cuda.
+    """
+    from wm_agents.solving import solve as run
+
+    wrapping = parse_options(options)
+    run(
+        env,
+        minutes,
+        out=out,
+        tasks=tasks,
+        seed=seed,
+        policy=policy,
+        wrapping=wrapping,
+        device=device,
+        command=command_line(),
+        console=console,
+    )

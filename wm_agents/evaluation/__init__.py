@@ -4,6 +4,7 @@ from wm_agents.evaluation.calibration import Calibration, calibrate
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import (
+    film_strip,
     graph_figure,
     maze_figure,
     proposed_subgoals,
@@ -40,6 +41,7 @@ __all__ = [
     "check_video_path",
     "evaluate",
     "evaluation_cell",
+    "film_strip",
     "floors",
     "graph_figure",
     "make_manifest",

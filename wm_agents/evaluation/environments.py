@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.registry import did_you_mean, load_plugins
+from wm_agents.envs import WrappedEnv
+from wm_agents.envs.foreign import find_spec
+from wm_agents.envs.wrapping import open_task
 
 
 def check_env_id(env_id: str) -> str:
@@ -22,48 +22,20 @@ def check_env_id(env_id: str) -> str:
     Raises:
         ValueError: The module cannot be imported, or there is no such environment; the message has the nearest match.
     """
-    module, separator, name = str(env_id).rpartition(":")
-    if separator:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever a foreign module does wrong when it is imported
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(f"cannot import the module {module!r} of {str(env_id)!r} ({reason}).") from error
-    if name not in gym.registry:
-        load_plugins()
-    if name not in gym.registry:
-        known = [
-            known for known in gym.registry if known.startswith("wm/") or known.split("/")[0] == name.split("/")[0]
-        ]
-        advice = "" if separator else " If another module registers it, write module:id."
-        raise ValueError(did_you_mean("environment", name, known) + advice)
-    return name
+    return find_spec(env_id).id
 
 
 def open_env(env_id: str, **options: Any) -> gym.Env:
-    """Open a goal environment.
+    """Open a goal environment; others are wrapped (:func:`wm_agents.wrap`).
+
+    With ``obs_type="state"`` nothing is drawn, unless a wrapped environment's success test needs it.
 
     Raises:
-        ValueError: See :func:`check_env_id`; or the environment's goals are not states to reach.
+        ValueError: There is no such environment, or it cannot be wrapped.
     """
-    name = check_env_id(env_id)
-    foreign = (
-        f"{name} is no goal environment, so there are no tasks to evaluate on: choose one of wm-agents list envs, or "
-        "write yours as a GoalEnv (docs/extending.md)."
-    )
-    try:
-        entry: Any = gym.spec(name).entry_point
-        creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
-        if isinstance(creator, type) and not hasattr(creator, "successes"):
-            raise ValueError(foreign)
-        env = gym.make(name, disable_env_checker=True, **options)
-    except (TypeError, AttributeError, ImportError, gym.error.Error) as error:
-        if name.startswith("wm/"):
-            raise
-        raise ValueError(f"{foreign} ({type(error).__name__}: {str(error).splitlines()[0]})") from error
-    if not hasattr(env.unwrapped, "successes"):
-        env.close()
-        raise ValueError(foreign)
+    env = open_task(env_id, **options)
+    if options.get("obs_type") == "state" and isinstance(env.unwrapped, WrappedEnv):
+        env.unwrapped.draws = env.unwrapped.test.looks
     return env
 
 

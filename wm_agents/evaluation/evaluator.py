@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wm_agents.agents.assess import Assessment
+from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.environments import open_env, whole_number
 from wm_agents.evaluation.normalisation import find_normalisation
 from wm_agents.evaluation.playing import Agent, Normalise, Slot, play
@@ -75,6 +76,9 @@ def evaluate(
         if seed is not None and hasattr(agent, "set_random_seed"):
             agent.set_random_seed(seed)
         normalise, notes = find_normalisation(agent, slots[0].env.observation_space)  # type: ignore[arg-type]
+        task: Any = slots[0].env.unwrapped
+        if isinstance(task, WrappedEnv):
+            notes.append(f"success: {task.test.description}")
         outcomes, timings, paths, actions, recordings, assessed = _run(
             agent, manifest, slots, recorded, normalise, progress
         )
@@ -101,7 +105,7 @@ def evaluate(
 
 
 def floors(manifest: Manifest, seed: int = 0) -> Mapping[str, Outcomes]:
-    """Return the outcomes of uniformly random actions and of zero actions on the same tasks.
+    """Return what uniformly random actions and zero actions (of discrete ones, action 0) reach on the same tasks.
 
     Keys ``"random"`` and ``"noop"``. No frame is rendered, and the last few results are kept, so evaluating several
     agents on one manifest measures its floors once. Each task's random actions depend on ``seed`` and its index only.
@@ -112,24 +116,32 @@ def floors(manifest: Manifest, seed: int = 0) -> Mapping[str, Outcomes]:
 @lru_cache(maxsize=8)
 def _floors(manifest: Manifest, seed: int) -> Mapping[str, Outcomes]:
     env = _make_env(manifest, obs_type="state")
-    space: Any = env.action_space
     found = {name: np.zeros((2, len(manifest)), np.int64) for name in ("random", "noop")}
     try:
         for task, (start, goal) in enumerate(zip(manifest.starts, manifest.goals, strict=True)):
-            shape = (manifest.budget, *space.shape)
-            random = np.random.default_rng([seed, task]).uniform(space.low, space.high, shape).astype(space.dtype)
-            noop = np.zeros(shape, space.dtype)
+            random, noop = _aimless(env.action_space, manifest.budget, np.random.default_rng([seed, task]))
             for (moderate, strict), actions in zip(found.values(), (random, noop), strict=True):
                 env.reset(seed=task, options={"state": start.copy(), "goal_state": goal.copy()})
                 for step, action in enumerate(actions, start=1):
-                    info = env.step(action)[-1]
+                    _, _, terminated, truncated, info = env.step(action)
                     moderate[task] = moderate[task] or step * info["success_moderate"]
                     strict[task] = strict[task] or step * info["success_strict"]
-                    if moderate[task] and strict[task]:
+                    over = (terminated or truncated) and not info["is_success"]
+                    if over or (moderate[task] and strict[task]):
                         break
     finally:
         env.close()
     return {name: Outcomes(*steps) for name, steps in found.items()}
+
+
+def _aimless(space: Any, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random actions and zeros, ``[steps, *shape]``."""
+    shape = (steps, *space.shape)
+    noop = np.zeros(shape, space.dtype)
+    if isinstance(space, gym.spaces.Box):
+        return rng.uniform(space.low, space.high, shape).astype(space.dtype), noop
+    choices: Any = space.nvec if isinstance(space, gym.spaces.MultiDiscrete) else space.n
+    return rng.integers(choices, size=shape), noop
 
 
 def _run(
@@ -169,7 +181,10 @@ def _assess(agent: Any, budget: int, slots: Sequence[Slot]) -> list[Assessment]:
 
 
 def _make_env(manifest: Manifest, **options: Any) -> gym.Env:
-    return open_env(manifest.env_id, success="strict", max_episode_steps=manifest.budget, **options)
+    env = open_env(manifest.env_id, success="strict", max_episode_steps=manifest.budget, **options)
+    if isinstance(env.unwrapped, WrappedEnv):
+        env.unwrapped.policy = manifest.policy  # it leads to starts and goals
+    return env
 
 
 def _make_envs(agent: Agent, manifest: Manifest, count: int) -> list[gym.Env]:
@@ -183,7 +198,9 @@ def _make_envs(agent: Agent, manifest: Manifest, count: int) -> list[gym.Env]:
             if space is not None and "pixels" in keys:
                 # Square images: the middle side is their size in HWC and, after VecTransposeImage, in CHW.
                 options["image_size"] = space["pixels"].shape[1]
-            return [_make_env(manifest, **options) for _ in range(count)]
+            envs = [_make_env(manifest, **options) for _ in range(count)]
+            if envs[0].observation_space.keys() >= keys:  # type: ignore[attr-defined]
+                return envs
     raise ValueError(
         f"the agent's observations are {sorted(keys) or space}, which no obs_type of {manifest.env_id} gives: it must "
         'have been made for obs_type "pixels", "state" or "pixels_state".'
@@ -192,11 +209,13 @@ def _make_envs(agent: Agent, manifest: Manifest, count: int) -> list[gym.Env]:
 
 def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:
     space = getattr(agent, "action_space", None)
-    if space is not None and space.shape != env.action_space.shape:
-        raise ValueError(
-            f"the agent's actions have shape {space.shape}, those of {env_id} {env.action_space.shape}: "
-            "evaluate it on the task it was trained on."
+    own = env.action_space
+    continuous = isinstance(own, gym.spaces.Box)
+    if space is not None and (space.shape != own.shape or (not continuous and space != own)):
+        said = (
+            f"shape {space.shape}, those of {env_id} {own.shape}" if continuous else f"{space}, those of {env_id} {own}"
         )
+        raise ValueError(f"the agent's actions have {said}: evaluate it on the task it was trained on.")
 
 
 def _recorded(video: int | Sequence[int] | None, tasks: int) -> list[int]:

@@ -206,6 +206,37 @@ def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], *, title
     return figure
 
 
+def film_strip(recordings: Sequence[Recording], *, labels: Sequence[str] = (), images: int = 6) -> Figure:
+    """Draw a row of images for each recorded task: on the way, and the goal at the right.
+
+    Args:
+        recordings: At least one, from :func:`wm_agents.evaluation.evaluate`. Tasks are shown up to their success.
+        labels: Of the rows; by default the task and how it ended.
+        images: Before the goal's.
+
+    Raises:
+        ValueError: There is nothing to draw, or there is not one label a row.
+    """
+    if not recordings:
+        raise ValueError("there is nothing to draw: evaluate with video=1 or more to record tasks.")
+    ended = ("not reached", "reached")
+    named = labels or [f"task {recording.task}: {ended[bool(recording.success_step)]}" for recording in recordings]
+    figure = Figure(figsize=(1.3 * (images + 1), 1.5 * len(recordings)), layout="constrained")
+    grid = figure.subplots(len(recordings), images + 1, squeeze=False)
+    for row, recording, label in zip(grid, recordings, named, strict=True):
+        last = recording.success_step or len(recording.frames) - 1
+        steps = np.linspace(0, last, images).round().astype(int).tolist()
+        for axes, step in zip(row, steps, strict=False):
+            axes.imshow(recording.frames[step])
+            axes.set_title(f"step {step}", fontsize=8)
+        row[-1].imshow(recording.goal)
+        row[-1].set_title("goal", fontsize=8, color="#2e8b57")
+        row[0].set_ylabel(label, fontsize=7)
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+    return figure
+
+
 def reliability_figure(predicted: np.ndarray, solved: np.ndarray, *, bins: int = 10, title: str = "") -> Figure:
     """Draw how often tasks were solved against how likely that was said to be, in bins of equal mass.
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.results import Outcomes, Timings
 from wm_agents.evaluation.tasks import Manifest
 from wm_agents.evaluation.video import Recording
@@ -51,18 +52,19 @@ class Slot:
         self.recording = Recording(task, self._image("goal_pixels", manifest.goals[task])) if record else None
         self._record_frame()
 
-    def act(self, action: np.ndarray) -> tuple[bool, bool]:
-        """Step the environment and return whether the moderate and the strict test succeed."""
-        self.observation, _, _, _, info = self.env.step(action)
+    def act(self, action: np.ndarray) -> tuple[bool, bool, bool]:
+        """Step the environment; return moderate and strict success, and whether it ended without."""
+        self.observation, _, terminated, truncated, info = self.env.step(action)
         self.step += 1
         self.path.append(np.array(info["state"]))
         self.actions.append(np.array(action, dtype=np.float64))
         self._record_frame()
-        return bool(info["success_moderate"]), bool(info["success_strict"])
+        over = (terminated or truncated) and not info["is_success"]
+        return bool(info["success_moderate"]), bool(info["success_strict"]), over
 
     def note_subgoal(self, state: np.ndarray) -> None:
         """Record the subgoal of the step to come: a simulator state, NaN for the goal itself."""
-        if self.recording is None or not state.size:
+        if self.recording is None or not state.size or isinstance(self.env.unwrapped, WrappedEnv):
             return
         shown = self.recording.subgoal_states
         if not shown or not np.array_equal(shown[-1], state, equal_nan=True):
@@ -101,10 +103,10 @@ def play(
         for row in list(working):
             slot = batch[row]
             task = slot.task
-            moderate, strict = slot.act(actions[row])
+            moderate, strict, over = slot.act(actions[row])
             outcomes.moderate[task] = outcomes.moderate[task] or slot.step * moderate
             outcomes.strict[task] = outcomes.strict[task] or slot.step * strict
-            if slot.step == budget or (outcomes.moderate[task] and outcomes.strict[task]):
+            if slot.step == budget or over or (outcomes.moderate[task] and outcomes.strict[task]):
                 working.remove(row)
                 yield slot
         if len(working) < len(batch) and (state is None or len(axes) == 1):

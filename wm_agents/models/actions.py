@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 @dataclass
@@ -19,6 +20,13 @@ class ActionStatistics:
     std: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
+def one_hot(scores: torch.Tensor, choices: tuple[int, ...]) -> torch.Tensor:
+    """One-hot vectors ``[..., A]`` of the largest of each group of ``scores [..., A]``; groups have ``choices``."""
+    groups = scores.split(choices, dim=-1)
+    hot = [F.one_hot(group.argmax(dim=-1), count) for group, count in zip(groups, choices, strict=True)]
+    return torch.cat(hot, dim=-1).to(scores)
+
+
 class ScaledActions(nn.Module):
     """Converts actions between environment units and z-scores per primitive dimension.
 
@@ -26,6 +34,7 @@ class ScaledActions(nn.Module):
         actions: Bounds and statistics of the training split.
         action_size: A.
         action_block: K.
+        choices: Of discrete actions, which are one-hot vectors; empty for continuous ones.
 
     Raises:
         ValueError: A statistic is not of size A.
@@ -36,8 +45,11 @@ class ScaledActions(nn.Module):
     action_mean: torch.Tensor
     action_std: torch.Tensor
 
-    def __init__(self, actions: ActionStatistics, action_size: int, action_block: int) -> None:
+    def __init__(
+        self, actions: ActionStatistics, action_size: int, action_block: int, choices: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
+        self._choices = choices
         self._sizes = (action_size, action_block)
         for name in ("low", "high", "mean", "std"):
             values = torch.as_tensor(np.asarray(getattr(actions, name)), dtype=torch.float32)
@@ -55,6 +67,12 @@ class ScaledActions(nn.Module):
         repeat = actions.shape[-1] // self._sizes[0]
         raw = actions * self.action_std.repeat(repeat) + self.action_mean.repeat(repeat)
         return torch.clamp(raw, self.action_low.repeat(repeat), self.action_high.repeat(repeat))
+
+    def executable(self, actions: torch.Tensor) -> torch.Tensor:
+        """Actions ``[..., A]`` in environment units that can be taken: clipped, or one-hot for the largest entries."""
+        if not self._choices:
+            return torch.clamp(actions, self.action_low, self.action_high)
+        return one_hot(actions, self._choices)
 
     def block_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The action bounds as normalised blocks: ``low [K*A], high [K*A]``."""

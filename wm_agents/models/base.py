@@ -30,7 +30,8 @@ class WorldModel(ScaledActions, ABC):
     A subclass sets ``encoder`` (used by :meth:`embed` alone) and implements the abstract methods.
 
     Args:
-        config: Of the class ``Config``, with at least ``image_size``, ``action_size`` and ``action_block``.
+        config: Of the class ``Config``, with at least ``image_size``, ``action_size`` and ``action_block``; with
+            ``choices`` too where actions may be discrete.
         actions: Bounds and statistics of the primitive actions.
         shape: Shape of one latent.
     """
@@ -40,9 +41,10 @@ class WorldModel(ScaledActions, ABC):
     encoder: nn.Module
 
     def __init__(self, config: Any, actions: ActionStatistics, shape: tuple[int, ...]) -> None:
-        super().__init__(actions, config.action_size, config.action_block)
+        choices = getattr(config, "choices", ())
+        super().__init__(actions, config.action_size, config.action_block, choices)
         self.config = config
-        self.spec = LatentSpec(shape, config.image_size, config.action_size, config.action_block)
+        self.spec = LatentSpec(shape, config.image_size, config.action_size, config.action_block, choices)
 
     @abstractmethod
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:

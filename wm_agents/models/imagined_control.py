@@ -41,8 +41,8 @@ def imagine_control(
     actions: list[torch.Tensor] = []
 
     def block_of(raw: torch.Tensor) -> torch.Tensor:
-        clipped = raw.detach().clamp(world_model.action_low, world_model.action_high)
-        return world_model.normalize((clipped + (raw - raw.detach())).flatten(1))
+        taken = world_model.executable(raw.detach())
+        return world_model.normalize((taken + (raw - raw.detach())).flatten(1))
 
     now = world_model.features(world_model.latent(state))
     velocity = now - world_model.features(world_model.previous(state))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from wm_agents.configs import check_counts, check_numbers
+from wm_agents.configs import check_choices, check_counts, check_numbers
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
 from wm_agents.models.encoders import Projector, make_encoder
@@ -32,6 +32,7 @@ class LeWMConfig:
         predictor_depth: Hidden layers or transformer blocks.
         predictor_heads: Attention heads of the transformer.
         dropout: Dropout of the predictor. LeWorldModel uses 0.1 on Push-T.
+        choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
     """
 
     image_size: int = 64
@@ -45,11 +46,13 @@ class LeWMConfig:
     predictor_depth: int = 2
     predictor_heads: int = 4
     dropout: float = 0.0
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = ("image_size", "action_size", "action_block", "history", "latent_size")
         check_counts(self, (*sizes, "predictor_width", "predictor_depth", "predictor_heads"))
         check_numbers(self, ("dropout",), 0, 0.99)
+        check_choices(self)
         for kind, registry in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
             if getattr(self, kind) not in registry:
                 raise ValueError(did_you_mean(kind, str(getattr(self, kind)), registry))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_choices, check_counts
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
 from wm_agents.models.encoders import PixelNormalizer, Projector, make_encoder
@@ -33,6 +33,7 @@ class PatchConfig:
         predictor_width: Token width inside the predictor.
         predictor_depth: Transformer layers.
         predictor_heads: Attention heads.
+        choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
     """
 
     image_size: int = 64
@@ -44,10 +45,12 @@ class PatchConfig:
     predictor_width: int = 64
     predictor_depth: int = 2
     predictor_heads: int = 4
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = ("image_size", "action_size", "action_block", "history", "token_size")
         check_counts(self, (*sizes, "predictor_width", "predictor_depth", "predictor_heads"))
+        check_choices(self)
         if self.encoder not in ENCODERS:
             raise ValueError(did_you_mean("encoder", str(self.encoder), ENCODERS))
         if self.predictor_width % self.predictor_heads:

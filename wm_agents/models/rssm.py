@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from wm_agents.configs import check_counts, check_numbers
+from wm_agents.configs import check_choices, check_counts, check_numbers
 from wm_agents.models.actions import ActionStatistics
 from wm_agents.models.base import State, WorldModel
 from wm_agents.models.encoders import Projector, make_encoder
@@ -35,6 +35,7 @@ class RSSMConfig:
         free_nats: Lower bound of a frame's divergence in the loss: below it, the prior need not become better.
         dynamics_scale: Weight of the divergence that trains the prior.
         representation_scale: Weight of the divergence that trains the posterior.
+        choices: Number of choices of each discrete action, whose one-hot vectors make up A; empty for continuous ones.
     """
 
     image_size: int = 64
@@ -46,10 +47,12 @@ class RSSMConfig:
     free_nats: float = 1.0
     dynamics_scale: float = 1.0
     representation_scale: float = 0.1
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self, ("image_size", "action_size", "action_block", "latent_size", "recurrent_size"))
         check_numbers(self, ("free_nats", "dynamics_scale", "representation_scale"))
+        check_choices(self)
         if self.encoder not in ENCODERS:
             raise ValueError(did_you_mean("encoder", str(self.encoder), ENCODERS))
 

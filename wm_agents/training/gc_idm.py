@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from wm_agents.configs import check_numbers
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
@@ -63,7 +64,7 @@ def imitation(
     rng: np.random.Generator,
     nearest: int = 0,
 ) -> torch.Tensor:
-    """Return the weighted squared error of ``size`` recorded actions, towards hindsight goals.
+    """Return the weighted error of ``size`` recorded actions, towards hindsight goals; see :func:`action_errors`.
 
     Args:
         network: The :class:`InverseDynamics` that acts.
@@ -89,8 +90,16 @@ def imitation(
         latents[torch.from_numpy(pairs.goal)],
         torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
     )
-    errors = (predicted - torch.from_numpy(pairs.actions).to(latents.device)).square().mean(dim=1)
+    errors = action_errors(predicted, torch.from_numpy(pairs.actions).to(latents.device), config.choices)
     return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()
+
+
+def action_errors(predicted: torch.Tensor, actions: torch.Tensor, choices: tuple[int, ...]) -> torch.Tensor:
+    """Squared errors ``[B]`` of actions ``[B, A]``; of discrete ones the cross-entropy, summed over ``choices``."""
+    if not choices:
+        return (predicted - actions).square().mean(dim=1)
+    groups = zip(predicted.split(choices, dim=1), actions.split(choices, dim=1), strict=True)
+    return torch.stack([F.cross_entropy(*group, reduction="none") for group in groups]).sum(dim=0)
 
 
 def frames_before(data: TrajectoryDataset, frames: np.ndarray, lag: int, rng: np.random.Generator) -> np.ndarray:

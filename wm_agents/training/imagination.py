@@ -59,6 +59,8 @@ class ImaginationLearner(LatentLearner):
 
     def check(self) -> None:
         super().check()
+        if self.world_model.spec.choices:
+            raise ValueError("imagination follows gradients through actions: leave it out where they are discrete.")
         config = self.heads["gc-idm"].config
         if sized(config, self.world_model) != config:
             raise ValueError(

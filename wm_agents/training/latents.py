@@ -91,6 +91,11 @@ def check_dataset_fits(world_model: WorldModel, dataset: TrajectoryDataset) -> N
             f"{dataset.name} has actions of size {dataset.actions.shape[1]}, the world model was trained with "
             f"{spec.action_size}: fit on data of the world model's environment."
         )
+    if dataset.choices != spec.choices:
+        raise ValueError(
+            f"{dataset.name} has actions of {dataset.choices or 'no'} choices, the world model was trained with "
+            f"{spec.choices or 'none'}: fit on data of the world model's environment."
+        )
     if dataset.pixels.shape[1:3] != (spec.image_size, spec.image_size):
         raise ValueError(
             f"{dataset.name} has images of {dataset.pixels.shape[1]} x {dataset.pixels.shape[2]} pixels, the world "

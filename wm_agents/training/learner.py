@@ -274,6 +274,7 @@ def sized(config: Any, world_model: WorldModel) -> Any:
         "action_size": spec.action_size,
         "action_block": spec.action_block,
         "block_size": spec.block_size,
+        "choices": spec.choices,
     }
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{name: value for name, value in sizes.items() if name in known})

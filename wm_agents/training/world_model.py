@@ -96,9 +96,12 @@ class WorldModelLearner(Learner):
         check_dataset(dataset)
         self.kind: Any
         self.kind, config = kind_of(model or LeWMConfig())
-        self.model = dataclasses.replace(
-            config, image_size=dataset.pixels.shape[1], action_size=dataset.actions.shape[1]
-        )
+        sizes = {"image_size": dataset.pixels.shape[1], "action_size": dataset.actions.shape[1]}
+        if dataset.choices:
+            if not hasattr(config, "choices"):
+                raise ValueError(f"{type(config).__name__} has no field choices, so it knows no discrete actions.")
+            sizes["choices"] = dataset.choices
+        self.model = dataclasses.replace(config, **sizes)
         weights = self.kind.losses if training.loss_weights is None else training.loss_weights
         make_losses(weights, self.kind.losses)  # so that a mistake is found now; made anew after seeding
         self.loss_weights = weights

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wm_agents.configs import check_counts, check_numbers
+from wm_agents.configs import check_choices, check_counts, check_numbers
 from wm_agents.models.heads.base import Head
 
 
@@ -25,6 +25,7 @@ class InverseDynamicsConfig:
         lag: Environment steps back to the earlier frame whose latent shows the velocity; 0 reads the current frame
             alone, as the paper does.
         dropout: Dropout after each hidden layer.
+        choices: Of the world model, for discrete actions.
     """
 
     latent_size: int = 32
@@ -33,11 +34,13 @@ class InverseDynamicsConfig:
     max_horizon: int = 150
     lag: int = 5
     dropout: float = 0.1
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self, ("latent_size", "action_size", "width", "max_horizon"))
         check_counts(self, ("lag",), least=0)
         check_numbers(self, ("dropout",), 0, 0.99)
+        check_choices(self)
 
 
 class InverseDynamics(Head):
@@ -45,7 +48,8 @@ class InverseDynamics(Head):
 
     The fraction ``min(steps, max_horizon) / max_horizon`` enters as a 64-d sinusoid through a small MLP that scales
     and shifts the last hidden layer; scale and shift start at zero. The output is one **primitive** action in
-    environment units, not squashed: callers clip it.
+    environment units, not squashed: callers clip it. For discrete actions it is their scores (logits), of which callers
+    take the largest.
 
     Two things are not in the paper (docs/agents/gc-idm.md has the measurements). 0 steps mean an *unknown* distance,
     which has its own learned embedding: the distance of a free goal is not known, and a fixed one is wrong for most

@@ -1,0 +1,177 @@
+"""When a goal of a foreign environment counts as reached: tests of one moment against another, each in words.
+
+Two limits, "moderate" and "strict", stand for the two success modes of the library's own tasks. Tests that have one
+limit only answer the same for both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+LIMITS = (0.2, 0.1)
+"""Moderate and strict, as shares of how much a quantity varies."""
+SHOWN = 0.3
+"""A number of the observation counts where single frames tell it with at least this R2."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment of an environment.
+
+    Attributes:
+        state: float64 ``[S]``, the flat observation; S is 0 where it is no array of numbers.
+        achieved: The observation's ``achieved_goal``, where it has one.
+        frame: uint8 ``[H, W, 3]``, or None where nothing was drawn.
+        info: What the environment said.
+    """
+
+    state: np.ndarray
+    achieved: np.ndarray | None = None
+    frame: np.ndarray | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Test(ABC):
+    """Whether a moment reaches a goal."""
+
+    description: str
+    """The test in words; every report has it."""
+    looks = False
+    """Whether it needs frames."""
+
+    @abstractmethod
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """Return whether ``now`` reaches ``goal``, moderately and strictly."""
+
+
+class Observed(Test):
+    """The numbers of the observation that a frame shows are near those of the goal."""
+
+    def __init__(self, moments: Sequence[Moment], seen: np.ndarray) -> None:
+        states = np.stack([moment.state for moment in moments])
+        self.spread = states.std(axis=0)
+        varies = self.spread > 1e-6 * np.maximum(1.0, np.abs(states).max(axis=0))
+        shown = varies & (told_by_frames(np.stack([moment.frame for moment in moments]), states, seen) >= SHOWN)  # type: ignore[misc]
+        self.indices = np.flatnonzero(shown if shown.any() else varies)
+        if not len(self.indices):
+            raise ValueError("the observation never changes, so nothing tells that a goal is reached: give success=.")
+        numbers = ", ".join(str(index) for index in self.indices)
+        self.description = (
+            f"numbers {numbers} of the observation (of {len(self.spread)}; those that a frame shows) each within "
+            f"{LIMITS[0]:g} of their standard deviation under the exploration policy; strict: {LIMITS[1]:g}"
+        )
+
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """See :meth:`Test.judge`."""
+        gap = np.abs(now.state - goal.state)[self.indices] / self.spread[self.indices]
+        return bool(gap.max() <= LIMITS[0]), bool(gap.max() <= LIMITS[1])
+
+
+class Achieved(Test):
+    """The environment's own test of ``achieved_goal``, as Gymnasium-Robotics defines it."""
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+        self.radius = getattr(base, "distance_threshold", None)
+        self.description = (
+            "the environment's own reward says that achieved_goal is at the goal's"
+            if self.radius is None
+            else f"achieved_goal within {self.radius:g} of the goal's, the environment's own radius; strict: half of it"
+        )
+
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """See :meth:`Test.judge`."""
+        assert now.achieved is not None
+        assert goal.achieved is not None
+        if self.radius is not None:
+            gap = float(np.linalg.norm(now.achieved - goal.achieved))
+            return gap <= self.radius, gap <= self.radius / 2
+        here, there = (self.base.compute_reward(a, goal.achieved, {}) for a in (now.achieved, goal.achieved))
+        return bool(here == there), bool(here == there)
+
+
+class Looks(Test):
+    """The frame looks like the goal image."""
+
+    looks = True
+
+    def __init__(self, frames: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        one, other = rng.integers(len(frames), size=(2, 500))
+        gaps = np.array([_gap(frames[i], frames[j]) for i, j in zip(one, other, strict=True)])
+        self.usual = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
+        self.description = (
+            f"the frame differs from the goal image by at most {LIMITS[0]:g} of how much frames differ usually "
+            f"({self.usual:.3g} grey levels on average); strict: {LIMITS[1]:g}"
+        )
+
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """See :meth:`Test.judge`."""
+        assert now.frame is not None
+        assert goal.frame is not None
+        gap = _gap(now.frame, goal.frame) / self.usual
+        return gap <= LIMITS[0], gap <= LIMITS[1]
+
+
+class InfoKey(Test):
+    """The environment says so."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.description = f"info[{key!r}] of the environment"
+
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """See :meth:`Test.judge`."""
+        value = bool(now.info.get(self.key, False))
+        return value, value
+
+
+class Told(Test):
+    """A function of the user's, of two infos; ``info["state"]`` is the flat observation."""
+
+    def __init__(self, function: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
+        self.function = function
+        self.description = (
+            f"the function {getattr(function, '__name__', type(function).__name__)} of info and goal info"
+        )
+
+    def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
+        """See :meth:`Test.judge`."""
+        given = ({**moment.info, "state": moment.state.copy()} for moment in (now, goal))
+        value = bool(self.function(*given))
+        return value, value
+
+
+def _gap(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(np.int16) - other).mean())
+
+
+def told_by_frames(frames: np.ndarray, states: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """Return how well single frames tell each number of the states: R2 ``[S]`` on episodes that the fit has not seen.
+
+    A kernel ridge regression on frames of about 16 by 16 pixels. Velocities, which no frame shows, come out near 0.
+
+    Args:
+        frames: uint8 ``[N, H, W, 3]``.
+        states: ``[N, S]``.
+        episodes: int ``[N]``, the episode of each frame.
+    """
+    step = max(1, frames.shape[1] // 16)
+    size = frames.shape[1] // step * step
+    small = frames[:, :size, :size].reshape(len(frames), size // step, step, size // step, step, 3).mean(axis=(2, 4))
+    pixels = small.reshape(len(frames), -1) / 255
+    pixels = pixels - pixels.mean(axis=0)
+    squares = np.square(pixels).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares - 2 * pixels @ pixels.T, 0)
+    kernel = np.exp(-distances / max(float(np.median(distances)), 1e-12))
+    targets = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-12)
+    held_out = episodes % 4 == 0
+    fit = ~held_out
+    weights = np.linalg.solve(kernel[np.ix_(fit, fit)] + 1e-3 * np.eye(int(fit.sum())), targets[fit])
+    errors = np.square(kernel[np.ix_(held_out, fit)] @ weights - targets[held_out]).mean(axis=0)
+    return 1 - errors / np.maximum(np.square(targets[held_out] - targets[fit].mean(axis=0)).mean(axis=0), 1e-12)

@@ -1,0 +1,167 @@
+"""How much to record and to train in a given number of minutes: measured on the machine, not guessed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from wm_agents.datasets import TrajectoryDataset
+from wm_agents.models import InverseDynamicsConfig, LeWMConfig, StepsToGoalConfig
+from wm_agents.recipes import Data, Recipe, Stage
+from wm_agents.training import (
+    InverseDynamicsTrainingConfig,
+    PredictorTrainingConfig,
+    StepsToGoalTrainingConfig,
+    TemporalDistanceTrainingConfig,
+    TrainingConfig,
+)
+from wm_agents.training.world_model import WorldModelLearner
+
+COLLECTING = 0.25
+"""Share of the time that is left after evaluation for recording; the rest trains."""
+PARTS = 8
+"""The data are recorded in so many parts, or fewer where the machine is slower than it was in the beginning."""
+SHARES = {"world-model": 0.52, "predictor": 0.12, "gc-idm": 0.22, "steps-to-goal": 0.07, "temporal-distance": 0.07}
+"""What each training gets of that rest."""
+COSTS = {"predictor": 0.35, "gc-idm": 0.3, "steps-to-goal": 0.2, "temporal-distance": 0.2}
+"""Time of one of their steps, as a share of the world model's: measured on two cores."""
+LEAST = 300
+"""Steps of each training at least: with fewer nothing is learnt."""
+MOST = {"world-model": 6000, "predictor": 4000, "gc-idm": 15_000, "steps-to-goal": 4000, "temporal-distance": 3000}
+"""And at most: with more next to nothing is gained."""
+PLAN_SECONDS = 0.05
+"""Seconds of a CEM plan for one of several environments; a plan is made every action block."""
+GOAL_STEPS = 50
+"""How far goals are in tasks of the library."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is recorded and trained; made once for a run, and kept with it.
+
+    Attributes:
+        episodes: Recorded episodes in a part of the data; parts are recorded until their time is up.
+        length: Steps of each.
+        reserved: Seconds kept for the evaluation.
+        parts: Of the data, at most :data:`PARTS`; 0 until all are there.
+        span: Actions in a typical recorded episode: half of them have as many.
+        updates: Gradient steps of each stage, by name; empty until the data are there.
+    """
+
+    episodes: int
+    length: int
+    reserved: float
+    parts: int = 0
+    span: int = 40
+    updates: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def first(minutes: float, speed: float, tasks: int, goal_steps: int) -> Budget:
+    """Return what to record, before anything is known of the training.
+
+    Args:
+        minutes: For everything.
+        speed: Frames a second in one process.
+        tasks: That two agents are evaluated on.
+        goal_steps: How far goals are. Episodes are twice as long, and so is the time for a task, of which about six
+            tenths are needed.
+    """
+    length = 2 * goal_steps
+    steps = 0.6 * tasks * length
+    reserved = min(2 * steps / speed + PLAN_SECONDS * steps / 5 + 15, 0.4 * 60 * minutes)
+    frames = COLLECTING * (60 * minutes - reserved) * speed * 0.8 * cores()
+    episodes = int(min(max(frames / (length + 1) / PARTS, 8), 150))
+    return Budget(episodes, length, round(reserved, 1))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_frames(env: gym.Env, seconds: float = 4.0) -> float:
+    """Return the frames a second that one process records."""
+    task: Any = env.unwrapped
+    began, frames, seed = time.perf_counter(), 0, 0
+    while time.perf_counter() - began < seconds:
+        task.explore(seed) if hasattr(task, "explore") else task.reset(seed=seed)
+        task.action_space.seed(seed)
+        for _ in range(50):
+            _, _, terminated, truncated, _ = task.step(task.action_space.sample())
+            frames += 1
+            if terminated or truncated:
+                break
+        frames, seed = frames + 1, seed + 1
+    return frames / (time.perf_counter() - began)
+
+
+def measure_updates(data: TrajectoryDataset, training: TrainingConfig, model: Any) -> float:
+    """Return the seconds of one update of a world model."""
+    short = dataclasses.replace(training, steps=12, evaluate_every=100)
+    moments: list[float] = []
+    learner = WorldModelLearner(data, model, short)
+    learner.validate = dict  # type: ignore[method-assign] # its time is not an update's
+    learner.fit(progress=False, callback=lambda _, step: moments.append(time.perf_counter()))
+    return (moments[-1] - moments[2]) / (len(moments) - 3)
+
+
+def updates(seconds: float, update: float) -> dict[str, int]:
+    """Share ``seconds`` of training among the stages, where the world model needs ``update`` seconds for a step."""
+    found = {}
+    for name, share in SHARES.items():
+        steps = int(share * seconds / (update * COSTS.get(name, 1.0)))
+        found[name] = min(max(steps, LEAST), MOST[name])
+    return found
+
+
+def recipe(env_id: str, policy: str, budget: Budget, *, goal_steps: int, discrete: bool, variant: str) -> Recipe:
+    """Return how agents of an unknown environment are made.
+
+    Args:
+        env_id: Its id.
+        policy: Exploration policy.
+        budget: How much of everything.
+        goal_steps: How far goals are.
+        discrete: Whether actions are; a block is then a single one.
+        variant: Sets the data apart from others of the task.
+    """
+    steps = budget.updates or dict.fromkeys(SHARES, LEAST)
+    names = ("main", *(f"more-{part}" for part in range(1, budget.parts)))
+    data = {name: Data(policy, budget.episodes, budget.length, seed) for seed, name in enumerate(names)}
+    block = 1 if discrete else max(1, min(5, budget.span // 8))
+    blocks = max(1, min(8, budget.span // block - 2))
+    gc_idm = InverseDynamicsConfig(width=384, max_horizon=goal_steps, lag=block)
+    stages = (
+        Stage("world-model", LeWMConfig(action_block=block), world_model_training(steps["world-model"])),
+        Stage("predictor", training=PredictorTrainingConfig(steps=steps["predictor"], blocks=blocks)),
+        Stage("gc-idm", gc_idm, InverseDynamicsTrainingConfig(steps=steps["gc-idm"])),
+        Stage(
+            "steps-to-goal",
+            StepsToGoalConfig(max_steps=2 * goal_steps),
+            StepsToGoalTrainingConfig(steps=steps["steps-to-goal"], imagined_blocks=blocks),
+        ),
+        Stage(
+            "temporal-distance",
+            training=TemporalDistanceTrainingConfig(steps=steps["temporal-distance"], imagined_blocks=blocks),
+        ),
+    )
+    search = {"horizon": 8, "objective": "temporal-distance", "samples": 100, "elites": 10, "iterations": 6}
+    return Recipe(
+        env_id,
+        data,
+        tuple(dataclasses.replace(stage, data=names) for stage in stages),
+        {"cem": search},
+        offset="random",
+        budget=2 * goal_steps,
+        variant=variant,
+    )
+
+
+def world_model_training(steps: int) -> TrainingConfig:
+    """Options of a world model's training."""
+    return TrainingConfig(steps=steps, loss_weights={"prediction": 1.0, "sigreg": 0.09, "inverse_dynamics": 1.0})
