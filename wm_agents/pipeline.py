@@ -50,9 +50,11 @@ def reproduce(
     world_model: WorldModel | None = None
     heads: dict[str, Head] = {}
     history: dict[str, list[tuple[int, float]]] = {}
+    joined = {(name,): part for name, part in data.items()}
     for stage in recipe.stages:
-        parts = [data[name] for name in stage.data]
-        dataset = datasets.concatenate(parts) if len(parts) > 1 else parts[0]
+        if stage.data not in joined:  # joined once, so that frames are encoded once for all heads
+            joined[stage.data] = datasets.concatenate([data[name] for name in stage.data])
+        dataset = joined[stage.data]
         learner = make_learner(stage, dataset, world_model, heads, where, progress=progress)
         history |= learner.fit(run_dir=out, logger=logger, progress=progress)
         if isinstance(learner.result, WorldModel):

@@ -196,7 +196,6 @@ LOSSES = Registry(
 PLANNERS = Registry(
     "planner",
     {
-        "categorical-cem": "wm_agents.planning.categorical:CategoricalCEM",
         "cem": "wm_agents.planning.cem:CEM",
         "diffusion": "wm_agents.planning.diffusion:Diffusion",
         "diffusion-guidance": "wm_agents.planning.diffusion:DiffusionGuidance",
@@ -208,6 +207,8 @@ PLANNERS = Registry(
         "sgld": "wm_agents.planning.sgld:SGLD",
     },
 )
+DISCRETE_PLANNERS = Registry("planner of discrete actions", {"cem": "wm_agents.planning.categorical:CategoricalCEM"})
+"""What a planner's name stands for where actions are discrete."""
 OBJECTIVES = Registry(
     "objective",
     {

@@ -16,6 +16,7 @@ from wm_agents.envs import register_wrapped
 from wm_agents.models import LeWMConfig
 from wm_agents.planning import make
 from wm_agents.planning.categorical import CategoricalCEM
+from wm_agents.registry import DISCRETE_PLANNERS
 from wm_agents.training import InverseDynamicsTrainingConfig, TrainingConfig
 
 SPACES = {"steps": spaces.Discrete(4), "pair": spaces.MultiDiscrete([3, 3])}
@@ -87,7 +88,7 @@ def test_gc_idm_proposes_plans(made):
 
 def test_planners_of_continuous_actions_are_refused(made):
     *_, agent = made
-    with pytest.raises(ValueError, match=r"'mppi' is not for discrete actions.*use cem"):
+    with pytest.raises(ValueError, match=r"Unknown planner of discrete actions 'mppi'.*Known: cem"):
         wm_agents.MPC(agent.world_model, planner="mppi")
     with pytest.raises(ValueError, match="follows gradients"):
         wm_agents.train_head("imagination", agent.world_model, made[2], heads=agent.heads, progress=False)
@@ -132,4 +133,4 @@ def test_costs_that_are_not_finite_are_the_worst():
 )
 def test_bad_options_of_the_search(options, message):
     with pytest.raises(ValueError, match=message):
-        make("categorical-cem", horizon=2, **options)
+        make("cem", horizon=2, table=DISCRETE_PLANNERS, **options)

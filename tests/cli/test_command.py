@@ -94,7 +94,7 @@ def test_two_results_need_two_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.json"
-    assert "files of their own" in fails(capsys, monkeypatch, "evaluate", AGENT, "--json", path, "--manifest", path)
+    assert "need different files" in fails(capsys, monkeypatch, "evaluate", AGENT, "--json", path, "--manifest", path)
 
 
 @pytest.mark.parametrize(

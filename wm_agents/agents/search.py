@@ -18,6 +18,7 @@ from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.proposals import Prior, Proposer
 from wm_agents.models import State, StepsToGoal, WorldModel
 from wm_agents.planning import Objective, Planner
+from wm_agents.registry import DISCRETE_PLANNERS
 from wm_agents.types import LatentSpec, Plan
 
 
@@ -193,22 +194,15 @@ def in_bf16(world_model: WorldModel) -> Any:
 def planner_factory(name: str, options: dict[str, Any], spec: LatentSpec) -> Callable[..., Planner]:
     """Return ``make(horizon=H, **extra)`` for a planner, which is told steps and choices of a block if it takes them.
 
-    Discrete actions are searched by "categorical-cem", which "cem" stands for there.
-
     Raises:
-        ValueError: The planner searches actions of another kind.
+        ValueError: There is no planner of that name for the world model's kind of actions.
     """
-    if spec.choices and name == "cem":
-        name = "categorical-cem"
-    kind = planning.PLANNERS.get(name)
-    if getattr(kind, "discrete", False) != bool(spec.choices):
-        have, use = ("discrete", "cem") if spec.choices else ("continuous", "cem, mppi, ...")
-        raise ValueError(f"the planner {name!r} is not for {have} actions, which the world model has: use {use}.")
-    known = planning.option_names(kind)
+    table = DISCRETE_PLANNERS if spec.choices else planning.PLANNERS
+    known = planning.option_names(table.get(name))
     told = {"action_block": spec.action_block, "choices": spec.choices}
     told = {option: value for option, value in told.items() if option in known}
 
     def make(**given: Any) -> Planner:
-        return planning.make(name, **{**told, **options, **given})
+        return planning.make(name, table=table, **{**told, **options, **given})
 
     return make

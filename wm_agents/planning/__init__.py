@@ -7,21 +7,22 @@ from typing import Any
 
 from wm_agents.planning.base import Planner
 from wm_agents.planning.objectives import Objective, ObjectiveSpec, learned_distance, make_objective
-from wm_agents.registry import OBJECTIVES, PLANNERS, did_you_mean
+from wm_agents.registry import OBJECTIVES, PLANNERS, Registry, did_you_mean
 
 
-def make(name: str, *, horizon: int, **options: Any) -> Planner:
+def make(name: str, *, horizon: int, table: Registry = PLANNERS, **options: Any) -> Planner:
     """Make a planner by name.
 
     Args:
         name: One of :data:`PLANNERS`.
         horizon: H, in blocks.
+        table: Where the name is looked up: :data:`PLANNERS`, or ``wm_agents.registry.DISCRETE_PLANNERS``.
         **options: Options of the planner; see its class.
 
     Raises:
         ValueError: Unknown name, unknown option, or an option out of its range.
     """
-    kind = PLANNERS.get(name)
+    kind = table.get(name)
     for option in options:
         if not takes_option(kind, option):
             raise ValueError(did_you_mean(f"option of planner {name!r}", option, option_names(kind)))

@@ -39,7 +39,6 @@ class CategoricalCEM:
     choices: tuple[int, ...] = (2,)
 
     num_elites: ClassVar[int] = 1
-    discrete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_counts(self, ("horizon", "samples", "elites", "iterations"))
