@@ -77,10 +77,21 @@ def check_choices(config: Any) -> None:
     JSON's lists become tuples.
     """
     name = f"{type(config).__name__}.choices"
+    if not isinstance(config.choices, list | tuple):
+        raise ValueError(f"{name} must be a tuple of whole numbers, not {config.choices!r}.")
     choices = tuple(whole_number(name, count, 1) for count in config.choices)
     if choices and sum(choices) != config.action_size:
         raise ValueError(f"{name} {choices} must add up to the action size, {config.action_size}.")
     object.__setattr__(config, "choices", choices)
+
+
+def check_texts(config: Any, names: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless the named fields are tuples of text; JSON's lists become tuples."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+            raise ValueError(f"{type(config).__name__}.{name} must be a tuple of text, not {value!r}.")
+        object.__setattr__(config, name, tuple(value))
 
 
 def check_flags(config: Any, names: Iterable[str]) -> None:

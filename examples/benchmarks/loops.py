@@ -173,10 +173,13 @@ def page(folder: Path) -> str:
         "from call to call; a bare loop, `action, _ = agent.predict(obs)`, does not. [Any goal](any-goal.md) says what "
         "the protocols are.",
         "",
-        "Regenerate it: `python examples/benchmarks/loops.py --tasks 200 --protocols any 25/50 --page docs/loops.md`.",
     ]
     if not found:
-        return "\n".join([*lines, "", "Not measured yet.", ""])
+        return "\n".join([*lines, "Not measured yet.", ""])
+    agents, protocols = (" ".join(sorted({one["key"][name] for one in found})) for name in ("agent", "protocol"))
+    tasks = max(one["tasks"] for one in found)
+    options = f"--agents {agents} --tasks {tasks} --protocols {protocols} --page docs/loops.md"
+    lines.append(f"Regenerate it: `python examples/benchmarks/loops.py {options}`.")
     for protocol in dict.fromkeys(one["key"]["protocol"] for one in found):
         mine = [one for one in found if one["key"]["protocol"] == protocol]
         goals = {"any": "Any goal", "any-2": "Any goal, second set"}.get(protocol, f"Goals {protocol}")

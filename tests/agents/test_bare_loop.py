@@ -69,7 +69,7 @@ def begun(agent: Any, observation: dict[str, np.ndarray]) -> np.ndarray:
     return agent.predict(observation)[1]["elapsed"] == 1
 
 
-@pytest.mark.parametrize("how", ["episode_start", "state between", "seed", "jump"])
+@pytest.mark.parametrize("how", ["episode_start", "None", "state between", "seed", "jump"])
 def test_what_begins_a_new_episode(how: str, make: Make, frames: Any) -> None:
     agent = make()
     for observation in frames[:10]:
@@ -78,6 +78,11 @@ def test_what_begins_a_new_episode(how: str, make: Make, frames: Any) -> None:
     if how == "episode_start":
         _, memory = agent.predict(frames[11], episode_start=np.array([True, False, True]))
         assert (memory["elapsed"] == 1).tolist() == [True, False, True]
+    elif how == "None":
+        going_on = agent.predict(frames[11], None, np.zeros(3, dtype=bool))[1]
+        assert (going_on["elapsed"] == 12).all(), "nothing is marked"
+        assert (agent.predict(frames[11], None)[1]["elapsed"] == 1).all()
+        assert begun(agent, frames[12]).all(), "what was before is forgotten"
     elif how == "state between":
         agent.predict(frames[10], state=state)
         assert begun(agent, frames[11]).all()

@@ -6,7 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -31,7 +31,7 @@ from wm_agents.agents.fitting import (
     warn_of_another_task,
 )
 from wm_agents.agents.memory import Memory
-from wm_agents.agents.policy import KEYS, WorldModelPolicy
+from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
 from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
@@ -193,7 +193,7 @@ class WorldModelAgent(BaseAlgorithm):
     def predict(  # type: ignore[override]
         self,
         observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
+        state: tuple[np.ndarray, ...] | Literal["last"] | None = LAST,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Memory]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,14 +22,15 @@ from wm_agents.models.modes import prediction_modes
 from wm_agents.types import DecisionRecord
 
 KEYS = ("pixels", "goal_pixels")
+LAST: Literal["last"] = "last"
 
 
 class WorldModelPolicy(BasePolicy):
     """Turns observations into latents, keeps the agent's memory in ``state``, and lets a controller decide.
 
-    With a ``state``, ``predict`` is a function of its arguments. Without one, it continues from its last call with
-    the same goal image, so that SB3's shortest loop, ``action, _ = agent.predict(observation)``, acts as well as one
-    that passes the state back; see :class:`Recollection`. The memory holds the checksum ``goal_checksum`` of the goal
+    With a ``state``, ``predict`` is a function of its arguments. Without one it continues from its last call with the
+    same goal image, so that SB3's shortest loop, ``action, _ = agent.predict(observation)``, acts as well as one that
+    passes the state back; see :class:`Recollection`. The memory holds the checksum ``goal_checksum`` of the goal
     image and its latent ``goal``, so that a goal is encoded again only when its image changes; ``elapsed``, steps since
     then; and the controller's own fields.
 
@@ -65,7 +66,7 @@ class WorldModelPolicy(BasePolicy):
     def predict(  # type: ignore[override]
         self,
         observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
+        state: tuple[np.ndarray, ...] | Literal["last"] | None = LAST,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Memory]:
@@ -74,8 +75,8 @@ class WorldModelPolicy(BasePolicy):
         Args:
             observation: ``pixels`` and ``goal_pixels``, uint8, ``[H, W, C]`` or ``[N, H, W, C]`` (channels first, as
                 SB3's VecTransposeImage makes them, is accepted too). Other keys are ignored.
-            state: The state that the last call returned. None continues from the last call without a state that had the
-                same goal image, and starts afresh if there was none.
+            state: The state that the last call returned. None starts afresh. Left out ("last"), or None with an
+                ``episode_start``: continue from the last such call with the same goal image, if there was one.
             episode_start: ``[N]`` booleans; memory of marked environments is reset.
             deterministic: Accepted for compatibility with SB3 and ignored: these agents always act deterministically.
 
@@ -85,6 +86,8 @@ class WorldModelPolicy(BasePolicy):
         Raises:
             ValueError: Missing keys, wrong shapes or types, or a state of another number of environments.
         """
+        if isinstance(state, str) and state != LAST:
+            raise ValueError(f'state must be what predict() returned, None, or "last", not {state!r}.')
         pixels, goal_pixels, vectorized = self._images(observation)
         started = time.perf_counter()
         training = [part for part in self._parts if part.training]
@@ -92,11 +95,12 @@ class WorldModelPolicy(BasePolicy):
             fresh = self.initial_memory(len(pixels))
             checksums = np.array([zlib.crc32(image.tobytes()) for image in goal_pixels], np.int64)
             known = []
-            if state is None:
+            if isinstance(state, str) or (state is None and episode_start is not None):
                 known = self.recollection.recall(fresh, pixels, checksums)
             else:
                 self.recollection.clear()
-            memory = self._memory(len(pixels), fresh.values() if state is None else state, episode_start)
+            given = fresh.values() if state is None or isinstance(state, str) else state
+            memory = self._memory(len(pixels), given, episode_start)
             before = {name: values.copy() for name, values in memory.items()} if known else {}
             own = part("own", memory)
             goals = self._goals(goal_pixels, checksums, memory, own)

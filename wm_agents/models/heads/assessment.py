@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, check_texts
 from wm_agents.models.heads.base import Head
 
 THUMBNAIL = 8
@@ -50,8 +50,7 @@ class AssessmentConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, ("latent_size", "references", "pictures", "limit"))
-        for name in ("agents", "options"):  # JSON has lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_texts(self, ("agents", "options"))
         if len(self.agents) != len(self.options):
             raise ValueError("an assessment needs the options of each of its agents.")
 
