@@ -20,7 +20,7 @@ NO_FLAG = [math.nan, "yes", None, 1, 0.0]
 
 
 def kind_of(field):
-    return str(field.type).removesuffix(" | None")
+    return str(field.type).split(" | ")[0]
 
 
 def values(field):
