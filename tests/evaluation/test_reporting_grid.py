@@ -107,10 +107,11 @@ def test_a_gc_idm_that_counts_down_is_told_how_far_the_goal_is(tmp_path):
     assert build([counting], protocols, ["gc-idm"], 2)[0][0].open("cpu").settings.horizon == 50
 
 
-def test_an_agent_of_waypoints_is_told_how_far_the_goal_is() -> None:
+def test_a_shipped_agent_of_waypoints_is_not_told_how_far_the_goal_is() -> None:
     cells, _ = build(comparison.sources(["pusht"], []), [Protocol(75, 150)], ["hierarchical"], 2)
-    assert [json.loads(cell.options)["horizon"] for cell in cells] == [75]
-    assert cells[0].open("cpu").settings.horizon == 75
+    assert [json.loads(cell.options)["horizon"] for cell in cells] == ["auto"]
+    assert cells[0].open("cpu").settings.horizon == "auto"
+    assert comparison.is_told({"high": "waypoints", "horizon": 25}, 75), "one that counts down from a number is"
 
 
 def test_bf16_is_for_planners_that_sample_and_only_where_asked_or_native(shipped, monkeypatch):
