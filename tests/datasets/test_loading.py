@@ -250,7 +250,7 @@ def test_frames_of_large_data_leave_the_memory(monkeypatch: pytest.MonkeyPatch) 
 
     def resident() -> int:
         lines = Path("/proc/self/smaps").read_text().splitlines()
-        first = next(i for i, line in enumerate(lines) if line.endswith("pixels.bin"))
+        first = next(i for i, line in enumerate(lines) if line.endswith(str(data.pixels.filename)))
         return int(next(line for line in lines[first:] if line.startswith("Rss:")).split()[1])
 
     index = np.arange(300)
