@@ -50,7 +50,7 @@ def reproduce(
     world_model: WorldModel | None = None
     heads: dict[str, Head] = {}
     history: dict[str, list[tuple[int, float]]] = {}
-    joined = {(name,): part for name, part in data.items()}
+    joined: dict[tuple[str, ...], TrajectoryDataset] = {(name,): part for name, part in data.items()}
     for stage in recipe.stages:
         if stage.data not in joined:  # joined once, so that frames are encoded once for all heads
             joined[stage.data] = datasets.concatenate([data[name] for name in stage.data])
