@@ -95,15 +95,15 @@ def configuration() -> str:
         "",
         "The letters N, H, K, A, D and so on are those of [concepts](concepts.md#letters).",
     ]
-    trained = [name for name in registry.HEADS if getattr(registry.HEADS.get(name), "learner", "")]
+    trained = [name for name in own(registry.HEADS) if getattr(registry.HEADS.get(name), "learner", "")]
     text += ["", "## World models"]
-    for kind in registry.WORLD_MODELS:
+    for kind in own(registry.WORLD_MODELS):
         text += section(registry.WORLD_MODELS.get(kind).Config, f"`--model` of `wm-agents train --kind {kind}`")
     text += ["", "## Heads"]
     for kind in trained:
         text += section(registry.HEADS.get(kind).Config, f"`--model` of `wm-agents fit {kind}`")
     text += ["", "## Training"]
-    for kind in (*registry.LEARNERS, *trained):
+    for kind in (*own(registry.LEARNERS), *trained):
         command = "train" if kind == "world-model" else f"fit {kind}"
         text += section(learner_of(kind).Training, f"`--training` of `wm-agents {command}`")
     text += ["", "## Agents"]
@@ -111,9 +111,14 @@ def configuration() -> str:
     text += section(MPCOptions, "options of `MPC`, besides those of its planner")
     text += section(HierarchicalOptions, "options of `HierarchicalMPC`")
     text += ["", "## Planners"]
-    for kind in registry.PLANNERS:
+    for kind in own(registry.PLANNERS):
         text += section(registry.PLANNERS.get(kind), f'options of `MPC(planner="{kind}")`')
     return "\n".join(text) + "\n"
+
+
+def own(table: Any) -> list[str]:
+    """Return the names in a table that stand for parts of this package: others may be registered in this process."""
+    return [name for name in table if table.get(name).__module__.startswith("wm_agents.")]
 
 
 def section(kind: Any, used: str) -> list[str]:
