@@ -17,7 +17,7 @@ from wm_agents.configs import check_counts, check_flags
 from wm_agents.registry import PLANNERS, did_you_mean
 
 WAYPOINTS_NEED = (
-    'high="waypoints" needs the environment steps in which to reach a goal: give horizon=, or the head "steps-to-goal".'
+    'high="waypoints" needs horizon=, the environment steps in which to reach a goal, or the head "steps-to-goal".'
 )
 UNSEARCHED = ("graph", "waypoints")  # high levels that are no planner
 

@@ -121,8 +121,9 @@ class HierarchicalController(Controller):
         if self.replan_every is not None:
             due |= ~memory["astray"] & (age >= self.replan_every)
         evaluations = self._propose(frames, z, memory, due) if due.any() else 0
-        if overdue.any():
-            self._give_up(frames, z, memory, overdue)
+        stuck = overdue & np.isfinite(gap)  # what the clock replaces is never reached, and not in the way of anything
+        if stuck.any():
+            self._give_up(frames, z, memory, stuck)
         low = part("low", memory)
         towards = self.world_model.unflatten(torch.from_numpy(subgoal).to(z.device))
         decision = self.low.act(frames.towards(towards, np.maximum(expected - age, block)), low)
