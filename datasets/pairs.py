@@ -65,7 +65,7 @@ def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair
     Args:
         env: A wrapped environment, led to states by the rollouts of its exploration policy.
         offset: Environment steps from start to goal. With None the start is that of the episode, and the goal a random
-            moment up to ``goal_steps`` later.
+            moment up to ``goal_steps`` later, or the environment's own.
         seed: Of the episodes, which collection never uses.
     """
     task: Any = env.unwrapped
@@ -73,7 +73,11 @@ def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair
     limit = env.spec.max_episode_steps if env.spec is not None else None
     for episode in range(10**6):
         own = int(episode_seed("evaluate", seed, episode).generate_state(1)[0])
-        if offset is None:
+        if task.own_goals:
+            if offset is not None:
+                raise ValueError("the environment draws its goals itself: offset must be random.")
+            step, ahead = 0, -1
+        elif offset is None:
             step, ahead = 0, int(draw.integers(1, task.goal_steps, endpoint=True))
             ahead = min(ahead, task.rollout_length(own, ahead))
         else:

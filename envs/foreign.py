@@ -17,7 +17,7 @@ import numpy as np
 from wm_agents.envs.contexts import drawing, has_display
 from wm_agents.registry import did_you_mean, load_plugins
 
-PACKAGES = ("gymnasium_robotics", "minigrid", "shimmy", "ale_py")
+PACKAGES = ("gymnasium_robotics", "minigrid", "shimmy", "ale_py", "ogbench")
 """Packages whose environments are found without being imported by the user, where they are installed."""
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from wm_agents.registry import did_you_mean
+
 LIMITS = (0.2, 0.1)
 """Moderate and strict, as shares of how much a quantity varies."""
 SHOWN = 0.3
@@ -145,6 +147,45 @@ class Told(Test):
         given = ({**moment.info, "state": moment.state.copy()} for moment in (now, goal))
         value = bool(self.function(*given))
         return value, value
+
+
+def choose_test(success: Any, trial: Any, env: Any, own_goals: bool) -> Test:
+    """Choose the success test by its name, or the first that is possible for "auto".
+
+    Args:
+        success: See :func:`wm_agents.envs.wrap`.
+        trial: What trial rollouts have shown, a :class:`~wm_agents.envs.trials.Trial`.
+        env: The foreign environment.
+        own_goals: Whether goals are its own, so that it may know itself when they are reached.
+
+    Raises:
+        ValueError: There is no such test, or the environment does not allow it.
+    """
+    moments, base = trial.moments, env.unwrapped
+    told = moments[0].achieved is not None and hasattr(base, "compute_reward")
+    known = {key for moment in trial.moments for key in moment.info} | set(trial.step_info)
+    if callable(success):
+        return Told(success)
+    if success == "auto" and own_goals:
+        success = next((key for key in ("is_success", "success") if key in known), "auto")
+    if success == "auto":
+        success = "goal" if told else "state" if len(moments[0].state) and not own_goals else "pixels"
+    if success == "goal":
+        if not told:
+            raise ValueError('success="goal" needs observations with achieved_goal, and compute_reward.')
+        return Achieved(base)
+    if success == "state":
+        if not len(moments[0].state):
+            raise ValueError(
+                f'success="state" needs an observation of numbers, not {env.observation_space}: '
+                'give success="pixels", a key of info, or a function.'
+            )
+        return Observed(moments, trial.episodes)
+    if success == "pixels":
+        return Looks(np.stack([moment.frame for moment in moments]))
+    if success not in known:
+        raise ValueError(did_you_mean("success test", str(success), {"auto", "goal", "state", "pixels", *known}))
+    return InfoKey(success)
 
 
 def _gap(one: np.ndarray, other: np.ndarray) -> float:

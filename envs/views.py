@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +11,7 @@ import numpy as np
 
 from wm_agents.configs import checked_image_size
 from wm_agents.envs import foreign
-from wm_agents.images import check_resize, square_image
+from wm_agents.images import check_resize, resample, square_image
 from wm_agents.registry import did_you_mean
 
 GRID = 16
@@ -19,50 +21,130 @@ GRID = 16
 class View:
     """Turns what an environment shows into frames, uint8 ``[size, size, 3]``.
 
+    Several images share a frame side by side. Numbers, proprioception, are drawn as cells of gray along its lower edge,
+    black where they are lowest and white where they are highest: agents see images and nothing else, so every world
+    model, dataset and video has them.
+
     Args:
         env: The environment.
         size: Height and width of the frames.
-        source: Key of the observation that holds an image, "observation" where that is one; None for ``render()``.
+        sources: Keys of the observation that hold images, "observation" where that is one, "render" for ``render()``.
         resize: See :func:`wm_agents.envs.wrap`.
+        proprioception: Key of the observation that holds the numbers, or which numbers of the flat observation.
 
     Attributes:
         box: The part of the (square) image that is shown: left, top, right, bottom, as shares of its side.
     """
 
-    def __init__(self, env: gym.Env, size: int, source: str | None, resize: str) -> None:
-        self.size, self.resize, self.source = checked_image_size(size), check_resize(resize), source
+    def __init__(
+        self,
+        env: gym.Env,
+        size: int,
+        sources: str | Sequence[str] | None,
+        resize: str,
+        proprioception: str | Sequence[int] | None = None,
+    ) -> None:
+        self.size, self.resize = checked_image_size(size), check_resize(resize)
+        self.sources = ("render",) if sources is None else (sources,) if isinstance(sources, str) else tuple(sources)
+        if not 1 <= len(self.sources) <= 4:
+            raise ValueError(f"one to four images share a frame; got pixels={self.sources}.")
         self.box = (0.0, 0.0, 1.0, 1.0)
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         self._render = foreign.renderer(env)
-        self._shape: tuple[int, ...] | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._numbers = proprioception
+        self._ranges: tuple[np.ndarray, np.ndarray] | None = None
 
     def square(self, observation: Any) -> np.ndarray:
-        """The whole image of now as a square, in its own resolution.
+        """The images of now as one square, in their own resolution.
 
         Raises:
             ValueError: There is no image, it is none, or its size has changed.
         """
-        image = self._image(observation)
-        shape = np.shape(image)
-        if self._shape not in (None, shape):
-            raise ValueError(f"the images of {self.name} change their size, from {self._shape} to {shape}.")
-        self._shape = shape
-        return self._squared(image, f"an image of {self.name}")
+        squares = [self._square(source, observation) for source in self.sources]
+        if len(squares) == 1:
+            return squares[0]
+        side, count = max(len(square) for square in squares), len(squares)
+        edges = [side * index // count for index in range(count + 1)]
+        widths = [last - first for first, last in itertools.pairwise(edges)]
+        parts = [resample(square, side, width) for square, width in zip(squares, widths, strict=True)]
+        return np.concatenate(parts, axis=1)
 
-    def cut(self, square: np.ndarray) -> np.ndarray:
-        """The part of a square image that is shown, in the frames' resolution."""
+    def frame(self, observation: Any, state: np.ndarray) -> np.ndarray:
+        """The frame of now; ``state`` is the flat observation. See :meth:`square`."""
+        return self.compose(self.square(observation), observation, state)
+
+    def compose(self, square: np.ndarray, observation: Any, state: np.ndarray) -> np.ndarray:
+        """The frame of a square image: the part that is shown, and the cells."""
+        picture = self._cut(square)
+        return picture if self._numbers is None else self._with_cells(picture, self._vector(observation, state))
+
+    def given(self, image: Any, what: str) -> np.ndarray:
+        """A frame from an image of the user's: one of the frames' size as it is, others as the environment's own.
+
+        Nobody knows the numbers of those others: their cells are gray.
+        """
+        square = self._squared(image, what)
+        if np.shape(image)[:2] == (self.size, self.size) and self._numbers is not None:
+            return square
+        picture = square if np.shape(image)[:2] == (self.size, self.size) else self._cut(square)
+        return picture if self._ranges is None else self._with_cells(picture, np.mean(self._ranges, axis=0))
+
+    def set_ranges(self, samples: Sequence[tuple[Any, np.ndarray]]) -> None:
+        """Set the lowest and highest numbers that cells show, a tenth beyond those seen.
+
+        Args:
+            samples: Observations, each with its numbers.
+
+        Raises:
+            ValueError: There are no such numbers, or too many.
+        """
+        if self._numbers is None:
+            return
+        rows = np.stack([self._vector(observation, state) for observation, state in samples])
+        if not 1 <= rows.shape[1] <= self.size // 4:
+            raise ValueError(
+                f"proprioception has {rows.shape[1]} numbers; frames of {self.size} pixels show 1 to {self.size // 4}: "
+                "choose some, as indices of the flat observation, or a larger image_size."
+            )
+        margin = np.maximum(0.1 * np.ptp(rows, axis=0), 1e-6)
+        self._ranges = rows.min(axis=0) - margin, rows.max(axis=0) + margin
+
+    def _cut(self, square: np.ndarray) -> np.ndarray:
         left, top, right, bottom = (round(share * len(square)) for share in self.box)
         return square_image(square[top:bottom, left:right], self.size)
 
-    def frame(self, observation: Any) -> np.ndarray:
-        """The frame of now; see :meth:`square`."""
-        return self.cut(self.square(observation))
+    def _with_cells(self, picture: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        assert self._ranges is not None
+        low, high = self._ranges
+        grays = np.rint(255 * np.clip((numbers - low) / (high - low), 0, 1)).astype(np.uint8)
+        height = self.size // 8
+        row = np.repeat(grays, -(-self.size // len(grays)))  # at least as wide as the frame
+        row = row[np.arange(self.size) * len(row) // self.size]
+        cells = np.broadcast_to(row[None, :, None], (height, self.size, 3))
+        return np.concatenate([resample(picture, self.size - height, self.size), cells])
 
-    def given(self, image: Any, what: str) -> np.ndarray:
-        """A frame from an image of the user's: one of the frames' size as it is, others as the environment's own."""
-        if np.shape(image)[:2] == (self.size, self.size):
-            return self._squared(image, what)
-        return self.cut(self._squared(image, what))
+    def _vector(self, observation: Any, state: np.ndarray) -> np.ndarray:
+        wanted = self._numbers
+        if isinstance(wanted, str):
+            if not isinstance(observation, dict) or wanted not in observation:
+                keys = observation if isinstance(observation, dict) else ()
+                raise ValueError(did_you_mean("proprioception of the observation", wanted, keys))
+            return np.ravel(observation[wanted]).astype(np.float64)
+        indices = np.asarray(wanted)
+        if indices.dtype.kind not in "iu" or indices.ndim != 1 or not (indices < len(state)).all() or indices.min() < 0:
+            raise ValueError(
+                f"proprioception must be a key of the observation, or indices below {len(state)} of its numbers; "
+                f"got {wanted!r}."
+            )
+        return state[indices]
+
+    def _square(self, source: str, observation: Any) -> np.ndarray:
+        image = self._image(source, observation)
+        shape = np.shape(image)
+        if self._shapes.setdefault(source, shape) != shape:
+            raise ValueError(f"the images of {self.name} change their size, from {self._shapes[source]} to {shape}.")
+        return self._squared(image, f"an image of {self.name}")
 
     def _squared(self, image: Any, what: str) -> np.ndarray:
         sides = np.shape(image)[-2:] if np.shape(image)[:1] in ((1,), (3,), (4,)) else np.shape(image)[:2]
@@ -72,26 +154,21 @@ class View:
         except ValueError as error:
             raise ValueError(f"{what} cannot be used: {error}") from None
 
-    def _image(self, observation: Any) -> Any:
-        if self.source is None:
-            image = self._render()
-            if image is None or isinstance(image, list):
-                raise ValueError(
-                    f"{self.name} renders {'nothing' if image is None else 'a list'}: make it with "
-                    'render_mode="rgb_array", or say in pixels= which part of the observation is an image.'
-                )
-            return image
-        if isinstance(observation, dict) and self.source in observation:
-            return observation[self.source]
-        if self.source == "observation" and not isinstance(observation, dict):
+    def _image(self, source: str, observation: Any) -> Any:
+        if isinstance(observation, dict) and source in observation:
+            return observation[source]
+        if source == "observation" and not isinstance(observation, dict):
             return observation
-        raise ValueError(
-            did_you_mean(
-                "image of the observation",
-                self.source,
-                observation if isinstance(observation, dict) else ("observation",),
+        if source != "render":
+            known = (*(observation if isinstance(observation, dict) else ("observation",)), "render")
+            raise ValueError(did_you_mean("image of the observation", source, known))
+        image = self._render()
+        if image is None or isinstance(image, list):
+            raise ValueError(
+                f"{self.name} renders {'nothing' if image is None else 'a list'}: make it with "
+                'render_mode="rgb_array", or say in pixels= which part of the observation is an image.'
             )
-        )
+        return image
 
 
 def moving_part(squares: np.ndarray) -> tuple[float, float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,13 +12,14 @@ from gymnasium import spaces
 
 from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.envs.actions import Actions
-from wm_agents.envs.success import Achieved, InfoKey, Looks, Moment, Observed, Test, Told
-from wm_agents.envs.views import View, moving_part
+from wm_agents.envs.given_goals import OWN, given_goals, own_goal
+from wm_agents.envs.success import Moment, choose_test
+from wm_agents.envs.trials import numbers, try_out
+from wm_agents.envs.views import View
 from wm_agents.registry import POLICIES, did_you_mean
 
 MODES = ("moderate", "strict")
 GOAL_STEPS = 50
-EPISODES, SPAN, EVERY = 16, 60, 4  # of the trial rollouts: how many, how long, every how many steps a frame
 
 
 class NotRepeatableWarning(UserWarning):
@@ -29,7 +31,8 @@ class WrappedEnv(gym.Wrapper):
 
     It cannot be set to a state, but it can be led to one: where other tasks have states, it has **addresses**, two
     numbers ``(seed, t)``, the moment ``t`` steps into the exploration policy's rollout from ``reset(seed)``. An image
-    of the user's has the address ``(-1, index)``. ``reset(options={"state": ..., "goal_state": ...})`` takes both.
+    of the user's has the address ``(-1, index)``, the environment's own goal after ``reset(seed)`` has ``(seed, -1)``.
+    ``reset(options={"state": ..., "goal_state": ...})`` takes both.
 
     Attributes:
         test: The success test; ``test.description`` says in words what it is.
@@ -48,7 +51,8 @@ class WrappedEnv(gym.Wrapper):
         env: gym.Env,
         *,
         image_size: int = 64,
-        pixels: str | None = None,
+        pixels: str | Sequence[str] | None = None,
+        proprioception: str | Sequence[int] | None = None,
         resize: str = "stretch",
         focus: bool = True,
         goals: Any = "rollout",
@@ -57,6 +61,7 @@ class WrappedEnv(gym.Wrapper):
         mode: str = "moderate",
         policy: str = "smooth-random",
         bounds: tuple[Any, Any] | None = None,
+        reset_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(env)
         if mode not in MODES:
@@ -68,16 +73,18 @@ class WrappedEnv(gym.Wrapper):
         self.action_space = self.actions.space
         image = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(pixels=image, goal_pixels=image)
-        self.view = View(env, image_size, pixels, resize)
+        self.view = View(env, image_size, pixels, resize, proprioception)
         self._own_spec = env.spec
         self._warned = False
+        self.reset_options = reset_options
         self.draws = True
         """Whether observations have frames; without, they are black, and steps are quick."""
-        moments, episodes = self._trial(focus)
-        self.test = self._choose_test(success, moments, episodes)
+        trial = try_out(env, self.actions, self.view, lambda rng: self._behaviour(self, rng), focus, reset_options)
+        self.own_goals = isinstance(goals, str) and goals == OWN
+        self.test = choose_test(success, trial, env, self.own_goals)
         self.success_tests = dict.fromkeys(MODES, self.test.description)
-        self.state_names = tuple(f"observation_{index}" for index in range(len(moments[0].state)))
-        self._given = _given_goals(goals, self)
+        self.state_names = tuple(f"observation_{index}" for index in range(len(trial.moments[0].state)))
+        self._given = given_goals(goals, self.test, self.view, len(self.state_names))
         self._goal: Moment | None = None
 
     @property
@@ -127,6 +134,8 @@ class WrappedEnv(gym.Wrapper):
         start = _address(given.get("state", (drawn, 0)))
         if "goal_state" in given:
             goal = self.moment(given["goal_state"])
+        elif self.own_goals:
+            goal = self.moment((start[0], -1))
         elif self._given is not None:
             goal = self._given[int(self.np_random.integers(len(self._given)))]
         else:
@@ -155,12 +164,15 @@ class WrappedEnv(gym.Wrapper):
     # What the library calls.
 
     def moment(self, address: Any) -> Moment:
-        """Return the moment at an address ``(seed, t)``, or the user's image at ``(-1, index)``.
+        """Return the moment at an address: of a rollout, an image of the user's, or the environment's own goal.
 
         Raises:
             ValueError: There is no such moment.
         """
-        seed, step = _address(address)
+        seed, step = _address(address, own=self.own_goals)
+        if step < 0:
+            observation, info = self._reset_inner(seed)
+            return own_goal(observation, info, self.view)
         if seed >= 0:
             return self._lead(seed, step)[-1]
         if self._given is None or step >= len(self._given):
@@ -177,8 +189,9 @@ class WrappedEnv(gym.Wrapper):
 
     def check_repeats(self, address: Any) -> None:
         """Go to an address twice; a :class:`NotRepeatableWarning`, once, says where the ways differ."""
-        seed, step = _address(address)
+        seed, step = _address(address, own=self.own_goals)
         if seed >= 0:
+            step = max(step, 0)
             self._compare(self._lead(seed, step), self._lead(seed, step))
 
     def idle_reaches(self, state: Any, goal_state: Any) -> bool:
@@ -205,9 +218,11 @@ class WrappedEnv(gym.Wrapper):
 
     # How it works.
 
+    def _reset_inner(self, seed: int) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=int(seed), options=self.reset_options)
+
     def _restart(self, seed: int) -> Moment:
-        observation, info = self.env.reset(seed=int(seed))
-        return self._moment(observation, info)
+        return self._moment(*self._reset_inner(seed))
 
     def _advance(self, action: Any) -> tuple[Moment, float, bool, bool]:
         observation, reward, terminated, truncated, info = self.env.step(self.actions.to_inner(action))
@@ -285,17 +300,9 @@ class WrappedEnv(gym.Wrapper):
 
     def _moment(self, observation: Any, info: dict[str, Any]) -> Moment:
         achieved = observation.get("achieved_goal") if isinstance(observation, dict) else None
-        frame = self.view.frame(observation) if self.draws else None
-        return Moment(self._flat(observation), None if achieved is None else np.array(achieved), frame, info)
-
-    def _flat(self, observation: Any) -> np.ndarray:
-        """The numbers of an observation, float64 ``[S]``; none where it holds anything else."""
-        space = self.env.observation_space
-        if isinstance(space, spaces.Dict):
-            kept = {key: part for key, part in space.spaces.items() if key != "desired_goal" and _is_vector(part)}
-            parts = [np.ravel(observation[key]) for key in kept]
-            return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
-        return np.ravel(observation).astype(np.float64) if _is_vector(space) else np.zeros(0)
+        state = numbers(self.env.observation_space, observation)
+        frame = self.view.frame(observation, state) if self.draws else None
+        return Moment(state, None if achieved is None else np.array(achieved), frame, info)
 
     def _observe(self, now: Moment) -> dict[str, np.ndarray]:
         black = np.zeros((self.image_size, self.image_size, 3), np.uint8)
@@ -320,97 +327,16 @@ class WrappedEnv(gym.Wrapper):
             "env_reward": reward,
         }
 
-    def _trial(self, focus: bool) -> tuple[list[Moment], np.ndarray]:
-        """Explore for a while; return some moments and the episode of each, their frames cut to what moves."""
-        squares, moments, episodes = [], [], []
-        for episode in range(EPISODES):
-            observation, info = self.env.reset(seed=episode)
-            behaviour = self._behaviour(self, np.random.default_rng([episode, 2]))
-            for step in range(SPAN):
-                self.draws = False
-                moment = self._moment(observation, info)
-                if step % EVERY == 0:
-                    squares.append(self.view.square(observation))
-                    moments.append(moment)
-                    episodes.append(episode)
-                action = self.actions.to_inner(behaviour.act(moment.state))
-                observation, _, terminated, truncated, info = self.env.step(action)
-                if terminated or truncated:
-                    break
-        self.draws = True
-        if all(square.min() == square.max() for square in squares):
-            raise ValueError(
-                f"all images of {self.view.name} have one colour, {squares[0][0, 0].tolist()}: "
-                "nothing can be learnt from them. Does it render without errors? See `wm-agents doctor`."
-            )
-        if focus:
-            self.view.box = moving_part(np.stack(squares))
-        framed = [
-            Moment(moment.state, moment.achieved, self.view.cut(square), moment.info)
-            for moment, square in zip(moments, squares, strict=True)
-        ]
-        return framed, np.array(episodes)
-
-    def _choose_test(self, success: Any, moments: list[Moment], episodes: np.ndarray) -> Test:
-        base: Any = self.env.unwrapped
-        if callable(success):
-            return Told(success)
-        if success == "auto":
-            goals = moments[0].achieved is not None and hasattr(base, "compute_reward")
-            success = "goal" if goals else "state" if len(moments[0].state) else "pixels"
-        if success == "goal":
-            if moments[0].achieved is None or not hasattr(base, "compute_reward"):
-                raise ValueError('success="goal" needs observations with achieved_goal, and compute_reward.')
-            return Achieved(base)
-        if success == "state":
-            if not len(moments[0].state):
-                raise ValueError(
-                    f'success="state" needs an observation of numbers, not {self.env.observation_space}: '
-                    'give success="pixels", a key of info, or a function.'
-                )
-            return Observed(moments, episodes)
-        if success == "pixels":
-            return Looks(np.stack([moment.frame for moment in moments]))  # type: ignore[misc]
-        known = {key for moment in moments for key in moment.info}
-        if success not in known:
-            raise ValueError(did_you_mean("success test", str(success), {"auto", "goal", "state", "pixels", *known}))
-        return InfoKey(success)
-
 
 def _gap(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other).mean())
 
 
-def _is_vector(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and (len(space.shape) == 1 or space.shape == ())
-
-
-def _address(value: Any) -> tuple[int, int]:
-    numbers = np.asarray(value, dtype=np.float64)
-    if numbers.shape != (2,) or not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()):
+def _address(value: Any, own: bool = False) -> tuple[int, int]:
+    """Check an address; only goals of the environment's own, if there are any, have the step -1."""
+    pair = np.asarray(value, dtype=np.float64)
+    if pair.shape != (2,) or not (np.isfinite(pair).all() and (pair == np.rint(pair)).all()):
         raise ValueError(f"a wrapped environment's state is an address (seed, t) of whole numbers, not {value!r}.")
-    if numbers[0] < -1 or numbers[1] < 0:
-        raise ValueError(f"seeds and steps count from 0, not {numbers.astype(int).tolist()}.")
-    return int(numbers[0]), int(numbers[1])
-
-
-def _given_goals(goals: Any, task: WrappedEnv) -> list[Moment] | None:
-    """Goals that the user gives, as moments; None where they come from rollouts."""
-    if isinstance(goals, str):
-        if goals != "rollout":
-            raise ValueError(did_you_mean("kind of goals", goals, ("rollout",)))
-        return None
-    images, states = getattr(goals, "pixels", goals), getattr(goals, "states", None)
-    if len(np.shape(images)) != 4 or not len(images):
-        raise ValueError(f'goals must be "rollout", images [M, H, W, 3], or a dataset; got shape {np.shape(images)}.')
-    has_states = states is not None and np.shape(states)[-1] == len(task.state_names)
-    if not (task.test.looks or isinstance(task.test, (InfoKey, Told))) and not has_states:
-        raise ValueError(
-            "goals that are images alone cannot be compared with observations: give success="
-            '"pixels", a key of info, or a function.'
-        )
-    found = []
-    for index in range(len(images)):
-        state = np.asarray(states[index], dtype=np.float64) if has_states and states is not None else np.zeros(0)
-        found.append(Moment(state, None, task.view.given(images[index], f"goal image {index}")))
-    return found
+    if pair.min() < -1 or pair.max() < 0 or (pair[1] < 0 and not own):
+        raise ValueError(f"seeds and steps count from 0, not {pair.astype(int).tolist()}.")
+    return int(pair[0]), int(pair[1])

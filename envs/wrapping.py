@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +18,8 @@ def wrap(
     env: str | gym.Env | Callable[[], gym.Env],
     *,
     image_size: int = 64,
-    pixels: str | None = None,
+    pixels: str | Sequence[str] | None = None,
+    proprioception: str | Sequence[int] | None = None,
     resize: str = "stretch",
     focus: bool = True,
     goals: Any = "rollout",
@@ -27,6 +28,7 @@ def wrap(
     mode: str = "moderate",
     policy: str = "smooth-random",
     bounds: tuple[Any, Any] | None = None,
+    reset_options: dict[str, Any] | None = None,
     max_episode_steps: int | None = None,
     **options: Any,
 ) -> gym.Env:
@@ -43,18 +45,24 @@ def wrap(
         env: An id, an environment made with ``render_mode="rgb_array"``, or a function that makes one. The rollouts
             for goals step this environment: put a ``RecordVideo`` around the result.
         image_size: Height and width of the images, 16 to 2048 pixels.
-        pixels: Key of the observation that holds an image, or "observation" where that is one; by default ``render()``
-            is asked for it.
+        pixels: Key of the observation that holds an image, "observation" where that is one, or "render", the default,
+            for ``render()``. With several, ("front", "wrist"), the images share the frame side by side.
+        proprioception: Numbers that are drawn into the frame, as cells of gray along its lower edge: a key of the
+            observation, or indices of the flat observation. Goal images show them, too.
         resize: How images that are not square become square: "stretch", "crop" to the middle, or "pad" with black.
-        focus: Cut the image to the square in which something moves, found by trial rollouts.
-        goals: "rollout"; images ``[M, H, W, 3]`` of yours; or a dataset with ``pixels`` (and ``states``).
+        focus: Cut the image to the square in which something moves, found by trial rollouts; a single image only.
+        goals: "rollout"; "own", the goal that the environment draws, where it shows an image of that, in the info of
+            ``reset`` or in the observation; images ``[M, H, W, 3]`` of yours; or a dataset with ``pixels`` (and
+            ``states``).
         goal_steps: A goal lies up to so many steps from the start.
         success: "goal" (the environment's own test of ``achieved_goal``), "state" (the observation is near the
             goal's), "pixels" (the image is), the name of a key of ``info``, or a function of ``info`` and the info at
-            the goal, both with ``state``. "auto" takes the first of these three that the environment allows.
+            the goal, both with ``state``. "auto" takes the first of these three that the environment allows; for
+            goals of its own, what it says in ``info`` itself.
         mode: Which limit of the test ends an episode, "moderate" or "strict".
         policy: Name in ``wm_agents.registry.POLICIES``, that explores.
         bounds: Lowest and highest action, where the action space has none.
+        reset_options: For every ``reset`` of the environment.
         max_episode_steps: Steps after which an episode is cut; of an id, its own limit by default.
         **options: For ``gym.make``, of an id.
 
@@ -81,6 +89,7 @@ def wrap(
         inner,
         image_size=size,
         pixels=pixels,
+        proprioception=proprioception,
         resize=resize,
         focus=focus,
         goals=goals,
@@ -89,6 +98,7 @@ def wrap(
         mode=mode,
         policy=policy,
         bounds=bounds,
+        reset_options=reset_options,
     )
     return (
         wrapped

@@ -46,11 +46,16 @@ def square_image(image: Any, size: int, rule: str = "stretch") -> np.ndarray:
         top, left = (side - height) // 2, (side - width) // 2
         square[top : top + height, left : left + width] = rgb
         rgb = square
-    height, width = rgb.shape[:2]
-    if (height, width) == (size, size):
+    return resample(rgb, size, size)
+
+
+def resample(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a uint8 image ``[H, W, 3]`` as ``[height, width, 3]``; each pixel is the mean of the area it covers."""
+    old_height, old_width = rgb.shape[:2]
+    if (old_height, old_width) == (height, width):
         return np.ascontiguousarray(rgb)
-    rows = _weights(height, size) @ rgb.reshape(height, -1).astype(np.float32)  # [size, W * 3]
-    return np.rint(_weights(width, size) @ rows.reshape(size, width, 3)).astype(np.uint8)
+    rows = _weights(old_height, height) @ rgb.reshape(old_height, -1).astype(np.float32)  # [height, W * 3]
+    return np.rint(_weights(old_width, width) @ rows.reshape(height, old_width, 3)).astype(np.uint8)
 
 
 def to_rgb(image: Any) -> np.ndarray:

@@ -22,7 +22,14 @@ AGENT_FILE = "agent.safetensors"
 
 
 def reproduce(
-    recipe: Recipe, out: str | Path, *, seed: int = 0, device: str = "auto", command: str = "", progress: bool = True
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data: Mapping[str, TrajectoryDataset] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    command: str = "",
+    progress: bool = True,
 ) -> WorldModelAgent:
     """Run a recipe: data, then every stage; write ``out/agent.safetensors``, TensorBoard log and ``progress.csv``.
 
@@ -32,6 +39,7 @@ def reproduce(
     Args:
         recipe: What to make, from :func:`wm_agents.recipes.recipe`.
         out: Directory of this run.
+        data: Recorded data of yours, by the names that the stages use; by default they are collected.
         seed: Seed of every training. The data's seeds are the recipe's, so runs with different seeds share their data.
         device: "auto", "cpu", "cuda".
         command: Recorded in the checkpoint's provenance.
@@ -45,7 +53,9 @@ def reproduce(
     """
     out, where = Path(out), find_device(device)
     recipe = recipe.seeded(seed)
-    data = collect(recipe, progress=progress)
+    data = collect(recipe, progress=progress) if data is None else dict(data)
+    if missing := recipe.data.keys() - data.keys():
+        raise ValueError(f"the recipe learns from {sorted(recipe.data)}; data has no {sorted(missing)}.")
     logger = open_log(out)
     world_model: WorldModel | None = None
     heads: dict[str, Head] = {}

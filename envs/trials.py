@@ -1,0 +1,96 @@
+"""Trial rollouts of a foreign environment: which part of its images moves, how far its numbers range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from wm_agents.envs.actions import Actions
+from wm_agents.envs.success import Moment
+from wm_agents.envs.views import View, moving_part
+
+EPISODES, SPAN, EVERY = 16, 60, 4  # how many rollouts, how long, every how many steps a frame
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the rollouts have shown.
+
+    Attributes:
+        moments: Some of their moments, with frames.
+        episodes: int ``[N]``, the rollout of each.
+        step_info: What ``step`` put into its info at last; some moments have the info of ``reset``.
+    """
+
+    moments: list[Moment]
+    episodes: np.ndarray
+    step_info: dict[str, Any]
+
+
+def try_out(
+    env: gym.Env,
+    actions: Actions,
+    view: View,
+    behave: Callable[[np.random.Generator], Any],
+    focus: bool,
+    reset_options: dict[str, Any] | None,
+) -> Trial:
+    """Explore for a while, and set the view by what is seen: its box to what moves, its cells to the numbers' ranges.
+
+    Args:
+        env: The environment.
+        actions: Its actions.
+        view: Where its images come from.
+        behave: Makes an exploration policy from a source of randomness.
+        focus: Whether to set ``view.box``.
+        reset_options: For ``env.reset``.
+
+    Raises:
+        ValueError: All images have one colour.
+    """
+    squares, found, episodes = [], [], []
+    for episode in range(EPISODES):
+        observation, info = env.reset(seed=episode, options=reset_options)
+        behaviour = behave(np.random.default_rng([episode, 2]))
+        for step in range(SPAN):
+            state = numbers(env.observation_space, observation)
+            if step % EVERY == 0:
+                achieved = observation.get("achieved_goal") if isinstance(observation, dict) else None
+                squares.append(view.square(observation))
+                found.append((observation, Moment(state, None if achieved is None else np.array(achieved), None, info)))
+                episodes.append(episode)
+            observation, _, terminated, truncated, info = env.step(actions.to_inner(behaviour.act(state)))
+            if terminated or truncated:
+                break
+    if all(square.min() == square.max() for square in squares):
+        raise ValueError(
+            f"all images of {view.name} have one colour, {squares[0][0, 0].tolist()}: "
+            "nothing can be learnt from them. Does it render without errors? See `wm-agents doctor`."
+        )
+    if focus and len(view.sources) == 1:
+        view.box = moving_part(np.stack(squares))
+    view.set_ranges([(observation, moment.state) for observation, moment in found])
+    moments = [
+        Moment(moment.state, moment.achieved, view.compose(square, observation, moment.state), moment.info)
+        for square, (observation, moment) in zip(squares, found, strict=True)
+    ]
+    return Trial(moments, np.array(episodes), info)
+
+
+def numbers(space: spaces.Space[Any], observation: Any) -> np.ndarray:
+    """The numbers of an observation, float64 ``[S]``, without the goal's; none where it holds anything else."""
+    if isinstance(space, spaces.Dict):
+        kept = [key for key, part in space.spaces.items() if key != "desired_goal" and is_vector(part)]
+        parts = [np.ravel(observation[key]) for key in kept]
+        return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+    return np.ravel(observation).astype(np.float64) if is_vector(space) else np.zeros(0)
+
+
+def is_vector(space: spaces.Space[Any]) -> bool:
+    """Whether its elements are a number, or a row of numbers."""
+    return isinstance(space, spaces.Box) and (len(space.shape) == 1 or space.shape == ())
