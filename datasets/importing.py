@@ -23,6 +23,7 @@ from wm_agents.datasets.loading import dataset_root, load
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_episodes
 from wm_agents.images import check_resize
+from wm_agents.envs import WrappedEnv
 from wm_agents.registry import Registry, did_you_mean
 
 IMPORT_FORMATS = Registry(
@@ -103,6 +104,11 @@ def import_dataset(
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(open_env(env_id, image_size))) if env_id else None
         task: Any = env.unwrapped if env else None
+        if isinstance(task, WrappedEnv):
+            raise ValueError(
+                f"{env_id} is none of this library's tasks, so its states cannot be set nor checked: leave env_id out, "
+                "and frames and actions stay what they are."
+            )
         opened: Source = stack.enter_context(contextlib.closing(reader(place, task, pixels)))
         job = Job(place, opened, task, frames, image_size, resize, episodes, action_scale, bool(skip_invalid))
         made = {

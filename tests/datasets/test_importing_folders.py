@@ -352,3 +352,8 @@ def test_the_command_detects_the_format(tmp_path: Path, monkeypatch: pytest.Monk
     cli.main()
     assert f"imported/my-runs-v0: 3 episodes, {sum(LENGTHS)} frames" in capfd.readouterr().out
     assert load("imported/my-runs-v0").provenance["resize"] == "pad"
+
+
+def test_the_id_of_a_foreign_environment_is_refused(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "low.hdf5")
+    refused(tmp_path / "low.hdf5", "none of this library's tasks.*leave env_id out", env_id="Pendulum-v1")
