@@ -15,6 +15,7 @@ from wm_agents.evaluation.figures import (
 from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
 from wm_agents.evaluation.offline import OfflineScores, offline_scores
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
+from wm_agents.evaluation.sb3_files import is_sb3_file, load_sb3
 from wm_agents.evaluation.statistics import auroc, brier_score, calibration_error, mcnemar, summarise, wilson_interval
 from wm_agents.evaluation.tables import print_report, print_table, results_table
 from wm_agents.evaluation.task_env import TaskEnv
@@ -44,6 +45,8 @@ __all__ = [
     "film_strip",
     "floors",
     "graph_figure",
+    "is_sb3_file",
+    "load_sb3",
     "make_manifest",
     "maze_figure",
     "mcnemar",
