@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": BOTTOM | LEARNING | {"checkpoint", "tensorfile"},
     "agents": BOTTOM | LEARNING | {"checkpoint", "training"},
     "recipes": BOTTOM | {"models", "training"},
+    "baselines": BOTTOM | {"agents", "checkpoint", "datasets", "envs", "models", "tensorfile", "training"},
     "evaluation": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "recipes", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
