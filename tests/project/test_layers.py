@@ -34,10 +34,12 @@ ALLOWED: dict[str, set[str]] = {
     "agents": BOTTOM | LEARNING | {"checkpoint", "training"},
     "recipes": BOTTOM | {"models", "training"},
     "baselines": BOTTOM | {"agents", "checkpoint", "datasets", "envs", "models", "tensorfile", "training"},
-    "evaluation": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "recipes", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
+    "evaluation": BOTTOM | LEARNING | {
+        "agents", "baselines", "checkpoint", "datasets", "envs", "pipeline", "recipes", "training",
+    },
     "quickstart": BOTTOM | {"agents", "datasets", "envs", "evaluation", "models", "pipeline", "recipes", "training"},
     "budgets": BOTTOM | {"datasets", "models", "recipes", "training"},
     "solving": BOTTOM | {"agents", "budgets", "datasets", "envs", "evaluation", "pipeline", "recipes"},

@@ -56,6 +56,10 @@ class GCBCTrainingConfig(LearnerConfig):
         check_counts(self, ("width",))
         check_numbers(self, ("augment",), 0, 1)
 
+    def shortened(self) -> GCBCTrainingConfig:
+        """The same options for a run of seconds."""
+        return dataclasses.replace(super().shortened(), batch_size=32)
+
 
 class GCBCLearner(Learner):
     """Learns the recorded actions towards later frames of their episode, and the encoder with them.
@@ -111,6 +115,11 @@ class GCBCLearner(Learner):
         predicted = self.policy(z, z, goal, unknown)
         error = action_errors(predicted, torch.from_numpy(pairs.actions).to(self.device), self.shape.choices).mean()
         return error, {self.key: error}
+
+    def validate(self) -> dict[str, float]:
+        # Fewer samples than for heads, whose images are encoded beforehand.
+        error, _ = self.loss(self.validation_data, 512, np.random.default_rng(0), torch.Generator())
+        return {f"validation/{self.key}": float(error)}
 
     def finish(self) -> None:
         self.policy.stamp(self.encoder)

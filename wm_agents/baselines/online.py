@@ -139,6 +139,12 @@ def train(
     return saved.points
 
 
+def finished(folder: str | Path, steps: int) -> bool:
+    """Tell whether :func:`train` has nothing left to do in a folder."""
+    path = Path(folder) / STATE_FILE
+    return path.exists() and int(read_tensors(path)[1].get("steps", 0)) >= steps
+
+
 def load(point: Path, how: Settings, env_id: str, *, device: str = "auto") -> BaseAlgorithm:
     """Return the model of a :class:`Point`, for acting; its weights are read, and no pickle is opened."""
     acting = dataclasses.replace(how, hindsight=False)

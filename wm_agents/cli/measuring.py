@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from wm_agents.cli.common import app, command_line, console, full_id, parse_offset, parse_options
+from wm_agents.cli.common import app, command_line, console, full_id, open_player, parse_offset, parse_options
 
 
 @app.command
@@ -54,7 +54,7 @@ def evaluate(
 
     _check_outputs(manifest=manifest, json=json, video=video)
     name, _, kind = agent.partition(":")
-    player, label = _player(name, kind, device, options, trust, algorithm, vec_normalize)
+    player, label = open_player(name, kind, device, options, trust, algorithm, vec_normalize)
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
         if task and full_id(task).rpartition(":")[2] != chosen.env_id.rpartition(":")[2]:
@@ -75,34 +75,6 @@ def evaluate(
     if video is not None:
         evaluation.write_video(video, result.recordings)
     evaluation.print_report([result], console)
-
-
-def _player(
-    name: str,
-    kind: str,
-    device: str,
-    options: tuple[str, ...],
-    trust: bool,
-    algorithm: str | None,
-    vec_normalize: Path | None,
-) -> tuple[Any, str]:
-    """Open an agent of this library or of Stable-Baselines3; return it, and its name for tables.
-
-    Raises:
-        ValueError: Arguments that are for the other kind of file, or a file that cannot be opened.
-    """
-    from wm_agents import evaluation, load
-
-    if evaluation.is_sb3_file(name):
-        if kind or options:
-            raise ValueError(f"{name} is a model of Stable-Baselines3: FILE:AGENT and --options are not for those.")
-        model = evaluation.load_sb3(name, trust=trust, algorithm=algorithm, vec_normalize=vec_normalize, device=device)
-        return model, f"{Path(name).stem} ({type(model).__name__})"
-    if algorithm or vec_normalize:
-        raise ValueError(f"--algorithm and --vec-normalize are for files of Stable-Baselines3, which {name} is not.")
-    player = load(name, agent=kind or None, device=device, **parse_options(options))
-    own = f"{Path(name).resolve().parent.name}/{player.name}"
-    return player, own if Path(name).is_file() else ":".join(filter(None, (name, kind)))
 
 
 @app.command
