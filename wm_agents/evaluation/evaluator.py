@@ -206,11 +206,23 @@ def _make_envs(agent: Agent, manifest: Manifest, count: int) -> list[gym.Env]:
                 options["image_size"] = space["pixels"].shape[1]
             envs = [_make_env(manifest, **options) for _ in range(count)]
             if envs[0].observation_space.keys() >= keys:  # type: ignore[attr-defined]
+                if space is not None:
+                    _check_shapes(space, envs[0].observation_space, manifest.env_id)
                 return envs
     raise ValueError(
         f"the agent's observations are {sorted(keys) or space}, which no obs_type of {manifest.env_id} gives: it must "
         'have been made for obs_type "pixels", "state" or "pixels_state".'
     )
+
+
+def _check_shapes(space: Any, given: Any, env_id: str) -> None:
+    """Raise ``ValueError`` unless an agent sees the environment's shapes; images may have their channels first."""
+    for key, box in space.spaces.items():
+        if sorted(box.shape) != sorted(given[key].shape):
+            raise ValueError(
+                f"the agent was trained on {key!r} of shape {box.shape}, {env_id} gives {given[key].shape}: evaluate "
+                "it on the task it was trained on, and without stacked frames."
+            )
 
 
 def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from wm_agents.evaluation.report.figures import COLOURS
 from wm_agents.evaluation.report.protocols import title_of
@@ -18,6 +19,12 @@ AXES = {
 }
 """What success is drawn against, by the name of the figure."""
 MARKERS = {"world model": "o", "cloning": "s", "online RL": "^"}
+
+
+def title(name: str, part: Mapping[str, Any]) -> str:
+    """Return the name of a kind of tasks in words."""
+    known = title_of(name, part["budget"])
+    return known.capitalize() if known != name else f"Goals {part['offset']} steps away, {part['budget']} steps"
 
 
 def success_against(axis: str, content: Mapping[str, Any]) -> Figure:
@@ -41,15 +48,16 @@ def success_against(axis: str, content: Mapping[str, Any]) -> Figure:
             axes.errorbar(row[axis], row["rate"], yerr=error, capsize=3, **look)
         for floor, style in (("random", "--"), ("noop", ":")):
             axes.axhline(part["floors"][floor], color="black", linestyle=style, linewidth=1)
-        axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel=AXES[axis], title=title_of(name, part["budget"]))
+        axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel=AXES[axis], title=title(name, part))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("success (moderate test)")
     handles = [
         Line2D([], [], color=colours[name], marker=MARKERS[family], label=name) for name, family in families.items()
     ]
-    handles += [
-        Line2D([], [], color="black", linestyle=style, label=label)
-        for label, style in (("random actions", "--"), ("no action", ":"))
-    ]
+    handles.append(Line2D([], [], color="black", linestyle="--", label="random actions"))
+    handles.append(Line2D([], [], color="black", linestyle=":", label="no action"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure

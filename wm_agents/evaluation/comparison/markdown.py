@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wm_agents.evaluation.comparison.figures import AXES
+from wm_agents.evaluation.comparison.figures import AXES, title
 from wm_agents.evaluation.report.markdown import rate, table
-from wm_agents.evaluation.report.protocols import title_of
 
 Content = Mapping[str, Any]
 
@@ -30,7 +29,7 @@ def to_markdown(content: Content) -> str:
         *table(("agent", "learns by", "sees", "reward", "settings"), _given(content)),
     ]
     for name, part in content["protocols"].items():
-        lines += ["", f"## {_title(name, part)}", "", *_protocol(part, plan)]
+        lines += ["", f"## {title(name, part)}", "", *_protocol(part, plan)]
     if content["overall"]:
         lines += ["", "## Over all tasks", "", *_overall(content)]
     lines += ["", "## Success against cost", "", *(f"![success against {AXES[name]}]({name}.png)" for name in AXES)]
@@ -91,12 +90,12 @@ def _words(content: Content) -> Iterator[str]:
         offline = [row for row in part["rows"] if row not in online]
         if not online or not offline:
             best = _best(part["rows"])
-            yield f"{_title(name, part)}: {best['agent']} solves most, {_cost(best)}."
+            yield f"{title(name, part)}: {best['agent']} solves most, {_cost(best)}."
             continue
         own, rival = _best(offline), _best(online)
         first, second = (own, rival) if own["rate"] >= rival["rate"] else (rival, own)
         yield (
-            f"{_title(name, part)}: the best agent without reward and interaction is {own['agent']}, the best one of "
+            f"{title(name, part)}: the best agent without reward and interaction is {own['agent']}, the best one of "
             f"online reinforcement learning is {rival['agent']}. {first['agent']} solves {_cost(first)}; "
             f"{second['agent']} {_cost(second)}. {_verdict(part, first['agent'], second['agent'])} "
             f"Random actions solve {part['floors']['random']:.1%}."
@@ -136,11 +135,6 @@ def _reading(content: Content) -> Iterator[str]:
     yield f"- Seconds are of wall time on {content['device']}, {content['threads']} torch threads, {recorded}."
     yield f"- A decision is one of {content['num_envs']} that are asked for in one call; fewer when few tasks are left."
     yield "- Settings that are called ours were not searched for. On pixels, SB3's CNN is a weak baseline."
-
-
-def _title(name: str, part: Content) -> str:
-    title = title_of(name, part["budget"])
-    return title.capitalize() if title != name else f"Goals {part['offset']} steps away, {part['budget']} steps allowed"
 
 
 def _best(rows: Sequence[Content]) -> Content:
