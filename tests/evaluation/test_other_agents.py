@@ -136,7 +136,7 @@ def test_observations_of_other_shapes_are_named(short):
         with pytest.raises(ValueError, match="without stacked frames"):
             evaluate(Stacked(shape), short, progress=False)
     agent = Recurrent("rows")
-    agent.observation_space = gym.make("wm/Reacher-v0", obs_type="state").observation_space
+    agent.observation_space = gym.make("wm/PushT-v0", obs_type="state").observation_space
     with pytest.raises(ValueError, match="the task it was trained on"):
         evaluate(agent, short, progress=False)
 

@@ -79,13 +79,13 @@ class GCBCLearner(Learner):
         self, dataset: TrajectoryDataset, config: GCBCTrainingConfig | None = None, device: torch.device | str = "auto"
     ) -> None:
         check_dataset(dataset)
-        super().__init__(dataset, config or GCBCTrainingConfig(), find_device(device))
+        super().__init__(dataset, config or self.Training(), find_device(device))
         size, actions = dataset.pixels.shape[1], dataset.actions.shape[1]
         self.shape = ClonedConfig(size, actions, encoder=self.config.encoder, choices=dataset.choices)
         self.longest = int(max(dataset.lengths))
         self.check()
 
-    def build(self) -> nn.Module:
+    def build(self) -> nn.ModuleDict:
         data, shape = self.dataset, self.shape
         mean, std = self.train_data.action_mean_std()
         self.encoder = ClonedEncoder(shape, ActionStatistics(data.action_low, data.action_high, mean, std))
@@ -160,15 +160,21 @@ def train_gcbc(
         ValueError: The data do not fit, or there is no such encoder or device.
         CheckpointError: ``run_dir`` holds a run with other data or options.
     """
-    learner = GCBCLearner(dataset, training, device)
+    return trained_agent(GCBCLearner(dataset, training, device), run_dir, device, progress)
+
+
+def trained_agent(
+    learner: GCBCLearner, run_dir: str | Path | None, device: torch.device | str, progress: bool
+) -> GCIDM:
+    """Train and return the agent that acts with what was learned."""
     history = learner.fit(run_dir=run_dir, progress=progress)
     learner.finish()  # a run that was loaded as complete has not been stamped in this process
     agent = GCIDM(learner.encoder, heads=[learner.policy], horizon=None, device=device)
-    agent.env_id, agent.history = dataset.env_id, history
+    agent.env_id, agent.history = learner.dataset.env_id, history
     agent.provenance = {
-        "baseline": "gcbc",
+        "baseline": learner.name,
         "training": dataclasses.asdict(learner.config),
-        "dataset": dataset.provenance,
+        "dataset": learner.dataset.provenance,
         "seed": learner.config.seed,
         "versions": versions(),
     }

@@ -26,7 +26,8 @@ def compare(
 
     Args:
         env_id: Gymnasium id or task name.
-        agents: Agents of this library (gc-idm, cem, hierarchical, ...), gcbc (behaviour cloning from pixels), and SB3's
+        agents: Agents of this library (gc-idm, cem, hierarchical, ...), gcbc and gcivl (cloning and
+            offline reinforcement learning from the same images), and SB3's
             sac-her, td3-her, tqc-her, ppo, sac-pixels and ppo-pixels.
         seeds: Number of training seeds.
         steps: Environment steps of SB3's algorithms.

@@ -18,7 +18,7 @@ AXES = {
     "ms": "ms per decision",
 }
 """What success is drawn against, by the name of the figure."""
-MARKERS = {"world model": "o", "cloning": "s", "online RL": "^"}
+MARKERS = {"world model": "o", "cloning": "s", "offline RL": "D", "online RL": "^"}
 
 
 def title(name: str, part: Mapping[str, Any]) -> str:

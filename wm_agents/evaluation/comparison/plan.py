@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gymnasium as gym
 
 from wm_agents.agents.loading import ALIASES, agent_names
-from wm_agents.baselines import ONLINE, make, settings
+from wm_agents.baselines import OFFLINE, ONLINE, make, settings
 from wm_agents.configs import check_counts
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.report.protocols import Protocol
@@ -30,7 +30,7 @@ class Contestant:
 
     Attributes:
         name: As it is asked for.
-        family: "world model", "cloning" or "online RL".
+        family: "world model", "cloning", "offline RL" or "online RL".
         sees: "pixels" or "state".
         reward: Whether it is given rewards.
         source: Of its settings.
@@ -49,7 +49,7 @@ class Plan:
 
     Attributes:
         env_id: Gymnasium id of the task.
-        agents: Names of agents of this library, of online baselines, and "gcbc".
+        agents: Names of agents of this library, and of baselines.
         seeds: Number of training seeds, from 0 on.
         steps: Environment steps of agents that learn online.
         data_steps: Environment steps that are recorded for agents that learn offline; None is what the recipe records.
@@ -89,11 +89,12 @@ class Plan:
         if name in ONLINE:
             how = settings(name, self.env_id)
             return Contestant(name, "online RL", how.obs_type, True, how.source)
-        if name == "gcbc":
-            return Contestant(name, "cloning", "pixels", False, "OGBench, impls/agents/gcbc.py")
+        if name in OFFLINE:
+            family = "cloning" if name == "gcbc" else "offline RL"
+            return Contestant(name, family, "pixels", False, f"OGBench, impls/agents/{name}.py")
         known = agent_names()
         if name not in known:
-            raise ValueError(did_you_mean("agent", name, [*known, "gcbc", *ONLINE]))
+            raise ValueError(did_you_mean("agent", name, [*known, *OFFLINE, *ONLINE]))
         return Contestant(name, "world model", "pixels", False, "the task's recipe")
 
     def recipe(self) -> Recipe:

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from wm_agents import baselines, datasets, pipeline
 from wm_agents.agents import load
-from wm_agents.baselines import GCBCTrainingConfig
 from wm_agents.checkpoint import versions
 from wm_agents.datasets import TrajectoryDataset
 from wm_agents.evaluation.comparison.plan import POINTS, Plan
@@ -69,10 +68,11 @@ class Trainer:
         """Train an agent, unless it is there; return it, after the models on its way."""
         if name in baselines.ONLINE:
             return self._online(name, seed)
-        file, seconds = self._cloned(seed) if name == "gcbc" else self._world_model(seed)
+        offline = name in baselines.OFFLINE
+        file, seconds = self._offline(name, seed) if offline else self._world_model(seed)
         data, recording = self.data()
         steps = sum(int(part.lengths.sum()) for part in data.values())
-        kind = None if name == "gcbc" else name
+        kind = None if offline else name
         opened = functools.partial(load, file, agent=kind, device=self.device)
         identity = {"agent": name, "sha256": file_sha256(file)}
         return [Candidate(name, seed, steps, seconds + recording, identity, opened)]
@@ -106,17 +106,18 @@ class Trainer:
                 pipeline.reproduce(recipe, folder, data=data, seed=seed, device=self.device, progress=self.shown)
         return folder / pipeline.AGENT_FILE, _seconds(folder / "seconds.json")
 
-    def _cloned(self, seed: int) -> tuple[Path, float]:
-        training = GCBCTrainingConfig(seed=seed)
+    def _offline(self, name: str, seed: int) -> tuple[Path, float]:
+        train, options = baselines.OFFLINE[name]
+        training: Any = options(seed=seed)
         training = training.shortened() if self.plan.quick else training
         data, _ = self.data()
         key = {"training": asdict(training), "data": _hashes(data), "versions": versions()}
-        folder = self._folder("gcbc", seed, key, lambda folder: (folder / pipeline.AGENT_FILE).exists())
+        folder = self._folder(name, seed, key, lambda folder: (folder / pipeline.AGENT_FILE).exists())
         file = folder / pipeline.AGENT_FILE
         if not file.exists():
             with clocked(folder / "seconds.json"):
                 joined = datasets.concatenate(list(data.values()))
-                agent = baselines.train_gcbc(joined, training, run_dir=folder, device=self.device, progress=self.shown)
+                agent = train(joined, training, run_dir=folder, device=self.device, progress=self.shown)
                 agent.save(file)
         return file, _seconds(folder / "seconds.json")
 
