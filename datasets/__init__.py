@@ -8,7 +8,8 @@ if __name__ != "wm_agents.datasets":
         "and use `import wm_agents.datasets`; Hugging Face's `datasets` is found from outside this checkout."
     )
 
-from wm_agents.datasets.collect import collect, default_name, task_name
+from wm_agents.configs import task_name
+from wm_agents.datasets.collect import collect, default_name
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, rollout_states
 from wm_agents.datasets.from_episodes import from_episodes

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wm_agents.configs import checked_image_size, whole_number
+from wm_agents.configs import checked_image_size, task_name, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
@@ -34,11 +34,6 @@ _PACKAGES = (
     *("mujoco", "gymnasium", "minari", "numpy"),
     *("gymnasium-robotics", "gym-pusht", "pymunk", "dm-control", "ogbench"),  # what the tasks stand on
 )
-
-
-def task_name(env_id: str) -> str:
-    """Return the short name of a task: ``"wm/PointMaze-UMaze-v0"`` -> ``"pointmaze-umaze"``."""
-    return env_id.rpartition(":")[2].removeprefix("wm/").rpartition("-v")[0].lower()
 
 
 def default_name(env_id: str, policy: str | None = None) -> str:

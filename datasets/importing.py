@@ -12,9 +12,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_agents.configs import whole_number
+from wm_agents.configs import task_name, whole_number
 from wm_agents.datasets.checks import refusal
-from wm_agents.datasets.collect import check_same, episode_bar, task_name, versions, work_folder
+from wm_agents.datasets.collect import check_same, episode_bar, versions, work_folder
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.episodes import open_env
 from wm_agents.datasets.import_job import Job
@@ -22,8 +22,8 @@ from wm_agents.datasets.import_sources import Source
 from wm_agents.datasets.loading import dataset_root, load
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_episodes
-from wm_agents.images import check_resize
 from wm_agents.envs import WrappedEnv
+from wm_agents.images import check_resize
 from wm_agents.registry import Registry, did_you_mean
 
 IMPORT_FORMATS = Registry(

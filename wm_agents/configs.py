@@ -113,3 +113,12 @@ def build_config(kind: type[T], values: Mapping[str, Any]) -> T:
     if unknown := set(values) - known:
         raise ValueError(f"{kind.__name__} has no field {sorted(unknown)}")
     return kind(**values)
+
+
+def task_name(env_id: str) -> str:
+    """Return the short name of a task: ``"wm/PointMaze-UMaze-v0"`` -> ``"pointmaze-umaze"``.
+
+    Ids of other packages stay whole, ``"Reacher-v5"`` -> ``"reacher-v5"``, so that their data are no task's of ours.
+    """
+    name = env_id.rpartition(":")[2]
+    return (name.removeprefix("wm/").rpartition("-v")[0] if name.startswith("wm/") else name).lower()

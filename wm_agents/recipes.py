@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, task_name
 from wm_agents.models import InverseDynamicsConfig, LeWMConfig, StepsToGoalConfig, TemporalDistanceConfig
 from wm_agents.registry import did_you_mean
 from wm_agents.training import (
@@ -146,7 +146,7 @@ class Recipe:
     @property
     def task(self) -> str:
         """The task's short name, "pointmaze-umaze"."""
-        return self.env_id.rpartition(":")[2].removeprefix("wm/").rsplit("-v", 1)[0].lower()
+        return task_name(self.env_id)
 
     @property
     def policy(self) -> str:

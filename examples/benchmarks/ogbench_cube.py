@@ -181,7 +181,9 @@ def recipe(cubes: str, episodes: int) -> Recipe:
             Stage(
                 "world-model",
                 MANIPULATION,
-                TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
+                TrainingConfig(
+                    steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+                ),
             ),
             Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
             Stage(

@@ -30,8 +30,8 @@ def test_acts_as_recorded(name):
         assert found[kind].shape == expected.shape
         if np.abs(found[kind] - expected).max() <= 1e-5:
             continue
-        # Another processor rounds differently. A search may then end elsewhere, and its plans must be as good: the costs
-        # of single plans were seen to differ by up to 19%, their means by less.
+        # Another processor rounds differently. A search may then end elsewhere, and its plans must be as good: costs of
+        # single plans were seen to differ by up to 19%, their means by less.
         assert len(costs), "nothing is searched here"
         if name.endswith("/hierarchical"):
             # Which subgoal comes next hangs on a threshold, so that one rounding sends all later plans elsewhere.
