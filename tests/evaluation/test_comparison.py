@@ -111,6 +111,16 @@ def test_one_agent_that_fails_does_not_lose_the_others(folder, monkeypatch):
     assert "| gc-idm | " in text
 
 
+def test_last_models_of_the_first_seed_are_filmed(folder):
+    said = io.StringIO()
+    use_ppo = {"steps": 40, "tasks": 2, "out": folder / "filmed", "device": "cpu", "console": Console(file=said)}
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, n_steps=5, batch_size=8)
+        content = evaluation.compare(UMAZE, ("ppo",), **use_ppo)
+    assert [len(part["rows"][0]["points"]) for part in content["protocols"].values()] == [2, 2]
+    assert sorted(path.name for path in (folder / "filmed" / "videos").iterdir()) == ["25-50_ppo.mp4", "any_ppo.mp4"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

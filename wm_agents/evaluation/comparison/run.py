@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ from wm_agents.evaluation.comparison.plan import AGENTS, Plan
 from wm_agents.evaluation.comparison.summary import Measured, summarise_comparison
 from wm_agents.evaluation.comparison.training import Candidate, Trainer
 from wm_agents.evaluation.environments import whole_number
+from wm_agents.evaluation.evaluator import evaluate
 from wm_agents.evaluation.figures import save_figure
 from wm_agents.evaluation.files import check_output, write_json, write_text
-from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
+from wm_agents.evaluation.grid import Cell, Grid, Runner
 from wm_agents.evaluation.report.protocols import Protocol
 from wm_agents.evaluation.tasks import Manifest, make_manifest
+from wm_agents.evaluation.video import write_video
 from wm_agents.recipes import RECIPES
 from wm_agents.training import find_device
 
 Content = dict[str, Any]
+FILMED = 4
+"""Tasks in an agent's video."""
 
 
 def compare(
@@ -50,9 +55,9 @@ def compare(
     and interact. Goals are near (25 steps away, 50 steps allowed) and any (random start and goal).
 
     Written into ``out``: ``report.md`` with tables, paired tests and a paragraph in words, ``report.json``, the figures
-    ``steps.png``, ``seconds.png`` and ``ms.png``, and in ``agents/`` a folder for each training. The same call goes on
-    after Ctrl-C or a kill. A training is reused if its configuration, data and versions are the same, which is said;
-    another one has a folder of its own.
+    ``steps.png``, ``seconds.png`` and ``ms.png``, in ``videos/`` the first tasks of each agent, and in ``agents/`` a
+    folder for each training. The same call goes on after Ctrl-C or a kill. A training is reused if its configuration,
+    data and versions are the same, which is said; another one has a folder of its own.
 
     Args:
         env_id: Gymnasium id.
@@ -95,7 +100,8 @@ def compare(
             except Exception as error:  # one agent that cannot be trained must not lose the others
                 left_out.append(f"{name}, seed {seed}: {type(error).__name__}: {error}")
     measured = {
-        name: _measure(name, one, trained, folder, num_envs, console, left_out) for name, one in manifests.items()
+        name: _measure(name, one, trained, folder, num_envs, plan.quick, console, left_out)
+        for name, one in manifests.items()
     }
     if not any(seeds for found in measured.values() for seeds in found.values()):
         raise ValueError(f"there is nothing to compare: {'; '.join(left_out)}")
@@ -145,17 +151,28 @@ def _measure(
     trained: Mapping[str, Sequence[Sequence[Candidate]]],
     folder: Path,
     num_envs: int,
+    quick: bool,
     console: Console,
     left_out: list[str],
 ) -> Measured:
-    """Evaluate all models on a kind of tasks; seeds of which any evaluation failed are left out."""
+    """Evaluate all models on a kind of tasks; seeds of which any evaluation failed are left out.
+
+    Agents of the first seed are filmed on the first tasks, which are the same for all, unless it is to be quick.
+    """
     grid = Grid(folder / "cells")
 
-    def cell(model: Candidate) -> Cell:
+    def cell(model: Candidate, filmed: bool) -> Cell:
         name = f"{protocol.replace('/', '-')}_{model.agent}_seed-{model.seed}_steps-{model.steps}"
-        return evaluation_cell(name, model.open, manifest, model.identity, num_envs=num_envs, name=model.agent)
+        video = folder / "videos" / f"{protocol.replace('/', '-')}_{model.agent}.mp4" if filmed else None
+        key = {**model.identity, "manifest_sha256": manifest.sha256}
+        return Cell(name, key, functools.partial(_evaluate, model, manifest, num_envs, video))
 
-    cells = {id(model): cell(model) for seeds in trained.values() for models in seeds for model in models}
+    cells = {
+        id(model): cell(model, not quick and model is models[-1] and model.seed == 0)
+        for seeds in trained.values()
+        for models in seeds
+        for model in models
+    }
     failed = grid.run(list(cells.values()), Runner(console=console), f"evaluating {protocol}")
     left_out += [f"{name}: {error}" for name, error in failed.items()]
     measured: dict[str, list[list[tuple[Candidate, Mapping[str, Any]]]]] = {}
@@ -167,3 +184,19 @@ def _measure(
             if all(one is not None for _, one in models)
         ]
     return measured
+
+
+def _evaluate(model: Candidate, manifest: Manifest, num_envs: int, video: Path | None) -> Content:
+    """Evaluate a model, and film its first tasks."""
+    result = evaluate(
+        model.open(),
+        manifest,
+        num_envs=num_envs,
+        seed=0,
+        video=FILMED if video else None,
+        progress=False,
+        name=model.agent,
+    )
+    if video is not None:
+        write_video(video, result.recordings)
+    return result.to_dict()
