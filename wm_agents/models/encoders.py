@@ -50,8 +50,14 @@ class PixelNormalizer(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(_STD), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``[B, H, W, 3] -> [B, 3, H, W]``."""
-        return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        """``[B, H, W, 3] -> [B, 3, H, W]``.
+
+        A row of pixels at a time: with three channels as the innermost dimension it is several times slower on a CPU.
+        """
+        width = pixels.shape[2]
+        rows = pixels.reshape(-1, 3 * width).float()  # a copy, which may be changed
+        rows.sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
+        return rows.reshape(pixels.shape).permute(0, 3, 1, 2)
 
 
 class ConvEncoder(nn.Module):
