@@ -202,7 +202,7 @@ def test_several_seeds_are_compared_seed_by_seed_and_over_all():
     assert content["overall"]["gc-idm"]["iqm"] == pytest.approx(0.95)
     text = to_markdown(content)
     assert "gc-idm is ahead in every seed" in text
-    assert "recording not included" in text
+    assert "without recording the data" in text
     assert "## Over all tasks" in text
     assert np.isfinite(content["overall"]["sac-her"]["ci95"]).all()
 

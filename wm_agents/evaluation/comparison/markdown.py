@@ -90,7 +90,9 @@ def _words(content: Content) -> Iterator[str]:
         offline = [row for row in part["rows"] if row not in online]
         if not online or not offline:
             best = _best(part["rows"])
-            yield f"{title(name, part)}: {best['agent']} solves most, {_cost(best)}."
+            most = "" if len(part["rows"]) == 1 else ", the most of these agents"
+            floor = f"Random actions solve {part['floors']['random']:.1%}."
+            yield f"{title(name, part)}: {best['agent']} solves {_cost(best)}{most}. {floor}"
             continue
         own, rival = _best(offline), _best(online)
         first, second = (own, rival) if own["rate"] >= rival["rate"] else (rival, own)
@@ -131,8 +133,8 @@ def _reading(content: Content) -> Iterator[str]:
         "- Environment steps count recorded data. All agents that learn offline share these data, and the world-model "
         "agents of a seed share one file: their seconds are those of the whole recipe, with parts that only some use."
     )
-    recorded = "recording the data included" if content["recorded"] else "recording not included: the data were there"
-    yield f"- Seconds are of wall time on {content['device']}, {content['threads']} torch threads, {recorded}."
+    recorded = "with recording the data" if content["recorded"] else "without recording the data, which were there"
+    yield f"- Seconds are wall time on {content['device']}, {content['threads']} torch threads, {recorded}."
     yield f"- A decision is one of {content['num_envs']} that are asked for in one call; fewer when few tasks are left."
     yield "- Settings that are called ours were not searched for. On pixels, SB3's CNN is a weak baseline."
 
