@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,6 +19,10 @@ from wm_agents.registry import GOALS, did_you_mean
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
 OBS_TYPES = ("pixels", "state", "pixels_state")
 _OPTIONS = ("state", "goal_state")
+RELABELLED = (
+    "rewards of many goals at once, as hindsight replay asks for them: it relabels desired_goal and leaves goal_pixels "
+    "as they are, so the two disagree. Make the environment with obs_type='state' for it."
+)
 
 
 class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
@@ -172,6 +177,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self._reward
 
     def _reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+        if self.obs_type == "pixels_state" and np.ndim(achieved_goal) > 1:
+            warnings.warn(RELABELLED, UserWarning, stacklevel=2)
         return np.asarray(self._reached(achieved_goal, desired_goal)[self.success_mode], dtype=np.float64) - 1.0
 
     def render_state(self, state: np.ndarray, size: int | None = None) -> np.ndarray:

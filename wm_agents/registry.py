@@ -149,6 +149,7 @@ def _path(target: Any) -> str:
 WORLD_MODELS = Registry(
     "world model",
     {
+        "cloned": "wm_agents.models.cloned:ClonedEncoder",
         "lewm": "wm_agents.models.lewm:LeWM",
         "patch": "wm_agents.models.patch:PatchWorldModel",
         "rssm": "wm_agents.models.rssm:RSSM",

@@ -291,6 +291,16 @@ def test_hindsight_replay_runs():
     assert agent.num_timesteps == 45
 
 
+def test_hindsight_replay_that_leaves_goal_images_behind_is_named():
+    from stable_baselines3 import SAC, HerReplayBuffer
+
+    env = gym.make(MAZE_IDS[0], obs_type="pixels_state", image_size=40, max_episode_steps=5)
+    options = {"learning_starts": 6, "batch_size": 4, "buffer_size": 50, "policy_kwargs": {"net_arch": [8]}}
+    agent = SAC("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, seed=0, **options)
+    with pytest.warns(UserWarning, match="leaves goal_pixels as they are"):
+        agent.learn(8)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), maze=st.sampled_from(sorted(MAZES)))
 def test_sampled_states_and_paths_are_free(seed, maze):

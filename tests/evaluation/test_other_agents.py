@@ -126,6 +126,21 @@ def test_an_agent_without_normalisation_is_left_in_peace(short):
         assert evaluate(Recurrent("rows"), short, progress=False).notes == []
 
 
+def test_observations_of_other_shapes_are_named(short):
+    class Stacked(Recurrent):
+        def __init__(self, shape):
+            images = gym.spaces.Box(0, 255, shape, np.uint8)
+            self.observation_space = gym.spaces.Dict({"pixels": images, "goal_pixels": images})
+
+    for shape in ((64, 64, 12), (12, 64, 64)):
+        with pytest.raises(ValueError, match="without stacked frames"):
+            evaluate(Stacked(shape), short, progress=False)
+    agent = Recurrent("rows")
+    agent.observation_space = gym.make("wm/PushT-v0", obs_type="state").observation_space
+    with pytest.raises(ValueError, match="the task it was trained on"):
+        evaluate(agent, short, progress=False)
+
+
 def test_long_ids_import_their_module(tmp_path, monkeypatch):
     (tmp_path / "rooms_of_mine.py").write_text(
         "import gymnasium as gym\n"

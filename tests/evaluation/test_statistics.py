@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from wm_agents.evaluation.statistics import mcnemar, summarise, wilson_interval
+from wm_agents.evaluation.statistics import (
+    interquartile_mean,
+    mcnemar,
+    runs_interval,
+    stratified_interval,
+    summarise,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,28 @@ def test_summarise():
     assert summary == {"median": 51.0, "p95": 96.0, "mean": 51.0}
     assert summarise([]) == {"median": None, "p95": None, "mean": None}
     assert all(type(value) is float for value in summary.values())
+
+
+def test_interquartile_mean_is_that_of_the_middle_half():
+    assert interquartile_mean(np.array([[0.0, 0.4], [0.6, 1.0]])) == pytest.approx(0.5)
+    assert interquartile_mean(np.array([0.0, 0.2, 0.4, 10.0])) == pytest.approx(0.3)
+
+
+def test_stratified_interval_draws_the_runs_of_each_set_apart():
+    scores = np.array([[0.1, 0.9], [0.3, 0.9], [0.2, 0.9]])
+    low, high = stratified_interval(scores)
+    assert low < interquartile_mean(scores) < high
+    assert high - low < 0.2, "the second set, which does not vary, adds nothing"
+    assert stratified_interval(scores) == (low, high), "the same draws every time"
+    assert stratified_interval(np.full((3, 2), 0.5)) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="at least two runs"):
+        stratified_interval(scores[:1])
+
+
+def test_runs_interval_is_wilsons_for_one_run_and_wider_for_runs_that_differ():
+    one = np.arange(40) < 30
+    assert runs_interval(one[None]) == wilson_interval(30, 40)
+    alike = runs_interval(np.stack([one, one, one]))
+    differ = runs_interval(np.stack([one, ~one, one]))
+    assert alike == pytest.approx(wilson_interval(30, 40), abs=0.03)
+    assert differ[1] - differ[0] > 1.5 * (alike[1] - alike[0])

@@ -16,6 +16,7 @@ RUNS = {
     "evaluate_shipped_agent.py": (["--tasks", "2", "--budget", "20"], "cem"),
     "train_your_own.py": (["--fast"], "random actions"),
     "sb3_vecenv.py": (["--episodes", "2", "--budget", "20"], "episodes finished"),
+    "compare_with_sb3.py": (["--fast", "--agents", "gc-idm", "sac-her"], "sac-her"),
     "new_maze.py": (["--fast"], "graph + GC-IDM"),
     "own_task.py": (["--fast"], "random actions"),
     "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),

@@ -75,7 +75,8 @@ def _member(target: Path) -> bytes:
     with zipfile.ZipFile(target) as archive:
         if _MEMBER not in archive.namelist():
             raise CheckpointError(
-                f"{target} is a zip archive without {_MEMBER}: an agent of Stable-Baselines3 itself? Load it there."
+                f"{target} is a zip archive without {_MEMBER}: a model of Stable-Baselines3? Those are opened by "
+                "evaluation.load_sb3(path, trust=True), and wm-agents evaluate FILE --trust."
             )
         size = archive.getinfo(_MEMBER).file_size
         if size > 100 * target.stat().st_size:  # weights are as good as random: they do not shrink like this

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
+from wm_agents.cli.comparing import compare
 from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
 from wm_agents.cli.learning import fit, quickstart, reproduce, solve, train
 from wm_agents.cli.measuring import bench, calibrate, evaluate, report, score, study
@@ -20,6 +21,7 @@ __all__ = [
     "bench",
     "calibrate",
     "collect",
+    "compare",
     "datasets",
     "doctor",
     "evaluate",
@@ -52,8 +54,8 @@ def main() -> None:
         raise SystemExit(CLOSED_PIPE) from None
     except KeyboardInterrupt:
         console.print(
-            "\ninterrupted; bench, calibrate, collect, fit, quickstart, report, reproduce, solve and study continue "
-            "where they stopped with the same command, train with --resume; other commands start over",
+            "\ninterrupted; bench, calibrate, collect, compare, fit, quickstart, report, reproduce, solve and study "
+            "continue where they stopped with the same command, train with --resume; other commands start over",
             style="yellow",
             soft_wrap=True,
         )

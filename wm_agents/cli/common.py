@@ -170,6 +170,34 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
+def open_player(
+    name: str,
+    kind: str,
+    device: str,
+    options: tuple[str, ...],
+    trust: bool,
+    algorithm: str | None,
+    vec_normalize: Path | None,
+) -> tuple[Any, str]:
+    """Open an agent of this library or of Stable-Baselines3; return it, and its name for tables.
+
+    Raises:
+        ValueError: Arguments that are for the other kind of file, or a file that cannot be opened.
+    """
+    from wm_agents import evaluation, load
+
+    if evaluation.is_sb3_file(name):
+        if kind or options:
+            raise ValueError(f"{name} is a model of Stable-Baselines3: FILE:AGENT and --options are not for those.")
+        model = evaluation.load_sb3(name, trust=trust, algorithm=algorithm, vec_normalize=vec_normalize, device=device)
+        return model, f"{Path(name).stem} ({type(model).__name__})"
+    if algorithm or vec_normalize:
+        raise ValueError(f"--algorithm and --vec-normalize are for files of Stable-Baselines3, which {name} is not.")
+    player = load(name, agent=kind or None, device=device, **parse_options(options))
+    own = f"{Path(name).resolve().parent.name}/{player.name}"
+    return player, own if Path(name).is_file() else ":".join(filter(None, (name, kind)))
+
+
 def command_line() -> str:
     """Return the command, without the path of the program, which ``python -m wm_agents.cli`` calls ``__main__.py``."""
     program = Path(sys.argv[0]).name

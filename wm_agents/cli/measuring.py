@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from wm_agents.cli.common import app, command_line, console, full_id, parse_offset, parse_options
+from wm_agents.cli.common import app, command_line, console, full_id, open_player, parse_offset, parse_options
 
 
 @app.command
@@ -23,13 +23,18 @@ def evaluate(
     json: Path | None = None,
     video: Path | None = None,
     options: tuple[str, ...] = (),
+    trust: bool = False,
+    algorithm: str | None = None,
+    vec_normalize: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Evaluate an agent on held-out tasks, with floors and intervals.
 
     Args:
-        agent: A shipped agent such as "pointmaze-umaze/gc-idm", or your own checkpoint as FILE or FILE:AGENT.
-        task: Gymnasium id or task name; by default the task that the agent was trained on.
+        agent: A shipped agent such as "pointmaze-umaze/gc-idm", your own checkpoint as FILE or FILE:AGENT, or a .zip
+            file of Stable-Baselines3 or sb3-contrib.
+        task: Gymnasium id or task name; by default the task that the agent was trained on, which files of
+            Stable-Baselines3 do not tell.
         tasks: Number of tasks.
         offset: Steps from the start to the goal in a held-out episode, or "random" for a random start and goal.
         budget: Environment steps allowed; by default twice the offset, or the task's usual limit.
@@ -39,13 +44,17 @@ def evaluate(
         json: File for all numbers.
         video: File for a video of the first 4 tasks, .mp4 or .gif.
         options: Options of the agent as name=value pairs, for example horizon=10 precision=bf16.
+        trust: Open a file of Stable-Baselines3. Such files are pickles, which run code when they are opened.
+        algorithm: Class of a file of Stable-Baselines3, such as SAC, where the file does not tell.
+        vec_normalize: Statistics that VecNormalize.save() wrote, for a model that was trained on normalised
+            observations.
         device: auto, cpu or cuda.
     """
-    from wm_agents import evaluation, load
+    from wm_agents import evaluation
 
     _check_outputs(manifest=manifest, json=json, video=video)
     name, _, kind = agent.partition(":")
-    player: Any = load(name, agent=kind or None, device=device, **parse_options(options))
+    player, label = open_player(name, kind, device, options, trust, algorithm, vec_normalize)
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
         if task and full_id(task).rpartition(":")[2] != chosen.env_id.rpartition(":")[2]:
@@ -54,10 +63,12 @@ def evaluate(
                 "another --manifest."
             )
     else:
-        chosen = _make_manifest(full_id(task) if task else player.env_id, tasks, offset, budget, seed)
+        trained_on = getattr(player, "env_id", "")
+        if not (task or trained_on):
+            raise ValueError(f"{name} does not tell on which task it was trained: add --task, such as wm/Reacher-v0.")
+        chosen = _make_manifest(full_id(task) if task else trained_on, tasks, offset, budget, seed)
         if manifest is not None:
             chosen.save(manifest)
-    label = f"{Path(name).resolve().parent.name}/{player.name}" if Path(name).is_file() else agent
     result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
     if json is not None:
         result.save(json)

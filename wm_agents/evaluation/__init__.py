@@ -1,6 +1,7 @@
 """Evaluation: tasks as manifests, agents run on them, statistics, tables, videos and figures."""
 
 from wm_agents.evaluation.calibration import Calibration, calibrate
+from wm_agents.evaluation.comparison import compare
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import (
@@ -15,7 +16,18 @@ from wm_agents.evaluation.figures import (
 from wm_agents.evaluation.grid import Cell, Grid, Runner, evaluation_cell
 from wm_agents.evaluation.offline import OfflineScores, offline_scores
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
-from wm_agents.evaluation.statistics import auroc, brier_score, calibration_error, mcnemar, summarise, wilson_interval
+from wm_agents.evaluation.sb3_files import is_sb3_file, load_sb3
+from wm_agents.evaluation.statistics import (
+    auroc,
+    brier_score,
+    calibration_error,
+    interquartile_mean,
+    mcnemar,
+    runs_interval,
+    stratified_interval,
+    summarise,
+    wilson_interval,
+)
 from wm_agents.evaluation.tables import print_report, print_table, results_table
 from wm_agents.evaluation.task_env import TaskEnv
 from wm_agents.evaluation.tasks import Manifest, make_manifest
@@ -39,11 +51,15 @@ __all__ = [
     "calibration_error",
     "check_env_id",
     "check_video_path",
+    "compare",
     "evaluate",
     "evaluation_cell",
     "film_strip",
     "floors",
     "graph_figure",
+    "interquartile_mean",
+    "is_sb3_file",
+    "load_sb3",
     "make_manifest",
     "maze_figure",
     "mcnemar",
@@ -53,7 +69,9 @@ __all__ = [
     "proposed_subgoals",
     "reliability_figure",
     "results_table",
+    "runs_interval",
     "save_figure",
+    "stratified_interval",
     "summarise",
     "training_figure",
     "wilson_interval",

@@ -50,7 +50,8 @@ def evaluate(
     An agent whose file is calibrated says beforehand how likely it is to solve each task.
 
     Args:
-        agent: See :class:`Agent`. Actions are asked for with ``deterministic=True``.
+        agent: See :class:`Agent`; any model of Stable-Baselines3 is one, see :func:`load_sb3` for files of them.
+            Actions are asked for with ``deterministic=True``.
         manifest: The tasks.
         num_envs: Environments that share a call, at least 1. Agents that draw no random numbers give the same
             outcomes for any number; use ``num_envs=1`` to time a single environment.
@@ -66,6 +67,11 @@ def evaluate(
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
             or a task to record is not in the manifest.
     """
+    if not callable(getattr(agent, "predict", None)):
+        raise ValueError(
+            f"the agent must have predict(), and {type(agent).__name__} has none: open files with wm_agents.load, "
+            "those of Stable-Baselines3 with evaluation.load_sb3(path, trust=True)."
+        )
     num_envs = whole_number("num_envs", num_envs, 1)
     seed = None if seed is None else whole_number("seed", seed, 0)
     recorded = _recorded(video, len(manifest))
@@ -200,11 +206,23 @@ def _make_envs(agent: Agent, manifest: Manifest, count: int) -> list[gym.Env]:
                 options["image_size"] = space["pixels"].shape[1]
             envs = [_make_env(manifest, **options) for _ in range(count)]
             if envs[0].observation_space.keys() >= keys:  # type: ignore[attr-defined]
+                if space is not None:
+                    _check_shapes(space, envs[0].observation_space, manifest.env_id)
                 return envs
     raise ValueError(
         f"the agent's observations are {sorted(keys) or space}, which no obs_type of {manifest.env_id} gives: it must "
         'have been made for obs_type "pixels", "state" or "pixels_state".'
     )
+
+
+def _check_shapes(space: Any, given: Any, env_id: str) -> None:
+    """Raise ``ValueError`` unless an agent sees the environment's shapes; images may have their channels first."""
+    for key, box in space.spaces.items():
+        if sorted(box.shape) != sorted(given[key].shape):
+            raise ValueError(
+                f"the agent was trained on {key!r} of shape {box.shape}, {env_id} gives {given[key].shape}: evaluate "
+                "it on the task it was trained on, and without stacked frames."
+            )
 
 
 def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest, bootstrap, rankdata, trim_mean
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -56,6 +56,62 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     n = only_first + only_second
     return only_first, only_second, float(binomtest(only_first, n).pvalue) if n else 1.0
+
+
+def interquartile_mean(scores: np.ndarray) -> float:
+    """Return the mean of the middle half of all scores, here rates of success by run and set of tasks.
+
+    Source: R. Agarwal et al., "Deep RL at the edge of the statistical precipice" (arXiv 2108.13264).
+    """
+    return float(trim_mean(np.asarray(scores, dtype=np.float64).ravel(), 0.25))
+
+
+def stratified_interval(scores: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the interval of the interquartile mean over training runs, from a stratified bootstrap.
+
+    Args:
+        scores: ``[runs, sets of tasks]``, at least two runs. The runs of each set are drawn apart from those of others.
+        confidence: Two-sided confidence level, in (0, 1).
+        seed: Of the draws.
+
+    Raises:
+        ValueError: There are fewer than two runs.
+
+    Source: as :func:`interquartile_mean`.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or len(scores) < 2:
+        raise ValueError(f"an interval over runs needs scores [runs, sets] of at least two runs, got {scores.shape}.")
+    if (scores == scores[0]).all():  # nothing varies between runs; scipy's bootstrap would warn
+        return interquartile_mean(scores), interquartile_mean(scores)
+
+    def middle(*sets: np.ndarray, axis: int = -1) -> np.ndarray:
+        return trim_mean(np.concatenate(sets, axis=axis), 0.25, axis=axis)
+
+    found = bootstrap(
+        tuple(scores.T), middle, confidence_level=confidence, method="percentile", n_resamples=10_000, rng=seed
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def runs_interval(solved: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the interval of a rate of success over training runs and tasks, from a bootstrap at two levels.
+
+    Runs are drawn first, then tasks, which all runs share. One run has its Wilson interval: it tells nothing of others.
+
+    Args:
+        solved: bool ``[runs, tasks]``.
+        confidence: Two-sided confidence level, in (0, 1).
+        seed: Of the draws.
+    """
+    solved = np.asarray(solved, dtype=bool)
+    runs, tasks = solved.shape
+    if runs == 1:
+        return wilson_interval(int(solved.sum()), tasks, confidence)
+    rng = np.random.default_rng(seed)
+    means = [solved[np.ix_(rng.integers(runs, size=runs), rng.integers(tasks, size=tasks))].mean() for _ in range(5000)]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def summarise(values: Iterable[float]) -> dict[str, float | None]:

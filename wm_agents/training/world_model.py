@@ -103,6 +103,8 @@ class WorldModelLearner(Learner):
             sizes["choices"] = dataset.choices
         self.model = dataclasses.replace(config, **sizes)
         weights = self.kind.losses if training.loss_weights is None else training.loss_weights
+        if not weights:
+            raise ValueError(f"{self.kind.__name__} has no loss terms of its own: choose another kind of world model.")
         make_losses(weights, self.kind.losses)  # so that a mistake is found now; made anew after seeding
         self.loss_weights = weights
         self.weights = {name: weight for name, (weight, _) in split_options(weights).items()}

@@ -17,14 +17,13 @@ from wm_agents import evaluation, planning
 from wm_agents.agents.loading import load, shipped
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import versions
-from wm_agents.evaluation import Manifest
 from wm_agents.evaluation.bench.rates import batch_ratio, in_turns, plan_rate, spread
 from wm_agents.evaluation.bench.scaling import scaling
 from wm_agents.evaluation.bench.tables import bench_figure, print_bench
 from wm_agents.evaluation.environments import whole_number
 from wm_agents.evaluation.files import check_output, file_sha256, write_json
 from wm_agents.evaluation.grid import Cell, Grid, Runner
-from wm_agents.evaluation.tasks import Offset
+from wm_agents.evaluation.tasks import Manifest, Offset
 from wm_agents.recipes import RECIPES
 from wm_agents.registry import did_you_mean
 

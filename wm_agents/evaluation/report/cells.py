@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from wm_agents import evaluation
-from wm_agents.evaluation import Manifest, Outcomes
 from wm_agents.evaluation.grid import Cell
 from wm_agents.evaluation.report.comparison import Trial
 from wm_agents.evaluation.report.protocols import SEED
+from wm_agents.evaluation.results import Outcomes
+from wm_agents.evaluation.tasks import Manifest
 from wm_agents.recipes import RECIPES
 
 VIDEO_TASKS = 3

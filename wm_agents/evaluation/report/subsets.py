@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from wm_agents.evaluation import Manifest
+from wm_agents.evaluation.tasks import Manifest
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from wm_agents.checkpoint import versions
-from wm_agents.evaluation import Manifest, Outcomes, mcnemar, wilson_interval
 from wm_agents.evaluation.report.cells import Floors
 from wm_agents.evaluation.report.comparison import Source, Trial
 from wm_agents.evaluation.report.published import published_for
 from wm_agents.evaluation.report.subsets import RULES, must_move
+from wm_agents.evaluation.results import Outcomes
+from wm_agents.evaluation.statistics import mcnemar, wilson_interval
+from wm_agents.evaluation.tasks import Manifest
 from wm_agents.recipes import RECIPES
 
 MODES = ("moderate", "strict")
