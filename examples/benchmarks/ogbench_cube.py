@@ -182,14 +182,14 @@ def recipe(cubes: str, episodes: int) -> Recipe:
                 "world-model",
                 MANIPULATION,
                 TrainingConfig(
-                    steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+                    steps=5000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
                 ),
             ),
             Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
             Stage(
                 "gc-idm",
                 InverseDynamicsConfig(width=512, max_horizon=100),
-                InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3, hidden_past=0.3),
+                InverseDynamicsTrainingConfig(steps=12_000, unknown_fraction=0.3, hidden_past=0.3),
             ),
             Stage("steps-to-goal", StepsToGoalConfig(max_steps=150)),
             Stage("graph", training=GraphConfig(nodes=3000, support=2)),
