@@ -88,11 +88,16 @@ def _backend_in_use() -> str:
 def drawing() -> Iterator[None]:
     """Hold :data:`LOCK`, and restore at the end the context that was current at the beginning, if any."""
     with LOCK:
-        restore = _CAPTURES.get(_backend_in_use(), _capture_nothing)()
+        restore = capture()
         try:
             yield
         finally:
             restore()
+
+
+def capture() -> Callable[[], None]:
+    """Return a function that makes the context current again that is current now; or none, if none is."""
+    return _CAPTURES.get(_backend_in_use(), _capture_nothing)()
 
 
 def _capture_egl() -> Callable[[], None]:

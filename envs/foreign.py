@@ -8,13 +8,13 @@ import importlib
 import importlib.util
 import os
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from wm_agents.envs.contexts import drawing, has_display
+from wm_agents.envs.contexts import capture, drawing, has_display
 from wm_agents.registry import did_you_mean, load_plugins
 
 PACKAGES = ("gymnasium_robotics", "minigrid", "shimmy", "ale_py", "ogbench")
@@ -72,9 +72,9 @@ def make(env_id: str, side: int, **options: Any) -> gym.Env:
             env = gym.make(spec, **given)
     except (ImportError, gym.error.Error) as error:
         raise ValueError(f"{env_id} cannot be made: {str(error).splitlines()[0]}") from error
-    visual = getattr(getattr(env.unwrapped, "model", None), "vis", None)
-    if visual is not None:  # shadows cost nine tenths of the time where a CPU renders
-        visual.quality.shadowsize = visual.quality.offsamples = 0
+    with contextlib.suppress(Exception):  # there is no model of MuJoCo's, or not yet
+        quality = env.unwrapped.model.vis.quality  # type: ignore[attr-defined]
+        quality.shadowsize = quality.offsamples = 0  # shadows cost nine tenths of the time where a CPU renders
     return env
 
 
@@ -84,22 +84,25 @@ def _place(spec: gym.envs.registration.EnvSpec) -> str:
     return entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
 
 
-def renderer(env: gym.Env) -> Callable[[], Any]:
-    """Return ``env.render`` for an environment among others that draw.
+class OwnContext:
+    """Lets a foreign environment draw among others that draw: what its renderer left current is current again.
 
-    Gymnasium's MuJoCo renderer does not make its context current again, so with several of them in a process frames
-    are black, or those of another environment.
+    Renderers of other packages expect their OpenGL context to stay current: Gymnasium's for MuJoCo, dm_control's and
+    OGBench's draw black frames, noise, or another environment's picture once it is not.
     """
-    base: Any = env.unwrapped
 
-    def render() -> Any:
+    def __init__(self) -> None:
+        self._enter: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it current meanwhile, and restore at the end what was."""
         with drawing():
-            viewer = getattr(getattr(base, "mujoco_renderer", None), "viewer", None)
-            if viewer is not None:
-                viewer.make_context_current()
-            return env.render()
-
-    return render
+            self._enter()
+            try:
+                yield
+            finally:
+                self._enter = capture()
 
 
 @functools.cache

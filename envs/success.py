@@ -58,8 +58,8 @@ class Observed(Test):
         states = np.stack([moment.state for moment in moments])
         self.spread = states.std(axis=0)
         varies = self.spread > 1e-6 * np.maximum(1.0, np.abs(states).max(axis=0))
-        shown = varies & (told_by_frames(np.stack([moment.frame for moment in moments]), states, seen) >= SHOWN)  # type: ignore[misc]
-        self.indices = np.flatnonzero(shown if shown.any() else varies)
+        self.shown = varies & (told_by_frames(np.stack([moment.frame for moment in moments]), states, seen) >= SHOWN)  # type: ignore[misc]
+        self.indices = np.flatnonzero(self.shown if self.shown.any() else varies)
         if not len(self.indices):
             raise ValueError("the observation never changes, so nothing tells that a goal is reached: give success=.")
         numbers = ", ".join(str(index) for index in self.indices)
@@ -168,8 +168,12 @@ def choose_test(success: Any, trial: Any, env: Any, own_goals: bool) -> Test:
         return Told(success)
     if success == "auto" and own_goals:
         success = next((key for key in ("is_success", "success") if key in known), "auto")
+    if success == "auto" and not told and len(moments[0].state) and not own_goals:
+        test = Observed(moments, trial.episodes)
+        if test.shown.any():  # else nobody can tell from a goal image where to go
+            return test
     if success == "auto":
-        success = "goal" if told else "state" if len(moments[0].state) and not own_goals else "pixels"
+        success = "goal" if told else "pixels"
     if success == "goal":
         if not told:
             raise ValueError('success="goal" needs observations with achieved_goal, and compute_reward.')

@@ -55,7 +55,8 @@ def try_out(
     """
     squares, found, episodes = [], [], []
     for episode in range(EPISODES):
-        observation, info = env.reset(seed=episode, options=reset_options)
+        with view.drawing():
+            observation, info = env.reset(seed=episode, options=reset_options)
         behaviour = behave(np.random.default_rng([episode, 2]))
         for step in range(SPAN):
             state = numbers(env.observation_space, observation)
@@ -64,7 +65,8 @@ def try_out(
                 squares.append(view.square(observation))
                 found.append((observation, Moment(state, None if achieved is None else np.array(achieved), None, info)))
                 episodes.append(episode)
-            observation, _, terminated, truncated, info = env.step(actions.to_inner(behaviour.act(state)))
+            with view.drawing():
+                observation, _, terminated, truncated, info = env.step(actions.to_inner(behaviour.act(state)))
             if terminated or truncated:
                 break
     if all(square.min() == square.max() for square in squares):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from wm_agents.configs import checked_image_size
-from wm_agents.envs import foreign
+from wm_agents.envs.foreign import OwnContext
 from wm_agents.images import check_resize, resample, square_image
 from wm_agents.registry import did_you_mean
 
@@ -50,10 +51,16 @@ class View:
             raise ValueError(f"one to four images share a frame; got pixels={self.sources}.")
         self.box = (0.0, 0.0, 1.0, 1.0)
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        self._render = foreign.renderer(env)
+        self._env, self._context = env, OwnContext()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._numbers = proprioception
         self._ranges: tuple[np.ndarray, np.ndarray] | None = None
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Wrap what draws frames: ``step`` and ``reset`` of an environment whose observations have images."""
+        with contextlib.nullcontext() if self.sources == ("render",) else self._context.current():
+            yield
 
     def square(self, observation: Any) -> np.ndarray:
         """The images of now as one square, in their own resolution.
@@ -162,7 +169,8 @@ class View:
         if source != "render":
             known = (*(observation if isinstance(observation, dict) else ("observation",)), "render")
             raise ValueError(did_you_mean("image of the observation", source, known))
-        image = self._render()
+        with self._context.current():
+            image = self._env.render()
         if image is None or isinstance(image, list):
             raise ValueError(
                 f"{self.name} renders {'nothing' if image is None else 'a list'}: make it with "

@@ -219,13 +219,15 @@ class WrappedEnv(gym.Wrapper):
     # How it works.
 
     def _reset_inner(self, seed: int) -> tuple[Any, dict[str, Any]]:
-        return self.env.reset(seed=int(seed), options=self.reset_options)
+        with self.view.drawing():
+            return self.env.reset(seed=int(seed), options=self.reset_options)
 
     def _restart(self, seed: int) -> Moment:
         return self._moment(*self._reset_inner(seed))
 
     def _advance(self, action: Any) -> tuple[Moment, float, bool, bool]:
-        observation, reward, terminated, truncated, info = self.env.step(self.actions.to_inner(action))
+        with self.view.drawing():
+            observation, reward, terminated, truncated, info = self.env.step(self.actions.to_inner(action))
         return self._moment(observation, info), float(reward), bool(terminated), bool(truncated)
 
     def _lead(self, seed: int, steps: int, whole: bool = True, judged: bool = False) -> list[Moment]:

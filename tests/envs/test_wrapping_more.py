@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
 from dot_env import Dot
@@ -10,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 import wm_agents
 from wm_agents import evaluation
+from wm_agents.envs.contexts import create_context
 
 
 class Robot(Dot):
@@ -135,3 +138,62 @@ def test_bad_options(options, message):
 def test_an_environment_that_shows_no_goal_of_its_own_is_refused():
     with pytest.raises(ValueError, match="shows no image of its own goal"):
         wm_agents.wrap(Dot("rgb_array"), goals="own").reset(seed=0)
+
+
+def test_numbers_that_no_frame_shows_are_no_test():
+    class Hidden(Dot):
+        def render(self):
+            self._drawn += 1
+            return np.random.default_rng(self._drawn).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+
+    assert "frame differs" in wm_agents.wrap(Hidden("rgb_array")).unwrapped.test.description
+    assert "observation" in wm_agents.wrap(Hidden("rgb_array"), success="state").unwrapped.test.description
+
+
+class Trusting(Dot):
+    """Draws with OpenGL, and trusts that the context which it made current once stays current."""
+
+    def __init__(self):
+        super().__init__("rgb_array")
+        self.context = None
+
+    def render(self):
+        if self.context is None:
+            self.context = create_context(48)
+            self.context.make_current()
+            self.scene = mujoco.MjrContext(
+                mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100
+            )
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.scene)
+        red, green = (self._at + 1) / 2
+        view, frame = mujoco.MjrRect(0, 0, 48, 48), np.empty((48, 48, 3), np.uint8)
+        mujoco.mjr_rectangle(view, red, green, 0.5, 1)
+        mujoco.mjr_readPixels(frame, None, view, self.scene)
+        return frame
+
+
+class Seen(Trusting):
+    """The same as an observation."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (48, 48, 3), np.uint8)
+
+    def reset(self, **options):
+        _, info = super().reset(**options)
+        return self.render(), info
+
+    def step(self, action):
+        return self.render(), *super().step(action)[1:]
+
+
+@pytest.mark.parametrize(("kind", "options"), [(Trusting, {}), (Seen, {"pixels": "observation"})])
+def test_renderers_that_trust_their_context_draw_among_others(kind, options):
+    maze = gym.make("wm/PointMaze-UMaze-v0")
+    envs = [wm_agents.wrap(kind(), focus=False, **options) for _ in range(2)]
+    for seed in range(3):
+        for env in envs:
+            maze.reset(seed=seed)
+            frame = env.reset(seed=seed)[0]["pixels"]
+            red, green = (env.unwrapped.env.unwrapped._at + 1) / 2
+            np.testing.assert_allclose(frame[10, 10], np.array([red, green, 0.5]) * 255, atol=2)
