@@ -151,7 +151,7 @@ def test_long_ids_import_their_module(tmp_path, monkeypatch):
     manifest = make_manifest("rooms_of_mine:mine/Room-v0", tasks=2, offset=10, budget=5)
     assert "rooms_of_mine" in sys.modules
     assert set(floors(manifest)) == {"random", "noop"}
-    assert evaluate(Recurrent("rows"), manifest, progress=False).to_dict()["task"] == "mine/room"
+    assert evaluate(Recurrent("rows"), manifest, progress=False).to_dict()["task"] == "mine/room-v0"
     known = make_manifest(f"wm_agents:{UMAZE}", tasks=2, offset=10, budget=5)
     np.testing.assert_array_equal(known.starts, make_manifest(UMAZE, tasks=2, offset=10, budget=5).starts)
     for wrong, message in (("no_such_module:a/B-v0", "cannot import the module"), (f"wm_agents:{UMAZE}9", "Did you")):

@@ -102,7 +102,7 @@ def test_episodes_are_recorded(monkeypatch, tmp_path):
     env_id = registered("recorded", ends=9)
     options = {"episodes": 3, "steps": 20, "image_size": SIZE, "progress": False}
     data = datasets.collect(env_id, **options)
-    assert data.name == "wm/dots/recorded/smooth-random-v0"
+    assert data.name == "wm/dots/recorded-v0/smooth-random-v0"
     assert data.lengths.tolist() == [9, 9, 9]
     assert data.state_names == ("observation_0", "observation_1")
     env = open_env(env_id, image_size=SIZE)

@@ -60,7 +60,7 @@ def test_one_component_is_the_network_as_it_was():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"components": 0}, "components"), ({"components": 3, "choices": (3, 2)}, "continuous")],
+    [({"components": 0}, "components"), ({"components": 3, "choices": (3, 2), "action_size": 5}, "continuous")],
 )
 def test_bad_components(options, message):
     with pytest.raises(ValueError, match=message):
