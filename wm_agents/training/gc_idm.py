@@ -64,9 +64,7 @@ def imitation(
     rng: np.random.Generator,
     nearest: int = 0,
 ) -> torch.Tensor:
-    """Return the weighted error of ``size`` recorded actions, towards hindsight goals.
-
-    It is that of :func:`action_errors`, or the negative log-likelihood where the network is a mixture.
+    """Return the weighted error of ``size`` recorded actions, towards hindsight goals; see :func:`action_errors`.
 
     Args:
         network: The :class:`InverseDynamics` that acts.
@@ -86,17 +84,13 @@ def imitation(
     weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
     if hidden.any():
         weights[hidden] /= weights[hidden].mean()
-    given = (
+    predicted = network(
         latents[torch.from_numpy(pairs.frame)],
         latents[torch.from_numpy(before)],
         latents[torch.from_numpy(pairs.goal)],
         torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
     )
-    actions = torch.from_numpy(pairs.actions).to(latents.device)
-    if config.components > 1:
-        errors = network.negative_log_likelihood(*given, actions)
-    else:
-        errors = action_errors(network(*given), actions, config.choices)
+    errors = action_errors(predicted, torch.from_numpy(pairs.actions).to(latents.device), config.choices)
     return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()
 
 

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.nn import functional as F
 
 from wm_agents.configs import check_choices, check_counts, check_numbers
 from wm_agents.models.heads.base import Head
-
-LEAST_LOG_SCALE = -4.0
-"""A component is at least exp(-4) = 0.018 wide, in environment units, so that no single action outweighs all."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,6 @@ class InverseDynamicsConfig:
             alone, as the paper does.
         dropout: Dropout after each hidden layer.
         choices: Of the world model, for discrete actions.
-        components: Gaussians in the distribution of the action. With 1 the network learns the mean action, which lies
-            between two ways where both lead to the goal; with more it learns each, and takes the likeliest.
     """
 
     latent_size: int = 32
@@ -41,15 +35,12 @@ class InverseDynamicsConfig:
     lag: int = 5
     dropout: float = 0.1
     choices: tuple[int, ...] = ()
-    components: int = 1
 
     def __post_init__(self) -> None:
-        check_counts(self, ("latent_size", "action_size", "width", "max_horizon", "components"))
+        check_counts(self, ("latent_size", "action_size", "width", "max_horizon"))
         check_counts(self, ("lag",), least=0)
         check_numbers(self, ("dropout",), 0, 0.99)
         check_choices(self)
-        if self.choices and self.components > 1:
-            raise ValueError("discrete actions have scores already: components are for continuous ones.")
 
 
 class InverseDynamics(Head):
@@ -59,9 +50,6 @@ class InverseDynamics(Head):
     and shifts the last hidden layer; scale and shift start at zero. The output is one **primitive** action in
     environment units, not squashed: callers clip it. For discrete actions it is their scores (logits), of which callers
     take the largest.
-
-    With several ``components`` the network is a mixture density network (Bishop 1994), as in behaviour cloning from
-    people's demonstrations (BC-GMM, arXiv 2108.03298).
 
     Two things are not in the paper (docs/agents/gc-idm.md has the measurements). 0 steps mean an *unknown* distance,
     which has its own learned embedding: the distance of a free goal is not known, and a fixed one is wrong for most
@@ -93,12 +81,9 @@ class InverseDynamics(Head):
         self.modulation = nn.Linear(width, 2 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
-        count, size = config.components, config.action_size
-        self.head = nn.Linear(width, size if count == 1 else count * (2 * size + 1))
+        self.head = nn.Linear(width, config.action_size)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        if count > 1:
-            nn.init.normal_(self.head.bias[count : count * (size + 1)], std=0.3)  # components start apart
         self._weights = (*self.condition.parameters(), *self.modulation.parameters(), self.unknown)
         self._made_of: tuple[tuple[int, int], ...] = ()
         self.register_buffer("_table", None, persistent=False)
@@ -114,41 +99,12 @@ class InverseDynamics(Head):
             z_goal: ``[B, D]``.
             steps_remaining: ``[B]``, whole environment steps to the goal; 0 where that is not known.
         """
-        given = self._outputs(z, z_before, z_goal, steps_remaining)
-        if self.config.components == 1:
-            return given
-        logits, means, _ = self._mixture(given)
-        likeliest = logits.argmax(dim=1)
-        return means[torch.arange(len(means), device=means.device), likeliest]
-
-    def negative_log_likelihood(
-        self,
-        z: torch.Tensor,
-        z_before: torch.Tensor,
-        z_goal: torch.Tensor,
-        steps_remaining: torch.Tensor,
-        actions: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return ``[B]``, in nats, how unlikely actions ``[B, A]`` are; all else is as in ``forward``."""
-        logits, means, log_scales = self._mixture(self._outputs(z, z_before, z_goal, steps_remaining))
-        components = Independent(Normal(means, log_scales.exp()), 1)
-        return -MixtureSameFamily(Categorical(logits=logits), components).log_prob(actions)
-
-    def _outputs(
-        self, z: torch.Tensor, z_before: torch.Tensor, z_goal: torch.Tensor, steps_remaining: torch.Tensor
-    ) -> torch.Tensor:
         inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
         hidden = self.body(torch.cat(inputs, dim=-1))
         steps = steps_remaining.clamp(0, self.config.max_horizon).long()
         # Not by indexing: its gradient is added up in whatever order the threads arrive.
         scale, shift = F.embedding(steps, self._modulations()).chunk(2, dim=-1)
         return self.head(hidden * (1 + scale) + shift)
-
-    def _mixture(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Weights (logits) ``[B, K]``, means and logarithms of scales ``[B, K, A]``."""
-        count, size = self.config.components, self.config.action_size
-        logits, means, log_scales = given.split((count, count * size, count * size), dim=1)
-        return logits, means.reshape(-1, count, size), log_scales.reshape(-1, count, size).clamp(min=LEAST_LOG_SCALE)
 
     def _modulations(self) -> torch.Tensor:
         """Scale and shift at every distance, ``[max_horizon + 1, 2 * width]``; row 0 is that of the unknown one.
