@@ -5,8 +5,8 @@
     python examples/benchmarks/ogbench_cube.py evaluate single --episodes 50
     python examples/benchmarks/ogbench_cube.py evaluate single --episodes 5 --original
 
-Without a GPU, OGBench draws 7 to 20 frames a second: shadows, and 185,489 triangles on 64 by 64 pixels. Here the
-shadows are left out and the meshes have fewer triangles; ``--original`` draws everything, to show what that changes.
+Without a GPU, OGBench's rendering is slow: shadows, and 185,489 triangles on 64 by 64 pixels. Here the shadows are left
+out and the meshes have fewer triangles; ``--original`` draws everything, to show what that changes.
 
 Sources: the play data follow OGBench's ``generate_manipspace.py`` (oracle, noise 0.1, episodes of 1,001 steps, a new
 target whenever the oracle is done), the evaluation its protocol (50 episodes for each of five goals, success at the

@@ -277,7 +277,7 @@ def _replay(how: Settings, env_id: str, venv: VecEnv, steps: int) -> dict[str, A
     size = max(1, min(how.options["buffer_size"], steps))
     boxes = venv.observation_space.spaces.values()  # type: ignore[attr-defined]
     needed = size * sum(2 * int(np.prod(box.shape)) * box.dtype.itemsize for box in boxes)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else np.inf
     if needed > 0.8 * memory:
         raise ValueError(
             f"a replay buffer of {size:,} transitions takes {needed / 1e9:.0f} GB, and this machine has "
