@@ -75,7 +75,7 @@ def try_out(
             "nothing can be learnt from them. Does it render without errors? See `wm-agents doctor`."
         )
     if focus and len(view.sources) == 1:
-        view.box = moving_part(np.stack(squares))
+        view.box = moving_part(np.stack(squares), view.resize == "stretch")
     view.set_ranges([(observation, moment.state) for observation, moment in found])
     moments = [
         Moment(moment.state, moment.achieved, view.compose(square, observation, moment.state), moment.info)

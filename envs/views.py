@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from scipy import ndimage
 
 from wm_agents.configs import checked_image_size
 from wm_agents.envs.foreign import OwnContext
@@ -179,27 +180,35 @@ class View:
         return image
 
 
-def moving_part(squares: np.ndarray) -> tuple[float, float, float, float]:
-    """Return the square, on a grid of 16 lines, in which things move: left, top, right, bottom, as shares.
+def moving_part(squares: np.ndarray, stretch: bool) -> tuple[float, float, float, float]:
+    """Return the part, on a grid of 16 lines, in which things move: left, top, right, bottom, as shares.
 
-    A line of the grid is left around it. What moves in less than 2% of the images, thin lines and the like, does not
-    count.
+    A line of the grid is left around it. Thin lines, such as the axes that some simulators draw across the image, do
+    not count.
 
     Args:
         squares: uint8 ``[N, S, S, 3]``.
+        stretch: Whether the part may be a rectangle, with one side at most twice the other, or must be a square.
     """
     usual = np.median(squares[::4], axis=0)
-    moves = np.mean([(np.abs(square - usual) > 24).any(axis=-1) for square in squares], axis=0)
-    moves[moves < 0.02] = 0
+    masks = np.stack([(np.abs(square - usual) > 24).any(axis=-1) for square in squares])
+    thickness = max(1, squares.shape[1] // 64)
+    thick = ndimage.binary_opening(masks, np.ones((1, thickness, thickness)))
+    moves = (thick if thick.any() else masks).mean(axis=0)
     if not moves.any():
         return 0.0, 0.0, 1.0, 1.0
     spans = []
     for axis in (0, 1):  # columns, then rows
         share = np.cumsum(moves.sum(axis=axis)) / moves.sum()
         cell = GRID / len(share)
-        first, last = np.searchsorted(share, (0.005, 0.995))
+        first, last = np.searchsorted(share, (0.001, 0.999))
         spans.append((max(int(first * cell) - 1, 0), min(int(last * cell) + 2, GRID)))
-    side = min(GRID, max(GRID // 4, *(end - begin for begin, end in spans)))
-    # Grown evenly on both sides, and pushed back inside the image.
-    left, top = (min(max(begin - (side - (end - begin)) // 2, 0), GRID - side) for begin, end in spans)
-    return left / GRID, top / GRID, (left + side) / GRID, (top + side) / GRID
+    longest = max(end - begin for begin, end in spans)
+    least = max(GRID // 4, (longest + 1) // 2 if stretch else longest)
+    edges = []
+    for begin, end in spans:  # grown evenly on both sides, and pushed back inside the image
+        side = max(least, end - begin)
+        start = min(max(begin - (side - (end - begin)) // 2, 0), GRID - side)
+        edges.append((start / GRID, (start + side) / GRID))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom

@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import wm_agents
 from wm_agents.envs import NotRepeatableWarning, WrappedEnv
+from wm_agents.envs.success import told_by_frames
+from wm_agents.envs.views import moving_part
 
 
 def dot(**options):
@@ -111,7 +113,45 @@ def test_focus_cuts_out_what_moves():
     left, top, right, bottom = env.unwrapped.view.box
     assert 0.4 < left < 0.6
     assert 0.5 < top < 0.66
-    assert right - left == bottom - top < 0.5
+    assert right - left < 0.5
+    assert bottom - top < 0.5
+
+
+def _bars(thickness: int) -> np.ndarray:
+    """A block that moves along a row, and a line across the image that moves with it."""
+    images = np.full((20, 128, 128, 3), 40, np.uint8)
+    for place, image in enumerate(images):
+        image[60:68, 20 + 4 * place : 28 + 4 * place] = 200
+        image[:, 20 + 4 * place : 20 + thickness + 4 * place] = 90
+    return images
+
+
+def test_focus_is_a_rectangle_only_where_images_may_be_stretched():
+    left, top, right, bottom = moving_part(_bars(1), stretch=True)
+    assert bottom - top == pytest.approx((right - left) / 2, abs=1 / 16)
+    left, top, right, bottom = moving_part(_bars(1), stretch=False)
+    assert bottom - top == right - left
+
+
+def test_focus_overlooks_thin_lines_but_not_thick_ones():
+    assert moving_part(_bars(1), stretch=True)[1] > 0.2
+    assert moving_part(_bars(4), stretch=True)[1::2] == (0, 1)
+    only_lines = _bars(1)
+    only_lines[:, 60:68] = only_lines[:, :8]
+    assert moving_part(only_lines, stretch=True)[1::2] == (0, 1), "they count where nothing else moves"
+
+
+def test_frames_tell_where_a_small_thing_is():
+    rng = np.random.default_rng(0)
+    episodes = np.repeat(np.arange(16), 15)
+    places = rng.integers(2, 60, size=(len(episodes), 2))
+    images = np.zeros((len(places), 64, 64, 3), np.uint8)
+    for image, (row, column) in zip(images, places, strict=True):
+        image[row : row + 2, column : column + 2] = 255
+    hidden = rng.normal(size=(len(places), 1))
+    told = told_by_frames(images, np.hstack([places, hidden]), episodes)
+    assert (told[:2] > 0.6).all()
+    assert told[2] < 0.3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -64,6 +65,9 @@ def test_an_agent_that_sees_the_way_beats_the_floors():
     assert result.floors["random"].success_rate() < 0.7
     assert result.notes[0].startswith("success: numbers 0, 1 of the observation")
     assert len(evaluation.film_strip(result.recordings).axes) == 14
+    short = dataclasses.replace(result.recordings[0], success_step=2)
+    shown = [axes.get_title() for axes in evaluation.film_strip([short]).axes if axes.get_visible()]
+    assert shown == ["step 0", "step 1", "step 2", "goal"], "no frame is shown twice"
     alone = evaluation.evaluate(Chaser(), tasks, num_envs=1, progress=False)
     assert alone.outcomes.to_dict() == result.outcomes.to_dict()
 

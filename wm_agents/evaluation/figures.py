@@ -212,7 +212,7 @@ def film_strip(recordings: Sequence[Recording], *, labels: Sequence[str] = (), i
     Args:
         recordings: At least one, from :func:`wm_agents.evaluation.evaluate`. Tasks are shown up to their success.
         labels: Of the rows; by default the task and how it ended.
-        images: Before the goal's.
+        images: Before the goal's, at most: a task that took fewer steps has fewer.
 
     Raises:
         ValueError: There is nothing to draw, or there is not one label a row.
@@ -225,15 +225,16 @@ def film_strip(recordings: Sequence[Recording], *, labels: Sequence[str] = (), i
     grid = figure.subplots(len(recordings), images + 1, squeeze=False)
     for row, recording, label in zip(grid, recordings, named, strict=True):
         last = recording.success_step or len(recording.frames) - 1
-        steps = np.linspace(0, last, images).round().astype(int).tolist()
+        steps = np.unique(np.linspace(0, last, images).round().astype(int)).tolist()
         for axes, step in zip(row, steps, strict=False):
             axes.imshow(recording.frames[step])
             axes.set_title(f"step {step}", fontsize=8)
         row[-1].imshow(recording.goal)
         row[-1].set_title("goal", fontsize=8, color="#2e8b57")
         row[0].set_ylabel(label, fontsize=7)
-        for axes in row:
+        for place, axes in enumerate(row):
             axes.set(xticks=[], yticks=[])
+            axes.set_visible(place < len(steps) or place == images)
     return figure
 
 
