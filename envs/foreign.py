@@ -65,22 +65,31 @@ def make(env_id: str, side: int, **options: Any) -> gym.Env:
     given = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True, **options}
     try:
         try:
-            any_size = _place(spec).startswith(("gymnasium.envs.mujoco", "gymnasium_robotics"))
-            sizes = {"width": side, "height": side} if any_size else {}
-            env = gym.make(spec, **{**sizes, **given})
+            env = gym.make(spec, **{**_sizes(_place(spec), side, given.get("render_kwargs")), **given})
         except TypeError:
             env = gym.make(spec, **given)
     except (ImportError, gym.error.Error) as error:
         raise ValueError(f"{env_id} cannot be made: {str(error).splitlines()[0]}") from error
     with contextlib.suppress(Exception):  # there is no model of MuJoCo's, or not yet
-        quality = env.unwrapped.model.vis.quality  # type: ignore[attr-defined]
+        base: Any = env.unwrapped
+        quality = (base.model if hasattr(base, "model") else base._env.physics.model).vis.quality
         quality.shadowsize = quality.offsamples = 0  # shadows cost nine tenths of the time where a CPU renders
     return env
 
 
+def _sizes(place: str, side: int, render_kwargs: Any) -> dict[str, Any]:
+    """Options of environments that draw at any size, by the module that defines them."""
+    if place.startswith(("gymnasium.envs.mujoco", "gymnasium_robotics")):
+        return {"width": side, "height": side}
+    if place.startswith("shimmy.registration") and render_kwargs is None:  # dm_control's images are 320 by 240
+        return {"render_kwargs": {"width": side * 4 // 3, "height": side}}
+    return {}
+
+
 def _place(spec: gym.envs.registration.EnvSpec) -> str:
     """The module that an environment is defined in."""
-    entry = spec.entry_point
+    entry: Any = spec.entry_point
+    entry = getattr(entry, "func", entry)  # of a partial
     return entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
 
 
