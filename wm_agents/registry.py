@@ -152,6 +152,7 @@ WORLD_MODELS = Registry(
         "cloned": "wm_agents.models.cloned:ClonedEncoder",
         "lewm": "wm_agents.models.lewm:LeWM",
         "patch": "wm_agents.models.patch:PatchWorldModel",
+        "public-lewm": "wm_agents.models.public_lewm:PublicLeWM",
         "rssm": "wm_agents.models.rssm:RSSM",
     },
 )

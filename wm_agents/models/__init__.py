@@ -26,6 +26,7 @@ from wm_agents.models.heads import (
     WaypointsConfig,
 )
 from wm_agents.models.lewm import LeWM, LeWMConfig
+from wm_agents.models.public_lewm import PublicLeWM, PublicLeWMConfig
 
 WorldModelConfig = LeWMConfig  # its name in version 0.1
 
@@ -49,6 +50,8 @@ __all__ = [
     "LeWMConfig",
     "MacroActions",
     "MacroActionsConfig",
+    "PublicLeWM",
+    "PublicLeWMConfig",
     "State",
     "StepsToGoal",
     "StepsToGoalConfig",
