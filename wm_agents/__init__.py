@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from wm_agents.agents import GCIDM, MPC, HierarchicalMPC, list_checkpoints, load
     from wm_agents.models import WorldModel
+    from wm_agents.pretrained import from_pretrained
     from wm_agents.solving import solve
     from wm_agents.training import train_head, train_predictor, train_world_model
 
@@ -52,6 +53,7 @@ __all__ = [
     "datasets",
     "envs",
     "evaluation",
+    "from_pretrained",
     "list_checkpoints",
     "load",
     "planning",
@@ -64,13 +66,14 @@ __all__ = [
     "wrap",
 ]
 _MODULES = ("agents", "checkpoint", "datasets", "evaluation", "losses", "models", "planning", "recipes", "registry")
+_FUNCTIONS = {"from_pretrained": "wm_agents.pretrained", "solve": "wm_agents.solving"}
 
 
 def __getattr__(name: str) -> Any:
     if name in (*_MODULES, "training"):
         return importlib.import_module(f"wm_agents.{name}")
-    if name == "solve":
-        return importlib.import_module("wm_agents.solving").solve
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     # Other classes and functions, by their own name: MPC, CEMMPC, LeWMConfig, TrainingConfig, train_denoiser, ...
     for module in ("models", "training", "agents") if not name.startswith("_") else ():
         found = importlib.import_module(f"wm_agents.{module}")

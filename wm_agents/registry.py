@@ -152,6 +152,7 @@ WORLD_MODELS = Registry(
         "cloned": "wm_agents.models.cloned:ClonedEncoder",
         "lewm": "wm_agents.models.lewm:LeWM",
         "patch": "wm_agents.models.patch:PatchWorldModel",
+        "public-lewm": "wm_agents.models.public_lewm:PublicLeWM",
         "rssm": "wm_agents.models.rssm:RSSM",
     },
 )
@@ -177,6 +178,7 @@ HEADS = Registry(
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",
+        "hiql": "wm_agents.models.heads.hiql:HIQLPolicy",
         "latent-actions": "wm_agents.models.heads.latent_actions:LatentActions",
         "macro-actions": "wm_agents.models.heads.macro_actions:MacroActions",
         "steps-to-goal": "wm_agents.models.heads.steps_to_goal:StepsToGoal",
@@ -243,6 +245,7 @@ AGENTS = Registry(
     {
         "gc-idm": "wm_agents.agents.gc_idm:GCIDM",
         "hierarchical": "wm_agents.agents.hierarchical:HierarchicalMPC",
+        "hiql": "wm_agents.agents.hiql:HIQL",
         "mpc": "wm_agents.agents.mpc:MPC",
     },
 )

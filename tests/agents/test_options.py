@@ -42,13 +42,13 @@ def test_planners_refuse_what_is_no_number(name):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_agents_refuse_what_is_no_number(name, build):
-    checked = 0
-    for field in dataclasses.fields(AGENTS[name][0].Options):
+    checked, fields = 0, dataclasses.fields(AGENTS[name][0].Options)
+    for field in fields:
         for value in values(field):
             with pytest.raises(ValueError, match=field.name):
                 build(name, **{field.name: value})
             checked += 1
-    assert checked > 5
+    assert checked > 5 or not fields
     if AGENTS[name][0].__name__ == "MPC":
         for option in {"samples", "steps", "iterations", "elites"} & set(AGENTS[name][1]):
             for value in NO_COUNT:

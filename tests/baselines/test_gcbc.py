@@ -9,7 +9,8 @@ import torch
 
 import wm_agents
 from wm_agents.baselines import GCBCTrainingConfig, train_gcbc
-from wm_agents.baselines.gcbc import GCBCLearner, shifted
+from wm_agents.baselines.gcbc import GCBCLearner
+from wm_agents.baselines.offline import shifted
 
 pytest_plugins = ["trained"]
 

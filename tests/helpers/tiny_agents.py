@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from wm_agents import GCIDM, MPC, HierarchicalMPC
-from wm_agents.agents import WorldModelAgent
+from wm_agents.agents import HIQL, WorldModelAgent
 from wm_agents.models import (
     Denoiser,
     DenoiserConfig,
     Head,
+    HIQLConfig,
+    HIQLPolicy,
     InverseDynamics,
     InverseDynamicsConfig,
     LatentActionConfig,
@@ -32,6 +34,7 @@ CEM: dict[str, Any] = {"samples": 8, "elites": 3, "iterations": 2}
 SEARCH: dict[str, Any] = {"planner": "cem", "horizon": 3, **CEM}
 AGENTS: dict[str, tuple[type[WorldModelAgent], dict[str, Any], tuple[str, ...]]] = {
     "gc-idm": (GCIDM, {}, ("gc-idm",)),
+    "hiql": (HIQL, {}, ("hiql",)),
     "cem": (MPC, SEARCH, ()),
     "learned": (MPC, {**SEARCH, "objective": "temporal-distance"}, ("temporal-distance",)),
     "weighted": (MPC, {**SEARCH, "objective": {"temporal-distance": 1.0, "control": 0.1}}, ("temporal-distance",)),
@@ -80,6 +83,7 @@ def tiny_heads(world_model: WorldModel, seed: int = 0) -> dict[str, Head]:
     macro.bank.copy_(torch.randn(8, 4))
     heads = [
         InverseDynamics(InverseDynamicsConfig(latent_size=size, width=16)),
+        HIQLPolicy(HIQLConfig(latent_size=size, width=16)),
         TemporalDistance(TemporalDistanceConfig(latent_size=size, width=16, embedding_size=8)),
         Denoiser(DenoiserConfig(latent_size=size, block_size=6, horizon=3, width=16, depth=1)),
         LatentActions(LatentActionConfig(latent_size=size, size=4, width=16, **block)),

@@ -9,6 +9,7 @@ import torch
 
 from wm_agents.models import ActionStatistics, LeWMConfig
 from wm_agents.models.patch import PatchConfig
+from wm_agents.models.public_lewm import PublicLeWMConfig
 from wm_agents.models.rssm import RSSMConfig
 from wm_agents.registry import WORLD_MODELS
 
@@ -17,9 +18,18 @@ SMALL = {"image_size": SIZE, "action_block": BLOCK // 2}
 CONFIGS = {
     "lewm": LeWMConfig(**SMALL, latent_size=6, predictor_width=16),
     "patch": PatchConfig(**SMALL, token_size=3, predictor_width=8, predictor_heads=2),
+    "public-lewm": PublicLeWMConfig(
+        **SMALL,
+        latent_size=6,
+        patch_size=16,
+        encoder_depth=1,
+        encoder_heads=2,
+        predictor_depth=2,
+        predictor_heads=1,
+    ),
     "rssm": RSSMConfig(**SMALL, latent_size=6, recurrent_size=16),
 }
-SHAPES = {"lewm": (6,), "patch": (4, 3), "rssm": (6,)}
+SHAPES = {"lewm": (6,), "patch": (4, 3), "public-lewm": (6,), "rssm": (6,)}
 ACTIONS = ActionStatistics(-np.ones(2), np.ones(2), np.array([-0.1, 0.2]), np.array([0.3, 0.7]))
 
 

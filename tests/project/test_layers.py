@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipes": BOTTOM | {"models", "training"},
     "baselines": BOTTOM | {"agents", "checkpoint", "datasets", "envs", "models", "tensorfile", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
+    "pretrained": BOTTOM | {"datasets", "models", "tensorfile"},
     "doctor": BOTTOM | {"agents", "checkpoint", "datasets", "envs"},
     "pipeline": BOTTOM | {"agents", "checkpoint", "datasets", "models", "recipes", "training"},
     "evaluation": BOTTOM | LEARNING | {
@@ -47,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "agents", "checkpoint", "datasets", "doctor", "envs", "evaluation", "pipeline", "quickstart",
         "recipes", "solving", "studies", "training",
     },
-    "wm_agents": {"envs", "solving", "version"},  # __init__: everything else is looked up on first use
+    "wm_agents": {"envs", "pretrained", "solving", "version"},  # __init__: everything else is looked up on first use
 }  # fmt: skip
 
 # part -> third-party packages that it must not import: what the layer has no business knowing.

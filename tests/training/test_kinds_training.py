@@ -22,6 +22,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:latents have collapsed")
 KINDS = {
     "lewm": {"latent_size": 8, "predictor_width": 32},
     "patch": {"token_size": 4, "predictor_width": 16, "predictor_heads": 2},
+    "public-lewm": {
+        "latent_size": 6,
+        "patch_size": 16,
+        "encoder_depth": 1,
+        "encoder_heads": 2,
+        "predictor_depth": 1,
+        "predictor_heads": 1,
+    },
     "rssm": {"latent_size": 8, "recurrent_size": 32},
 }
 TRAINING = TrainingConfig(steps=4, batch_size=8, frames=3, evaluate_every=4)

@@ -7,6 +7,7 @@ that builds its controller from a world model, heads and options.
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.gc_idm import GCIDM
 from wm_agents.agents.hierarchical import HierarchicalMPC
+from wm_agents.agents.hiql import HIQL
 from wm_agents.agents.loading import agent_class, list_checkpoints, load
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.mpc import MPC
@@ -27,6 +28,7 @@ __all__ = [
     "AGENTS",
     "CEMMPC",
     "GCIDM",
+    "HIQL",
     "ICEMMPC",
     "MPC",
     "MPPIMPC",

@@ -19,6 +19,8 @@ from wm_agents.registry import AGENTS, PLANNERS, did_you_mean
 
 ALIASES = {"cem-mpc": "cem"}
 """Names of agents in version 0.1 -> now."""
+NEEDS = {"hierarchical": "graph", "hiql": "hiql"}
+"""Agents that need a head which not every shipped file has."""
 
 
 def agent_names() -> list[str]:
@@ -46,18 +48,19 @@ def list_checkpoints() -> list[str]:
 
 
 def _agents_of(task: str) -> list[str]:
-    """Agents that a task's shipped checkpoint can be loaded as: a hierarchical one needs a graph."""
-    return [name for name in agent_names() if name != "hierarchical" or _has_graph(task)]
+    """Agents that a task's shipped checkpoint can be loaded as: some need a head that not every file has."""
+    return [name for name in agent_names() if name not in NEEDS or NEEDS[name] in _heads_of(task)]
 
 
-def _has_graph(task: str) -> bool:
+def _heads_of(task: str) -> set[str]:
+    """Names of the heads in a task's shipped checkpoint."""
     try:
         source = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
         with resources.as_file(source) as path, safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            return "graph" in header or "graph" in header.get("heads", {})
+            return {*header, *header.get("heads", {})}  # files of format 1 have heads at the top
     except (OSError, SafetensorError):
-        return False
+        return set()
 
 
 def shipped() -> dict[str, str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from wm_agents.agents import GCIDM
-from wm_agents.baselines.gcbc import GCBCLearner, GCBCTrainingConfig, shifted, trained_agent
+from wm_agents.baselines.offline import OfflineLearner, OfflineTrainingConfig, train_offline
 from wm_agents.configs import check_numbers
 from wm_agents.models.encoders import make_encoder
-from wm_agents.training.gc_idm import action_errors
+from wm_agents.models.heads.hiql import perceptron
 from wm_agents.training.learner import Loss
 
 if TYPE_CHECKING:
@@ -29,8 +27,8 @@ MOST = 100.0
 
 
 @dataclass(frozen=True)
-class GCIVLTrainingConfig(GCBCTrainingConfig):
-    """How GCIVL is trained: :class:`GCBCTrainingConfig`, with OGBench's values (arXiv 2410.20092, ``impls/``).
+class GCIVLTrainingConfig(OfflineTrainingConfig):
+    """How GCIVL is trained: :class:`OfflineTrainingConfig`, with OGBench's values (arXiv 2410.20092, ``impls/``).
 
     Attributes:
         discount: Of values; also sets how far ahead their goals lie.
@@ -58,23 +56,14 @@ class Values(nn.Module):
         encoder: Name in ``wm_agents.registry.ENCODERS``.
         image_size: Height and width of the images, in pixels.
         width: Hidden units of each of three layers.
+        goal_size: Numbers by which a goal is known; None: its features.
     """
 
-    def __init__(self, encoder: str, image_size: int, width: int) -> None:
+    def __init__(self, encoder: str, image_size: int, width: int, goal_size: int | None = None) -> None:
         super().__init__()
         self.encoder = make_encoder(encoder, image_size)
-        sizes = (2 * self.encoder.features, width, width, width)
-        self.estimates = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    layer
-                    for inputs, outputs in itertools.pairwise(sizes)
-                    for layer in (nn.Linear(inputs, outputs), nn.GELU(), nn.LayerNorm(outputs))
-                ),
-                nn.Linear(width, 1),
-            )
-            for _ in range(2)
-        )
+        inputs = self.encoder.features + (goal_size or self.encoder.features)
+        self.estimates = nn.ModuleList(perceptron(inputs, width, 1) for _ in range(2))
 
     def forward(self, z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Values ``[2, B]`` of encoded frames and goals ``[B, features]``."""
@@ -82,7 +71,7 @@ class Values(nn.Module):
         return torch.stack([estimate(pairs).squeeze(-1) for estimate in self.estimates])
 
 
-class GCIVLLearner(GCBCLearner):
+class GCIVLLearner(OfflineLearner):
     """Learns values of frames towards goals, and clones those actions most that raise the value.
 
     The reward of a step is -1 until the frame is the goal: hindsight alone, no reward of the task. Values are an
@@ -97,29 +86,26 @@ class GCIVLLearner(GCBCLearner):
 
     def build(self) -> nn.ModuleDict:
         module = super().build()
-        self.values = Values(self.config.encoder, self.shape.image_size, self.config.width)
+        self.values = self.make_values()
         self.targets = copy.deepcopy(self.values).requires_grad_(False)
         module.update({"value": self.values, "target": self.targets})
         return module
+
+    def make_values(self) -> Values:
+        """The values to learn."""
+        return Values(self.config.encoder, self.shape.image_size, self.config.width)
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
         if self.module.training:
             self._follow()
         frame = data.segments(size, 1, rng)
         near, far = self._goals(data, frame, rng)
-        now, then, near_goal, far_goal = self._images(data, (frame, frame + 1, near, far), rng)
+        now, then, near_goal, far_goal = self.images(data, (frame, frame + 1, near, far), rng)
         value = self._value_loss(now, then, near_goal, torch.from_numpy(frame == near).to(self.device))
+        errors = self._errors(self.towards(self.encoder.encode(now), self.encoder.encode(far_goal)), data, frame)
         with torch.no_grad():
-            z, z_next, goal = (self.values.encoder(images) for images in (now, then, far_goal))
-            rise = (self.values(z_next, goal) - self.values(z, goal)).mean(dim=0)
-            weight = (self.config.temperature * rise).exp().clamp(max=MOST)
-        z, goal = self.encoder.encode(now), self.encoder.encode(far_goal)
-        predicted = self.policy(z, z, goal, torch.zeros(size, dtype=torch.int64, device=self.device))
-        actions = torch.from_numpy(data.actions[frame]).to(self.device)
-        errors = action_errors(predicted, actions, self.shape.choices)
-        if not self.shape.choices:
-            errors = errors * actions.shape[1] / 2  # minus the log-probability of a Gaussian of deviation 1
-        policy = (weight * errors).mean()
+            weights = self._weights(*(self.values.encoder(images) for images in (now, then, far_goal)))
+        policy = (weights * errors).mean()
         return value + policy, {self.key: value + policy, "value": value, "policy": policy}
 
     def _value_loss(
@@ -136,6 +122,20 @@ class GCIVLLearner(GCBCLearner):
         weight = torch.where(advantage >= 0, self.config.expectile, 1 - self.config.expectile)
         return (weight * (wanted - found).square()).mean(dim=1).sum()
 
+    @torch.no_grad()
+    def _weights(self, z: torch.Tensor, z_later: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Weights ``[B]`` of what led from a frame to a later one, by how much the value of the goal rose.
+
+        All are features ``[B, features]`` of the values' encoder.
+        """
+        rise = (self.values(z_later, goal) - self.values(z, goal)).mean(dim=0)
+        return (self.config.temperature * rise).exp().clamp(max=MOST)
+
+    def _errors(self, predicted: torch.Tensor, data: TrajectoryDataset, frame: np.ndarray) -> torch.Tensor:
+        """Minus the log-probability of the recorded actions ``[B]``; Gaussians have a standard deviation of 1."""
+        errors = self.errors(predicted, data.actions[frame])
+        return errors if self.shape.choices else errors * predicted.shape[1] / 2
+
     def _goals(
         self, data: TrajectoryDataset, frame: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -148,45 +148,12 @@ class GCIVLLearner(GCBCLearner):
         near = np.where(chance < CURRENT, frame, np.where(chance < CURRENT + FUTURE, later, anywhere))
         return near, rng.integers(frame + 1, last, endpoint=True)
 
-    def _images(
-        self, data: TrajectoryDataset, indices: tuple[np.ndarray, ...], rng: np.random.Generator
-    ) -> tuple[torch.Tensor, ...]:
-        """Images ``[B, H, W, C]`` of each row of indices; all are shifted alike where the batch is augmented."""
-        pixels = torch.from_numpy(data.frames_at(np.concatenate(indices))).to(self.device)
-        if self.module.training and rng.random() < self.config.augment:
-            pixels = shifted(pixels, rng)
-        return pixels.chunk(len(indices))
-
     @torch.no_grad()
     def _follow(self) -> None:
         for target, weight in zip(self.targets.parameters(), self.values.parameters(), strict=True):
             target.lerp_(weight, self.config.target_rate)
 
 
-def train_gcivl(
-    dataset: TrajectoryDataset,
-    training: GCIVLTrainingConfig | None = None,
-    *,
-    run_dir: str | Path | None = None,
-    device: torch.device | str = "auto",
-    progress: bool = True,
-) -> GCIDM:
-    """Train goal-conditioned implicit value learning; the result acts, saves and loads like every agent.
-
-    It follows OGBench's GCIVL on images (arXiv 2410.20092) in losses, goals, constants, augmentation, and width and
-    depth of all networks, and differs as :func:`wm_agents.baselines.train_gcbc` does: frame and goal are encoded apart,
-    by this library's small CNN, and the learning rate follows this library's warm-up and cosine. The values are not
-    kept, since the policy alone acts.
-
-    Args:
-        dataset: What to learn from; split by episode into training and validation.
-        training: Options.
-        run_dir: Keep a resumable state there.
-        device: "auto", "cpu", "cuda".
-        progress: Show a bar.
-
-    Raises:
-        ValueError: The data do not fit, or there is no such encoder or device.
-        CheckpointError: ``run_dir`` holds a run with other data or options.
-    """
-    return trained_agent(GCIVLLearner(dataset, training, device), run_dir, device, progress)
+def train_gcivl(dataset: TrajectoryDataset, training: GCIVLTrainingConfig | None = None, **options: Any) -> GCIDM:
+    """Train goal-conditioned implicit value learning; arguments and errors are those of :func:`train_offline`."""
+    return train_offline(GCIVLLearner, dataset, training, **options)

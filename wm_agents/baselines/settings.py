@@ -1,7 +1,8 @@
-"""The settings of the baselines that learn online, for every task, in one place and with their source.
+"""The settings of the baselines for every task, in one place and with their source.
 
-The values come from rl-baselines3-zoo (github.com/DLR-RM/rl-baselines3-zoo, ``hyperparams/``) where it has a task of
-that kind. It has none for mazes, and no goal-reaching PPO: those values are ours, and were not searched for.
+Those that learn online have values of rl-baselines3-zoo (github.com/DLR-RM/rl-baselines3-zoo, ``hyperparams/``) where
+it has a task of that kind. It has none for mazes, and no goal-reaching PPO: those values are ours, and were not
+searched for. Those that learn offline have OGBench's values, the defaults of their options.
 """
 
 from __future__ import annotations
@@ -117,3 +118,13 @@ def settings(name: str, env_id: str) -> Settings:
         "sac-pixels": Settings("SAC", "pixels", PIXEL_SAC, "rl-baselines3-zoo, sac.yml, CarRacing-v0"),
         "ppo-pixels": Settings("PPO", "pixels", PPO, OURS, n_envs=8),
     }[name]
+
+
+SUBGOALS = {"cube-single": 10, "cube-double": 10}
+"""Task -> steps to HIQL's subgoals, where they are not 25 (OGBench, ``impls/hyperparameters.sh``)."""
+
+
+def offline_options(name: str, env_id: str) -> dict[str, Any]:
+    """Return the options of a baseline that learns offline in which a task differs from the others."""
+    task = task_name(env_id.rpartition(":")[2])
+    return {"subgoal_steps": SUBGOALS[task]} if name == "hiql" and task in SUBGOALS else {}

@@ -26,9 +26,9 @@ def compare(
 
     Args:
         env_id: Gymnasium id or task name.
-        agents: Agents of this library (gc-idm, cem, hierarchical, ...), gcbc and gcivl (cloning and
-            offline reinforcement learning from the same images), and SB3's
-            sac-her, td3-her, tqc-her, ppo, sac-pixels and ppo-pixels.
+        agents: Agents of this library (gc-idm, cem, hierarchical, ...), gcbc, gcivl and hiql (cloning and offline
+            reinforcement learning from the same images), and SB3's sac-her, td3-her, tqc-her, ppo, sac-pixels and
+            ppo-pixels.
         seeds: Number of training seeds.
         steps: Environment steps of SB3's algorithms.
         data_steps: Environment steps that are recorded for the others; by default those of the task's recipe.

@@ -8,6 +8,8 @@ from wm_agents.models.heads import (
     Denoiser,
     DenoiserConfig,
     Head,
+    HIQLConfig,
+    HIQLPolicy,
     InverseDynamics,
     InverseDynamicsConfig,
     LatentActionConfig,
@@ -24,6 +26,7 @@ from wm_agents.models.heads import (
     WaypointsConfig,
 )
 from wm_agents.models.lewm import LeWM, LeWMConfig
+from wm_agents.models.public_lewm import PublicLeWM, PublicLeWMConfig
 
 WorldModelConfig = LeWMConfig  # its name in version 0.1
 
@@ -33,6 +36,8 @@ __all__ = [
     "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
+    "HIQLConfig",
+    "HIQLPolicy",
     "Head",
     "InverseDynamics",
     "InverseDynamicsConfig",
@@ -45,6 +50,8 @@ __all__ = [
     "LeWMConfig",
     "MacroActions",
     "MacroActionsConfig",
+    "PublicLeWM",
+    "PublicLeWMConfig",
     "State",
     "StepsToGoal",
     "StepsToGoalConfig",

@@ -109,9 +109,18 @@ class ViTEncoder(nn.Module):
         features: Width of the tokens and size of the output.
         depth: Transformer layers.
         heads: Attention heads.
+        eps: What LayerNorms add to the variance.
     """
 
-    def __init__(self, image_size: int, patch: int = 8, features: int = 192, depth: int = 12, heads: int = 3) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        patch: int = 8,
+        features: int = 192,
+        depth: int = 12,
+        heads: int = 3,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         if image_size % patch:
             raise ValueError(f"image_size {image_size} is not a multiple of the ViT's patch size {patch}.")
@@ -121,9 +130,17 @@ class ViTEncoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, features))
         self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + (image_size // patch) ** 2, features))
         layer = nn.TransformerEncoderLayer(
-            features, heads, 4 * features, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            features,
+            heads,
+            4 * features,
+            dropout=0.0,
+            activation="gelu",
+            layer_norm_eps=eps,
+            batch_first=True,
+            norm_first=True,
         )
-        self.layers = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(features), enable_nested_tensor=False)
+        norm = nn.LayerNorm(features, eps)
+        self.layers = nn.TransformerEncoder(layer, depth, norm, enable_nested_tensor=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``[B, H, W, 3] -> [B, features]``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from wm_agents.configs import check_choices, check_counts, check_numbers
 from wm_agents.models.actions import ActionStatistics
@@ -69,19 +70,23 @@ class LeWM(WorldModel):
     The state holds the last ``history`` latents, the blocks between them, and how many of the latents are real.
 
     Args:
-        config: The shape of the networks.
+        config: The shape of the networks, a :class:`LeWMConfig`.
         actions: Bounds and statistics of the primitive actions.
     """
 
-    Config = LeWMConfig
+    Config: ClassVar[type] = LeWMConfig
     losses: ClassVar[Mapping[str, float]] = {"prediction": 1.0, "sigreg": 0.09}
 
-    def __init__(self, config: LeWMConfig, actions: ActionStatistics) -> None:
+    def __init__(self, config: Any, actions: ActionStatistics) -> None:
         super().__init__(config, actions, (config.latent_size,))
-        self.encoder = make_encoder(config.encoder, config.image_size)
-        features: Any = self.encoder.features
-        self.projector = Projector(features, 2 * features, config.latent_size)
-        self.predictor = PREDICTORS.get(config.predictor)(config)
+        self.encoder, self.projector, self.predictor = self.networks(config)
+
+    @staticmethod
+    def networks(config: Any) -> tuple[Any, nn.Module, Any]:
+        """Encoder, projector and predictor."""
+        encoder = make_encoder(config.encoder, config.image_size)
+        projector = Projector(encoder.features, 2 * encoder.features, config.latent_size)
+        return encoder, projector, PREDICTORS.get(config.predictor)(config)
 
     def parts(self) -> dict[str, str]:
         return {"encoder": self.config.encoder, "predictor": self.config.predictor}

@@ -175,7 +175,7 @@ class AdaLNBlock(nn.Module):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """``x [B, T, width], condition [B, T, width] -> [B, T, width]``."""
         shift, scale, *rest = self.modulation(condition).chunk(6, dim=-1)
-        return self._add(x, self.attend(self.norms[0](x) * (1 + scale) + shift), *rest)
+        return self._add(x, self.attend(self._modulated(x, shift, scale)), *rest)
 
     def imagine(self, x: torch.Tensor, modulation: torch.Tensor, last: bool) -> torch.Tensor:
         """The same with positions first, ``x [T, R, width], modulation [T, R, 6 * width] -> [T, R, width]``.
@@ -184,7 +184,7 @@ class AdaLNBlock(nn.Module):
         of interest, ``[1, R, width]``: no other needs more there than key and value.
         """
         shift, scale, *rest = modulation.chunk(6, dim=-1)
-        x_in = self.norms[0](x) * (1 + scale) + shift
+        x_in = self._modulated(x, shift, scale)
         query, key_value = self.qkv.weight.split([64 * self.heads, 128 * self.heads])
         start = len(x) - 1 if last else 0
         keys, values = F.linear(x_in, key_value).unflatten(-1, (2, self.heads, 64)).unbind(2)
@@ -199,6 +199,10 @@ class AdaLNBlock(nn.Module):
             attended.append((weights * values[: position + 1]).sum(0))
         y = self.out(torch.stack(attended).flatten(2))
         return self._add(x[start:], y, *(part[start:] for part in rest))
+
+    def _modulated(self, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """The input of the attention."""
+        return self.norms[0](x) * (1 + scale) + shift
 
     def _add(self, x: torch.Tensor, attended: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         gate1, shift, scale, gate2 = rest

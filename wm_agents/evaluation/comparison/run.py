@@ -50,9 +50,10 @@ def compare(
 ) -> Content:
     """Train agents of all kinds on a task, measure them on the same held-out tasks, and write a report.
 
-    Agents of this library learn from recorded images without rewards, by the task's recipe; "gcbc" and "gcivl" learn
-    from the same images. :data:`wm_agents.baselines.ONLINE` are Stable-Baselines3's algorithms, which get the reward
-    and interact. Goals are near (25 steps away, 50 steps allowed) and any (random start and goal).
+    Agents of this library learn from recorded images without rewards, by the task's recipe.
+    :data:`wm_agents.baselines.OFFLINE` learn from the same images. :data:`wm_agents.baselines.ONLINE` are
+    Stable-Baselines3's algorithms, which get the reward and interact. Goals are near (25 steps away, 50 steps allowed)
+    and any (random start and goal).
 
     Written into ``out``: ``report.md`` with tables, paired tests and a paragraph in words, ``report.json``, the figures
     ``steps.png``, ``seconds.png`` and ``ms.png``, in ``videos/`` the first tasks of each agent, and in ``agents/`` a
@@ -61,8 +62,8 @@ def compare(
 
     Args:
         env_id: Gymnasium id.
-        agents: Names: "gc-idm", "cem", any other agent of this library, "gcbc", "gcivl", "sac-her", "td3-her",
-            "tqc-her", "ppo", "sac-pixels", "ppo-pixels".
+        agents: Names: "gc-idm", "cem", any other agent of this library, "gcbc", "gcivl", "hiql", "sac-her",
+            "td3-her", "tqc-her", "ppo", "sac-pixels", "ppo-pixels".
         seeds: Number of training seeds.
         steps: Environment steps of agents that learn online.
         data_steps: Environment steps that are recorded for agents that learn offline; by default those of the recipe.

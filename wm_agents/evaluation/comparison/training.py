@@ -108,7 +108,7 @@ class Trainer:
 
     def _offline(self, name: str, seed: int) -> tuple[Path, float]:
         train, options = baselines.OFFLINE[name]
-        training: Any = options(seed=seed)
+        training: Any = options(seed=seed, **baselines.offline_options(name, self.plan.env_id))
         training = training.shortened() if self.plan.quick else training
         data, _ = self.data()
         key = {"training": asdict(training), "data": _hashes(data), "versions": versions()}

@@ -5,6 +5,7 @@ from wm_agents.models.heads.base import Head, evaluating, fingerprint
 from wm_agents.models.heads.denoiser import Denoiser, DenoiserConfig
 from wm_agents.models.heads.gc_idm import InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.heads.graph import LatentGraph, LatentGraphConfig
+from wm_agents.models.heads.hiql import HIQLConfig, HIQLPolicy
 from wm_agents.models.heads.latent_actions import LatentActionConfig, LatentActions
 from wm_agents.models.heads.macro_actions import MacroActions, MacroActionsConfig
 from wm_agents.models.heads.steps_to_goal import StepsToGoal, StepsToGoalConfig
@@ -16,6 +17,8 @@ __all__ = [
     "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
+    "HIQLConfig",
+    "HIQLPolicy",
     "Head",
     "InverseDynamics",
     "InverseDynamicsConfig",
