@@ -50,7 +50,8 @@ def wrap(
         proprioception: Numbers that are drawn into the frame, as cells of gray along its lower edge: a key of the
             observation, or indices of the flat observation. Goal images show them, too.
         resize: How images that are not square become square: "stretch", "crop" to the middle, or "pad" with black.
-        focus: Cut the image to the square in which something moves, found by trial rollouts; a single image only.
+        focus: Cut the image to the part in which something moves, found by trial rollouts: a rectangle for
+            resize="stretch", otherwise a square; a single image only.
         goals: "rollout"; "own", the goal that the environment draws, where it shows an image of that, in the info of
             ``reset`` or in the observation; images ``[M, H, W, 3]`` of yours; or a dataset with ``pixels`` (and
             ``states``).
