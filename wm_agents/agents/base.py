@@ -6,7 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger, get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
@@ -31,12 +32,19 @@ from wm_agents.agents.fitting import (
     warn_of_another_task,
 )
 from wm_agents.agents.memory import Memory
+from wm_agents.agents.online import OnlineConfig, dump_logs, learn
 from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
+from wm_agents.agents.replay_files import read_replay, write_replay
+from wm_agents.agents.untrained import untrained_heads, untrained_world_model
 from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
 from wm_agents.registry import did_you_mean
 from wm_agents.types import DecisionRecord
+
+if TYPE_CHECKING:
+    from wm_agents.datasets import ReplayBuffer, TrajectoryDataset
+    from wm_agents.training.continued import ContinuedTraining
 
 NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
 """Arguments of the constructor that a file never sets."""
@@ -45,13 +53,16 @@ NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_l
 class WorldModelAgent(BaseAlgorithm):
     """A Stable-Baselines3 algorithm that acts with a learned world model.
 
-    ``predict``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3. Training is
-    offline and called ``fit``. ``learn``, which in SB3 takes environment steps, raises an error that says so.
+    ``predict``, ``learn``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3.
+    Training on recorded data is called ``fit``.
 
     Args:
-        world_model: Encodes and predicts; its action bounds are the agent's.
+        world_model: Encodes and predicts; its action bounds are the agent's. A kind's name or a configuration, such as
+            "lewm" or ``LeWMConfig(latent_size=64)``, makes an untrained one for the environment, and the heads that
+            the agent needs: a start for :meth:`learn`.
         env: Environment, its id, or a VecEnv; checked against the world model. None is fine for ``predict``.
         heads: Networks on the world model's latents, as a list or by name; all are saved with the agent, used or not.
+            With an untrained world model: configurations of heads, by name.
         seed: Seed of everything random in the agent. A number also seeds Python, NumPy and torch, as in SB3. None is 0
             for the agent alone.
         device: "auto", "cpu", "cuda".
@@ -80,17 +91,26 @@ class WorldModelAgent(BaseAlgorithm):
         tensorboard_log: str | None = None,
         **options: Any,
     ) -> None:
+        seed = check_seed(seed)
+        self.exploration = np.random.default_rng(seed or 0)  # of what is tried in learn
+        self.online = OnlineConfig()
+        self.replay_buffer: ReplayBuffer | None = None  # what learn has seen
+        self.trainer: ContinuedTraining | None = None
+        self.provenance: dict[str, Any] = {}
         if not isinstance(world_model, WorldModel):
-            raise ValueError(
-                f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
-                "wm_agents.train_world_model(dataset), or load a finished agent with wm_agents.load(name)."
-            )
+            if not isinstance(world_model, str) and not dataclasses.is_dataclass(world_model):
+                raise ValueError(
+                    f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
+                    "wm_agents.train_world_model(dataset), load a finished agent with wm_agents.load(name), or give "
+                    'the name of a kind, such as "lewm", to learn from nothing.'
+                )
+            env = self._wrap_env(env, verbose)
+            world_model, heads = self._from_nothing(world_model, env, heads, options, seed)
         self.world_model = ordinary(world_model)
         self.heads, options = collect_heads(heads, options)
         for head in self.heads.values():
             check_head(head, self.world_model)
         self.settings = self.read_options(options)
-        self.provenance: dict[str, Any] = {}
         self.history: dict[str, list[tuple[int, float]]] = {}  # curves of the last fit
         self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
@@ -98,7 +118,7 @@ class WorldModelAgent(BaseAlgorithm):
             policy=WorldModelPolicy,
             env=env,
             learning_rate=0.0,
-            seed=check_seed(seed),
+            seed=seed,
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
@@ -112,6 +132,23 @@ class WorldModelAgent(BaseAlgorithm):
         self.action_space = action_space_of(world_model)
         self._make_logger()
         self._setup_model()
+
+    def _from_nothing(
+        self, model: Any, env: VecEnv, heads: Any, options: dict[str, Any], seed: int | None
+    ) -> tuple[WorldModel, dict[str, Head]]:
+        """An untrained world model for the environment, and the heads that the options need."""
+        shapes = dict(heads or {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            made = untrained_world_model(model, env)
+            needed = self.needed_heads(self.read_options(dict(options)))
+            self.provenance = {"untrained": type(made).__name__}
+            return made, untrained_heads({*needed, *shapes}, made, shapes)
+
+    @classmethod
+    def needed_heads(cls, settings: Any) -> tuple[str, ...]:
+        """Names of the heads without which an agent with these options cannot act."""
+        return ()
 
     def _make_logger(self) -> None:
         folder: Any = self.tensorboard_log  # not "", which SB3 takes for the working directory
@@ -170,7 +207,12 @@ class WorldModelAgent(BaseAlgorithm):
         with torch.inference_mode(False):
             self.world_model.to(self.device)
             self.policy = WorldModelPolicy(
-                self.observation_space, self.action_space, self.world_model, self.make_controller(), self.seed or 0
+                self.observation_space,
+                self.action_space,
+                self.world_model,
+                self.make_controller(),
+                self.seed or 0,
+                self.exploration,
             ).to(self.device)
 
     @staticmethod
@@ -195,7 +237,7 @@ class WorldModelAgent(BaseAlgorithm):
         observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | Literal["last"] | None = LAST,
         episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
+        deterministic: bool = True,
     ) -> tuple[np.ndarray, Memory]:
         """Choose actions; see :meth:`wm_agents.agents.policy.WorldModelPolicy.predict`."""
         return self.policy.predict(observation, state, episode_start, deterministic)
@@ -218,16 +260,78 @@ class WorldModelAgent(BaseAlgorithm):
         """
         return assess(self, observation, budget)
 
-    def learn(self, *args: Any, **kwargs: Any) -> WorldModelAgent:
-        """Always raise an error, because these agents learn offline.
+    def learn(  # type: ignore[override]
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        *,
+        online: OnlineConfig | None = None,
+        data: TrajectoryDataset | None = None,
+    ) -> WorldModelAgent:
+        """Act in the environment and learn from it, in turns; no reward is used.
+
+        The agent acts with its own controller and exploration noise, towards the goals that the environment gives and
+        towards frames of its own data; some episodes take random actions. All episodes go into ``replay_buffer``.
+        After every ``train_freq`` steps the world model is trained on it, then the heads with which the agent acts,
+        with hindsight goals: later frames of the same episode.
+
+        What is refitted and what is frozen: an untrained agent takes the statistics of its actions from the data of its
+        first training; after that they never change. The encoder changes with every training, which makes all
+        latents and heads from before worthless. So frames are encoded afresh, the heads go on from their weights on the
+        new latents, and heads with which the agent does not act are dropped with a warning. Other agents on the
+        same world model are not affected: the first training copies it.
+
+        ``save`` keeps the networks and ``num_timesteps``, :meth:`save_replay_buffer` the data. After ``load``,
+        ``load_replay_buffer`` and ``reset_num_timesteps=False`` continue; the optimizers then begin anew.
+
+        Args:
+            total_timesteps: Environment steps, in all environments together.
+            callback: SB3's callbacks; ``num_timesteps`` counts environment steps.
+            log_interval: Episodes between two rows of the log; None writes none.
+            tb_log_name: Name of the run in TensorBoard; the agent's name by default.
+            reset_num_timesteps: Count from 0 again, and reset the environment.
+            progress_bar: SB3's progress bar, which needs tqdm.
+            online: Options of the exploration and of the training, kept for the next call; by default those of the
+                last call.
+            data: Recorded data of the environment to learn from as well.
+
+        Returns:
+            The agent itself.
 
         Raises:
-            TypeError: Always; the message says what to call.
+            ValueError: No environment, bad options, episodes that are too short for the world model's windows, or data
+                of another environment.
+            DivergedError: The loss is not finite; the agent stays as it was before that training.
         """
-        raise TypeError(
-            f"{type(self).__name__} learns offline, from recorded trajectories, not by stepping an environment: "
-            "call wm_agents.train_world_model(dataset), and GCIDM.fit(dataset)."
+        name = self.name if tb_log_name is None else tb_log_name
+        learn(
+            self, total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar, online, data
         )
+        return self
+
+    def dump_logs(self) -> None:
+        """Write the log now, as SB3's ``LogEveryNTimesteps`` asks for."""
+        dump_logs(self)
+
+    def save_replay_buffer(self, path: str | Path) -> None:
+        """Write the data that ``learn`` has collected to a safetensors file; ".pkl" is replaced by ".safetensors".
+
+        Raises:
+            ValueError: There are none yet.
+        """
+        write_replay(self.replay_buffer, path)
+
+    def load_replay_buffer(self, path: str | Path) -> None:
+        """Read data that :meth:`save_replay_buffer` wrote, for the next call of ``learn``.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, or of another environment.
+        """
+        self.replay_buffer = read_replay(path, self.world_model, self.online.buffer_size)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""
@@ -235,8 +339,9 @@ class WorldModelAgent(BaseAlgorithm):
         super().set_random_seed(seed)
         if seed is not None:
             self.seed = seed
+            self.exploration = np.random.default_rng(seed)
             if hasattr(self, "policy"):
-                self.policy.seed = seed
+                self.policy.seed, self.policy.rng = seed, self.exploration
                 self.policy.recollection.clear()
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
@@ -248,6 +353,8 @@ class WorldModelAgent(BaseAlgorithm):
         wrapped = self._wrap_env(env, self.verbose)
         check_env_fits(wrapped, self.world_model)
         warn_of_another_task(wrapped, self.env_id, stacklevel=3)
+        if force_reset or wrapped.num_envs != self.n_envs:
+            self._last_obs = None
         self.env, self.n_envs = wrapped, wrapped.num_envs
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
 
@@ -310,6 +417,7 @@ class WorldModelAgent(BaseAlgorithm):
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
+        agent.num_timesteps = int(checkpoint.provenance.get("online", {}).get("timesteps", 0))
         if agent.env is not None:
             warn_of_another_task(agent.env, agent.env_id, stacklevel=4)
         return agent
@@ -360,11 +468,13 @@ class WorldModelAgent(BaseAlgorithm):
         return type(self)(checkpoint.world_model, heads=checkpoint.heads, device=self.device, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the logger's open files and the policy, which is built again from the parts."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "_logger")}
+        """Everything but the logger's open files, what ``learn`` has collected, and the policy, which is built again."""
+        left_out = ("policy", "_logger", "trainer", "replay_buffer")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.trainer = self.replay_buffer = None
         self.world_model = ordinary(self.world_model)
         self.heads = {name: ordinary(head) for name, head in self.heads.items()}
         self._make_logger()
