@@ -18,9 +18,8 @@ LEAST = 200
 class ReplayDataset(TrajectoryDataset):
     """A dataset of which nothing is held out: experience that is still to come is the test."""
 
-    def split(
-        self, validation_fraction: float = 0.1, seed: int = 0
-    ) -> tuple[TrajectoryDataset, TrajectoryDataset]:  # noqa: D102
+    def split(self, validation_fraction: float = 0.1, seed: int = 0) -> tuple[TrajectoryDataset, TrajectoryDataset]:
+        """Return all of it, for training and for validation."""
         return self, self
 
 
@@ -89,12 +88,13 @@ class ReplayBuffer:
             raise ValueError(
                 f"an episode has 1 to {self.longest} actions and one more frame, not {length} and {len(pixels)}."
             )
-        first = self._end if self._end + length + 1 <= self.size else 0
+        wraps = self._end + length + 1 > self.size
+        first = 0 if wraps else self._end
         last = first + length + 1
         kept = [
             (start, count)
             for start, count in zip(self.starts, self.lengths, strict=True)
-            if start >= last or start + count + 1 <= first
+            if (start >= last or start + count + 1 <= first) and not (wraps and start >= self._end)
         ]
         self.pixels[first:last] = pixels
         self.actions[first : last - 1], self.actions[last - 1] = actions, 0

@@ -130,7 +130,7 @@ class WorldModelAgent(BaseAlgorithm):
         image = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = spaces.Dict({key: image for key in KEYS})
         self.action_space = action_space_of(world_model)
-        self._make_logger()
+        self._logger = configure_logger(0)  # fit and learn begin one in tensorboard_log
         self._setup_model()
 
     def _from_nothing(
@@ -150,9 +150,11 @@ class WorldModelAgent(BaseAlgorithm):
         """Names of the heads without which an agent with these options cannot act."""
         return ()
 
-    def _make_logger(self) -> None:
+    def _open_log(self) -> None:
+        """Begin a log under the agent's name, unless the user has set a logger."""
         folder: Any = self.tensorboard_log  # not "", which SB3 takes for the working directory
-        self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
+        if not self._custom_logger:
+            self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 
     @classmethod
     def read_options(cls, options: dict[str, Any]) -> Any:
@@ -308,9 +310,7 @@ class WorldModelAgent(BaseAlgorithm):
             DivergedError: The loss is not finite; the agent stays as it was before that training.
         """
         name = self.name if tb_log_name is None else tb_log_name
-        learn(
-            self, total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar, online, data
-        )
+        learn(self, total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar, online, data)
         return self
 
     def dump_logs(self) -> None:
@@ -390,7 +390,8 @@ class WorldModelAgent(BaseAlgorithm):
             env: Environment to control; checked against the checkpoint.
             device: "auto", "cpu", "cuda".
             **kwargs: Constructor options that override the stored ones; heads, by ``heads=`` or their names, that
-                replace the stored ones; and SB3's ``print_system_info`` and ``force_reset``.
+                replace the stored ones; and SB3's ``print_system_info``, ``force_reset`` and ``custom_objects``, whose
+                entries replace stored options of their names. Nothing is pickled, so the others have no effect.
 
         Raises:
             CheckpointError: Missing, damaged, tampered with, or not an agent of this class.
@@ -400,14 +401,13 @@ class WorldModelAgent(BaseAlgorithm):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
-        if kwargs.pop("custom_objects", None):
-            raise ValueError("custom_objects has no meaning here: nothing in a file is pickled. Pass options instead.")
+        replaced = dict(kwargs.pop("custom_objects", None) or {})
         if kwargs.pop("print_system_info", False):
             get_system_info()
         kwargs.pop("force_reset", None)  # an agent keeps no observation from an environment
         heads, kwargs = collect_heads(kwargs.pop("heads", None), kwargs)
         stored = cls.options_in(checkpoint, kwargs)
-        options = {name: value for name, value in stored.items() if name not in NOT_STORED} | kwargs
+        options = {name: replaced.get(name, value) for name, value in stored.items() if name not in NOT_STORED} | kwargs
         try:
             check_needs(checkpoint.needs, cls.parts(options))
         except MissingPartError as error:
@@ -468,14 +468,15 @@ class WorldModelAgent(BaseAlgorithm):
         return type(self)(checkpoint.world_model, heads=checkpoint.heads, device=self.device, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the logger's open files, what ``learn`` has collected, and the policy, which is built again."""
+        """Everything but open files, what ``learn`` has collected, and the policy, which is built again."""
         left_out = ("policy", "_logger", "trainer", "replay_buffer")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.trainer = self.replay_buffer = None
+        self._custom_logger = False
         self.world_model = ordinary(self.world_model)
         self.heads = {name: ordinary(head) for name, head in self.heads.items()}
-        self._make_logger()
+        self._logger = configure_logger(0)
         self._make_policy()

@@ -215,6 +215,7 @@ class GCIDM(WorldModelAgent):
 
         self.num_timesteps = self._num_timesteps_at_start = 0
         self.start_time = time.time_ns()
+        self._open_log()
         if hooks is not None:
             hooks.on_training_start({"self": self, "total_timesteps": training.steps}, {})
         network, self.history = train_inverse_dynamics(

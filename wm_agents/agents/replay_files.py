@@ -58,6 +58,8 @@ def empty_replay(world_model: WorldModel, size: int) -> ReplayBuffer:
 def _path(path: str | Path) -> Path:
     """The path with the suffix of the file's kind; SB3's callbacks ask for ".pkl"."""
     target = Path(path)
-    return target.with_suffix(SUFFIX) if target.suffix == ".pkl" else target.with_name(
-        target.name if target.suffix == SUFFIX else target.name + SUFFIX
+    return (
+        target.with_suffix(SUFFIX)
+        if target.suffix == ".pkl"
+        else target.with_name(target.name if target.suffix == SUFFIX else target.name + SUFFIX)
     )

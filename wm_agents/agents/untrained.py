@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from wm_agents.agents.fitting import check_images_untouched
 from wm_agents.agents.policy import KEYS
 from wm_agents.models import ActionStatistics, Head, WorldModel
 from wm_agents.registry import HEADS
@@ -41,6 +42,7 @@ def untrained_world_model(model: Any, env: VecEnv) -> WorldModel:
             f"the environment's observations are {keys or space}, the agent needs {list(KEYS)}: make it with "
             'obs_type="pixels", or wrap it with wm_agents.wrap.'
         )
+    check_images_untouched(env)
     choices: tuple[int, ...] = ()
     if isinstance(actions, spaces.Box) and len(actions.shape) == 1 and actions.is_bounded():
         low, high = actions.low, actions.high
