@@ -133,7 +133,7 @@ def test_it_goes_on_after_save_and_load(tmp_path):
     again.learn(70, reset_num_timesteps=False)
     assert again.num_timesteps == 200
     assert again.replay_buffer.dataset().lengths.sum() == 200
-    assert again.provenance["online"]["timesteps"] == 200
+    assert again.provenance["online"]["gradient_steps"] == {"world-model": 7, "gc-idm": 14}
     with pytest.raises(CheckpointError, match="of another environment"):
         load("pointmaze-umaze/gc-idm", device="cpu").load_replay_buffer(tmp_path / "replay")
     agent.save(tmp_path / "agent.safetensors")

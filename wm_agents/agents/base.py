@@ -361,6 +361,8 @@ class WorldModelAgent(BaseAlgorithm):
     def checkpoint(self) -> Checkpoint:
         """Return all parts of the agent as a checkpoint."""
         own, heads, provenance = self.options(), dict(self.heads), dict(self.provenance)
+        if self.replay_buffer is not None:
+            provenance["timesteps"] = self.num_timesteps
         options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
         return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
 
@@ -417,7 +419,7 @@ class WorldModelAgent(BaseAlgorithm):
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
-        agent.num_timesteps = int(checkpoint.provenance.get("online", {}).get("timesteps", 0))
+        agent.num_timesteps = int(checkpoint.provenance.get("timesteps", 0))
         if agent.env is not None:
             warn_of_another_task(agent.env, agent.env_id, stacklevel=4)
         return agent

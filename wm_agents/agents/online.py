@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from wm_agents.agents.base import WorldModelAgent
     from wm_agents.datasets import TrajectoryDataset
 
+STATE = ("untrained", "online", "timesteps")
+"""Entries of an agent's provenance that say how far ``learn`` has come."""
+
 
 @dataclass(frozen=True)
 class OnlineConfig:
@@ -139,11 +142,10 @@ class OnlineRun:
         metrics = trainer.round(dataset, {name: self._updates(name, new) for name in trainer.steps})
         self.trained_at = agent.num_timesteps
         agent.world_model, agent.heads = trainer.world_model, dict(trainer.heads)
-        known = {name: value for name, value in agent.provenance.items() if name not in ("untrained", "online")}
+        known = {name: value for name, value in agent.provenance.items() if name not in STATE}
         agent.provenance = {
             **(known if "before" in known or not known else {"before": known}),
             "online": {
-                "timesteps": agent.num_timesteps,
                 "gradient_steps": trainer.steps,
                 "data": None if self.data is None else self.data.provenance,
                 "config": dataclasses.asdict(self.config),
