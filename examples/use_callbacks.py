@@ -1,6 +1,6 @@
 """SB3's callbacks and TensorBoard with an agent that learns online.
 
-Expect rows of evaluations, files of the best agent and of checkpoints in ``--out``, and a TensorBoard log there. It takes
+Expect rows of evaluations, and in ``--out`` the best agent, checkpoints, and a TensorBoard log. It takes
 minutes on one CPU core; with ``--fast``, seconds, and the agent is poor.
 
     python examples/use_callbacks.py [--steps 5000] [--fast]

@@ -205,8 +205,12 @@ def test_bad_input_is_refused():
             OnlineConfig(**options)
     with pytest.raises(ValueError, match="longest episode of replay buffer"):
         make_agent("gc-idm", vec("box", limit=3)).learn(130)
-    with pytest.raises(ValueError, match=r"Unknown world model 'lewn'\. Did you mean 'lewm'"):
+    with pytest.raises(
+        ValueError, match=r"must be a WorldModel, not str.*name of a kind to learn from nothing: .*lewm"
+    ):
         GCIDM("lewn", DotGoals())
+    with pytest.raises(ValueError, match="ClonedEncoder cannot be trained"):
+        GCIDM("cloned", DotGoals())
     with pytest.raises(ValueError, match="the first argument must be a WorldModel, not DotGoals"):
         GCIDM(DotGoals())
     with pytest.raises(ValueError, match="env must be an environment, its id, or a VecEnv"):

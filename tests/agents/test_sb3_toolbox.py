@@ -70,9 +70,9 @@ def test_predict_and_evaluate(name: str, actions: str) -> None:
 def test_deterministic_and_sampled_actions(name: str) -> None:
     agent = make_agent(name, vec("box"))
     observation = agent.get_env().reset()
+    agent.set_random_seed(7)
     plain = [agent.predict(observation, None, deterministic=True)[0] for _ in range(3)]
     np.testing.assert_array_equal(plain, plain[:1] * 3)
-    agent.set_random_seed(7)
     sampled = [agent.predict(observation, None, deterministic=False)[0] for _ in range(3)]
     assert len({action.tobytes() for action in sampled}) == 3
     agent.set_random_seed(7)

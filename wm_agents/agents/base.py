@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -39,7 +40,7 @@ from wm_agents.agents.untrained import untrained_heads, untrained_world_model
 from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
-from wm_agents.registry import did_you_mean
+from wm_agents.registry import WORLD_MODELS, did_you_mean
 from wm_agents.types import DecisionRecord
 
 if TYPE_CHECKING:
@@ -98,11 +99,11 @@ class WorldModelAgent(BaseAlgorithm):
         self.trainer: ContinuedTraining | None = None
         self.provenance: dict[str, Any] = {}
         if not isinstance(world_model, WorldModel):
-            if not isinstance(world_model, str) and not dataclasses.is_dataclass(world_model):
+            if world_model not in WORLD_MODELS if isinstance(world_model, str) else not is_dataclass(world_model):
                 raise ValueError(
                     f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
                     "wm_agents.train_world_model(dataset), load a finished agent with wm_agents.load(name), or give "
-                    'the name of a kind, such as "lewm", to learn from nothing.'
+                    f"the name of a kind to learn from nothing: {', '.join(WORLD_MODELS)}."
                 )
             env = self._wrap_env(env, verbose)
             world_model, heads = self._from_nothing(world_model, env, heads, options, seed)

@@ -35,6 +35,8 @@ def untrained_world_model(model: Any, env: VecEnv) -> WorldModel:
         ValueError: An unknown kind, or an environment without such images or with actions that no agent takes.
     """
     kind, config = kind_of(model)
+    if not kind.losses:
+        raise ValueError(f"{kind.__name__} cannot be trained: choose another kind of world model.")
     space, actions = env.observation_space, env.action_space
     keys = list(space.spaces) if isinstance(space, spaces.Dict) else []
     if any(key not in keys for key in KEYS):
