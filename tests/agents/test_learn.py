@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_agent():
 def test_statistics_of_actions_are_fitted_once():
     agent = make_agent("gc-idm", vec("box"))
     assert agent.world_model.action_mean.tolist() == [0, 0]
-    assert agent.provenance == {"untrained": "LeWM"}
+    assert set(agent.provenance) == {"untrained"}
     agent.learn(70)
     mean = agent.world_model.action_mean.clone()
     assert mean.any()
@@ -205,9 +205,7 @@ def test_bad_input_is_refused():
             OnlineConfig(**options)
     with pytest.raises(ValueError, match="longest episode of replay buffer"):
         make_agent("gc-idm", vec("box", limit=3)).learn(130)
-    with pytest.raises(
-        ValueError, match=r"must be a WorldModel, not str.*name of a kind to learn from nothing: .*lewm"
-    ):
+    with pytest.raises(ValueError, match=r"must be a WorldModel, not str.*name of a kind to learn from nothing"):
         GCIDM("lewn", DotGoals())
     with pytest.raises(ValueError, match="ClonedEncoder cannot be trained"):
         GCIDM("cloned", DotGoals())

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +16,6 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger, get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
@@ -32,26 +31,21 @@ from wm_agents.agents.fitting import (
     head_named,
     warn_of_another_task,
 )
+from wm_agents.agents.learning import OnlineLearning
 from wm_agents.agents.memory import Memory
-from wm_agents.agents.online import OnlineConfig, dump_logs, learn
 from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
-from wm_agents.agents.replay_files import read_replay, write_replay
-from wm_agents.agents.untrained import untrained_heads, untrained_world_model
+from wm_agents.agents.untrained import from_nothing
 from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
 from wm_agents.registry import WORLD_MODELS, did_you_mean
 from wm_agents.types import DecisionRecord
 
-if TYPE_CHECKING:
-    from wm_agents.datasets import ReplayBuffer, TrajectoryDataset
-    from wm_agents.training.continued import ContinuedTraining
-
 NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
 """Arguments of the constructor that a file never sets."""
 
 
-class WorldModelAgent(BaseAlgorithm):
+class WorldModelAgent(OnlineLearning, BaseAlgorithm):
     """A Stable-Baselines3 algorithm that acts with a learned world model.
 
     ``predict``, ``learn``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3.
@@ -94,9 +88,6 @@ class WorldModelAgent(BaseAlgorithm):
     ) -> None:
         seed = check_seed(seed)
         self.exploration = np.random.default_rng(seed or 0)  # of what is tried in learn
-        self.online = OnlineConfig()
-        self.replay_buffer: ReplayBuffer | None = None  # what learn has seen
-        self.trainer: ContinuedTraining | None = None
         self.provenance: dict[str, Any] = {}
         if not isinstance(world_model, WorldModel):
             if world_model not in WORLD_MODELS if isinstance(world_model, str) else not is_dataclass(world_model):
@@ -106,7 +97,9 @@ class WorldModelAgent(BaseAlgorithm):
                     f"the name of a kind to learn from nothing: {', '.join(WORLD_MODELS)}."
                 )
             env = self._wrap_env(env, verbose)
-            world_model, heads = self._from_nothing(world_model, env, heads, options, seed)
+            self.provenance = {"untrained": str(world_model)}
+            needed = self.needed_heads(self.read_options(dict(options)))
+            world_model, heads = from_nothing(world_model, env, needed, dict(heads or {}), seed or 0)
         self.world_model = ordinary(world_model)
         self.heads, options = collect_heads(heads, options)
         for head in self.heads.values():
@@ -133,18 +126,6 @@ class WorldModelAgent(BaseAlgorithm):
         self.action_space = action_space_of(world_model)
         self._logger = configure_logger(0)  # fit and learn begin one in tensorboard_log
         self._setup_model()
-
-    def _from_nothing(
-        self, model: Any, env: VecEnv, heads: Any, options: dict[str, Any], seed: int | None
-    ) -> tuple[WorldModel, dict[str, Head]]:
-        """An untrained world model for the environment, and the heads that the options need."""
-        shapes = dict(heads or {})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed or 0)
-            made = untrained_world_model(model, env)
-            needed = self.needed_heads(self.read_options(dict(options)))
-            self.provenance = {"untrained": type(made).__name__}
-            return made, untrained_heads({*needed, *shapes}, made, shapes)
 
     @classmethod
     def needed_heads(cls, settings: Any) -> tuple[str, ...]:
@@ -262,77 +243,6 @@ class WorldModelAgent(BaseAlgorithm):
             ValueError: As :meth:`predict` does, or a budget that is no whole number of at least 1.
         """
         return assess(self, observation, budget)
-
-    def learn(  # type: ignore[override]
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int | None = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-        *,
-        online: OnlineConfig | None = None,
-        data: TrajectoryDataset | None = None,
-    ) -> WorldModelAgent:
-        """Act in the environment and learn from it, in turns; no reward is used.
-
-        The agent acts with its own controller and exploration noise, towards the goals that the environment gives and
-        towards frames of its own data; some episodes take random actions. All episodes go into ``replay_buffer``.
-        After every ``train_freq`` steps the world model is trained on it, then the heads with which the agent acts,
-        with hindsight goals: later frames of the same episode.
-
-        What is refitted and what is frozen: an untrained agent takes the statistics of its actions from the data of its
-        first training; after that they never change. The encoder changes with every training, which makes all
-        latents and heads from before worthless. So frames are encoded afresh, the heads go on from their weights on the
-        new latents, and heads with which the agent does not act are dropped with a warning. Other agents on the
-        same world model are not affected: the first training copies it.
-
-        ``save`` keeps the networks and ``num_timesteps``, :meth:`save_replay_buffer` the data. After ``load``,
-        ``load_replay_buffer`` and ``reset_num_timesteps=False`` continue; the optimizers then begin anew.
-
-        Args:
-            total_timesteps: Environment steps, in all environments together.
-            callback: SB3's callbacks; ``num_timesteps`` counts environment steps.
-            log_interval: Episodes between two rows of the log; None writes none.
-            tb_log_name: Name of the run in TensorBoard; the agent's name by default.
-            reset_num_timesteps: Count from 0 again, and reset the environment.
-            progress_bar: SB3's progress bar, which needs tqdm.
-            online: Options of the exploration and of the training, kept for the next call; by default those of the
-                last call.
-            data: Recorded data of the environment to learn from as well.
-
-        Returns:
-            The agent itself.
-
-        Raises:
-            ValueError: No environment, bad options, episodes that are too short for the world model's windows, or data
-                of another environment.
-            DivergedError: The loss is not finite; the agent stays as it was before that training.
-        """
-        name = self.name if tb_log_name is None else tb_log_name
-        learn(self, total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar, online, data)
-        return self
-
-    def dump_logs(self) -> None:
-        """Write the log now, as SB3's ``LogEveryNTimesteps`` asks for."""
-        dump_logs(self)
-
-    def save_replay_buffer(self, path: str | Path) -> None:
-        """Write the data that ``learn`` has collected to a safetensors file; ".pkl" is replaced by ".safetensors".
-
-        Raises:
-            ValueError: There are none yet.
-        """
-        write_replay(self.replay_buffer, path)
-
-    def load_replay_buffer(self, path: str | Path) -> None:
-        """Read data that :meth:`save_replay_buffer` wrote, for the next call of ``learn``.
-
-        Raises:
-            CheckpointError: The file is missing, damaged, or of another environment.
-        """
-        self.replay_buffer = read_replay(path, self.world_model, self.online.buffer_size)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""

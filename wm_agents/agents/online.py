@@ -25,7 +25,7 @@ from wm_agents.training.continued import ContinuedTraining
 
 if TYPE_CHECKING:
     from wm_agents.agents.base import WorldModelAgent
-    from wm_agents.datasets import TrajectoryDataset
+    from wm_agents.datasets import ReplayBuffer, TrajectoryDataset
 
 STATE = ("untrained", "online", "timesteps")
 """Entries of an agent's provenance that say how far ``learn`` has come."""
@@ -76,13 +76,14 @@ class OnlineRun:
 
     Args:
         agent: Acts and learns.
+        buffer: What it has seen, and will see.
         data: Recorded data of the environment to learn from as well; None: nothing.
     """
 
-    def __init__(self, agent: WorldModelAgent, data: TrajectoryDataset | None) -> None:
-        self.agent, self.config = agent, agent.online
+    def __init__(self, agent: WorldModelAgent, buffer: ReplayBuffer, data: TrajectoryDataset | None) -> None:
+        self.agent, self.config, self.buffer = agent, agent.online, buffer
         self.data = None if data is None else _images_only(data)
-        self.explorer = Explorer(agent, self.config, agent.replay_buffer, self._own_goal)
+        self.explorer = Explorer(agent, self.config, buffer, self._own_goal)
         self.due = max(agent.num_timesteps + 1, self.config.learning_starts)
         self.trained_at = agent.num_timesteps
 
@@ -97,7 +98,7 @@ class OnlineRun:
             going = self._collect(min(self.due, total), callback, log_interval)
             if agent.num_timesteps >= total or not going:
                 self.explorer.finish()
-            if going and len(agent.replay_buffer):
+            if going and len(self.buffer):
                 self._train(total)
             self.due = agent.num_timesteps + self.config.train_freq
         callback.on_training_end()
@@ -177,11 +178,11 @@ class OnlineRun:
     def _dataset(self) -> TrajectoryDataset:
         from wm_agents.datasets import concatenate
 
-        own = self.agent.replay_buffer.dataset(self.data.env_id if self.data else self.agent.env_id)
+        own = self.buffer.dataset(self.data.env_id if self.data else self.agent.env_id)
         return own if self.data is None else concatenate([own, self.data])
 
     def _own_goal(self) -> np.ndarray | None:
-        rng, buffer, data = self.explorer.rng, self.agent.replay_buffer, self.data
+        rng, buffer, data = self.explorer.rng, self.buffer, self.data
         own, recorded = sum(buffer.lengths) + len(buffer), 0 if data is None else data.frames
         if own + recorded == 0:
             return None
@@ -207,22 +208,24 @@ def learn(
         raise ValueError("learn() acts in an environment, and this agent has none: pass env= or call set_env().")
     if config is not None:
         agent.online, agent.trainer = config, None
-    _prepare_buffer(agent)
+    agent.replay_buffer = _buffer_of(agent)
     if not agent.env_id:
         agent.env_id = _env_id(agent.env)
     total, hooks = agent._setup_learn(total, callback, reset_num_timesteps, tb_log_name, progress_bar)
-    OnlineRun(agent, data).learn(total, hooks, log_interval)
+    OnlineRun(agent, agent.replay_buffer, data).learn(total, hooks, log_interval)
 
 
-def _prepare_buffer(agent: WorldModelAgent) -> None:
-    """Make the replay buffer, or another one with the same episodes where the size has changed."""
+def _buffer_of(agent: WorldModelAgent) -> ReplayBuffer:
+    """The agent's replay buffer, or a new one, with the same episodes, where the size has changed."""
     old = agent.replay_buffer
     if old is not None and old.size == agent.online.buffer_size:
-        return
-    new = agent.replay_buffer = empty_replay(agent.world_model, agent.online.buffer_size)
+        return old
+    new = empty_replay(agent.world_model, agent.online.buffer_size)
     for first, length in zip(old.starts, old.lengths, strict=True) if old is not None else ():
+        assert old is not None
         if length <= new.longest:
             new.add(old.pixels[first : first + length + 1], old.actions[first : first + length])
+    return new
 
 
 def _env_id(env: Any) -> str:

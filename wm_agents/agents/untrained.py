@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -34,6 +35,7 @@ def untrained_world_model(model: Any, env: VecEnv) -> WorldModel:
     Raises:
         ValueError: An unknown kind, or an environment without such images or with actions that no agent takes.
     """
+    kind: Any
     kind, config = kind_of(model)
     if not kind.losses:
         raise ValueError(f"{kind.__name__} cannot be trained: choose another kind of world model.")
@@ -72,6 +74,24 @@ def untrained_heads(names: Iterable[str], world_model: WorldModel, shapes: Mappi
     return made
 
 
+def from_nothing(
+    model: Any, env: VecEnv, needed: Iterable[str], shapes: Mapping[str, Any], seed: int
+) -> tuple[WorldModel, dict[str, Head]]:
+    """Make an untrained world model for an environment, and its heads; torch's own random numbers stay as they are.
+
+    Args:
+        model: A kind's name or a configuration.
+        env: The environment.
+        needed: Names of the heads that the agent needs.
+        shapes: Configurations of heads by name; those that are not needed are made as well.
+        seed: Of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = untrained_world_model(model, env)
+        return made, untrained_heads(sorted({*needed, *shapes}), made, shapes)
+
+
 def heads_to_learn(agent: WorldModelAgent) -> dict[str, Head]:
     """The heads with which an agent acts, those that it still needs among them.
 
@@ -85,7 +105,7 @@ def heads_to_learn(agent: WorldModelAgent) -> dict[str, Head]:
             f"learn() changes the encoder, so the heads that {type(agent).__name__} does not act with are dropped: "
             f"{', '.join(dropped)}. Train them again on the new world model (wm_agents.train_head).",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     missing = [name for name in agent.needed_heads(agent.settings) if name not in heads]
     return heads | untrained_heads(missing, agent.world_model, {})

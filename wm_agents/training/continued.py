@@ -113,7 +113,8 @@ class ContinuedTraining:
         return metrics
 
     def _train(self, name: str, steps: int) -> dict[str, float]:
-        learner, now, parts = self._learners[name], self._progress[name], {}
+        learner, now = self._learners[name], self._progress[name]
+        parts: dict[str, torch.Tensor] = {}
         for _ in range(steps):
             parts, _ = take_step(learner, now)
         learner.finish()
