@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -17,6 +18,7 @@ from wm_agents import GCIDM, MPC, HierarchicalMPC, OnlineConfig, datasets, load
 from wm_agents.agents.fitting import check_head
 from wm_agents.checkpoint import CheckpointError
 from wm_agents.models import StepsToGoalConfig
+from wm_agents.training import DivergedError, GraphConfig, continued, fit_graph
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -75,12 +77,12 @@ def test_callbacks_are_told_of_everything_and_can_stop():
     assert recorder.calls == ["start 150", *rounds, "end"]
     assert recorder.dones == agent._episode_num > 5
     assert agent.trainer.steps == {"world-model": 15, "gc-idm": 30}, "0.1 and 0.2 for each environment step"
-    before = agent.world_model
+    trainer = agent.trainer
     agent.learn(150, callback=Recorder(stop=20))
     assert agent.num_timesteps == 20, "counted from 0 again"
     agent.learn(40, callback=Recorder(), reset_num_timesteps=False)
     assert agent.num_timesteps == 60
-    assert agent.world_model is before, "the same one goes on"
+    assert agent.trainer is trainer, "the same one goes on"
 
 
 def test_the_log_has_sb3s_names(tmp_path):
@@ -161,6 +163,50 @@ def test_heads_that_do_not_act_are_dropped_with_a_warning():
     with pytest.warns(UserWarning, match=r"heads that GCIDM does not act with are dropped: temporal-distance"):
         agent.learn(130)
     assert set(agent.heads) == {"gc-idm", "steps-to-goal"}
+
+
+def test_a_graph_is_built_anew_in_every_round():
+    agent = make_agent("gc-idm", vec("box")).learn(130)
+    nodes = GraphConfig(nodes=10, support=1)
+    graph = fit_graph(agent.world_model, agent.replay_buffer.dataset(), nodes, progress=False)
+    hierarchy = HierarchicalMPC(agent.world_model, vec("box"), heads=[*agent.heads.values(), graph], device="cpu")
+    hierarchy.learn(130, online=dataclasses.replace(FAST, training={**FAST.training, "graph": nodes}))
+    assert hierarchy.heads["graph"] is not graph
+    for head in hierarchy.heads.values():
+        check_head(head, hierarchy.world_model)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DivergedError])
+def test_a_training_that_fails_leaves_the_agent_before_it(error, tmp_path, monkeypatch):
+    agent = make_agent("gc-idm", vec("box")).learn(70)
+    before, world_model = {key: value.clone() for key, value in agent.policy.state_dict().items()}, agent.world_model
+
+    def failing(learner, now):
+        next(iter(now.module.parameters())).data.fill_(math.nan)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(continued, "take_step", failing)
+        with pytest.raises(error):
+            agent.learn(70, reset_num_timesteps=False)
+    assert agent.world_model is world_model
+    assert all(torch.equal(value, before[key]) for key, value in agent.policy.state_dict().items())
+    agent.save(tmp_path / "agent")
+    assert GCIDM.load(tmp_path / "agent", device="cpu").num_timesteps == agent.num_timesteps == 120
+    agent.learn(70)
+    assert all(value.isfinite().all() for value in agent.world_model.state_dict().values())
+
+
+def test_a_head_of_the_users_takes_the_place_of_the_trained_one():
+    agent = make_agent("gc-idm", vec("box")).learn(70)
+    head = copy.deepcopy(agent.heads["gc-idm"])
+    with torch.no_grad():
+        for weight in head.parameters():
+            weight.fill_(0.5)
+    agent.use(head)
+    agent.online = dataclasses.replace(FAST, head_updates=0.0)
+    agent.learn(70)
+    assert all((weight == 0.5).all() for weight in agent.heads["gc-idm"].parameters())
 
 
 def test_recorded_data_are_learned_from_too(tmp_path, monkeypatch):

@@ -45,14 +45,15 @@ class OnlineLearning:
 
         The agent acts with its own controller and exploration noise, towards the goals that the environment gives and
         towards frames of its own data; some episodes take random actions. All episodes go into ``replay_buffer``.
-        After every ``train_freq`` steps the world model is trained on it, then the heads with which the agent acts,
-        with hindsight goals: later frames of the same episode.
+        After every ``train_freq`` steps, and at the end, the world model is trained on it, then the heads with which
+        the agent acts, with hindsight goals: later frames of the same episode.
 
         What is refitted and what is frozen: an untrained agent takes the statistics of its actions from the data of its
         first training; after that they never change. The encoder changes with every training, which makes all
         latents and heads from before worthless. So frames are encoded afresh, the heads go on from their weights on the
         new latents, and heads with which the agent does not act are dropped with a warning. Other agents on the
-        same world model are not affected: the first training copies it.
+        same world model are not affected, because copies are trained. After Ctrl-C, the agent is as it was before the
+        training that was interrupted.
 
         ``save`` keeps the networks and ``num_timesteps``, :meth:`save_replay_buffer` the data. After ``load``,
         ``load_replay_buffer`` and ``reset_num_timesteps=False`` continue; the optimizers then begin anew.
@@ -74,7 +75,7 @@ class OnlineLearning:
         Raises:
             ValueError: No environment, bad options, episodes that are too short for the world model's windows, or data
                 of another environment.
-            DivergedError: The loss is not finite; the agent stays as it was before that training.
+            DivergedError: The loss is not finite; the agent is as it was before that training.
         """
         agent: Any = self
         name = self.name if tb_log_name is None else tb_log_name

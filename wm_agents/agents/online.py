@@ -39,7 +39,7 @@ class OnlineConfig:
         learning_starts: Environment steps before the first training. An untrained agent acts at random until then.
         train_freq: Environment steps, in all environments together, between two trainings.
         world_model_updates: Gradient steps of the world model for each environment step. PlaNet (arXiv 1811.04551)
-            takes 0.1.
+            takes 0.1; 0 leaves the world model as it is.
         head_updates: Gradient steps of each head for each environment step.
         noise: Standard deviation of the noise on actions, in halves of the action space's range. Where actions are
             discrete: the probability of a random one.
@@ -135,14 +135,18 @@ class OnlineRun:
     def _train(self, total: int) -> None:
         """Take the gradient steps that the environment steps since the last training ask for."""
         agent, dataset = self.agent, self._dataset()
-        if agent.trainer is None:
+        if agent.trainer is None or not agent.trainer.made(agent.world_model, agent.heads):
             agent.trainer = self._make_trainer(dataset)
         trainer, new, left = agent.trainer, agent.num_timesteps - self.trained_at, total - self.trained_at
         if self.trained_at == agent._num_timesteps_at_start:
             trainer.plan({name: self._updates(name, left) for name in trainer.steps})
-        metrics = trainer.round(dataset, {name: self._updates(name, new) for name in trainer.steps})
+        try:
+            metrics = trainer.round(dataset, {name: self._updates(name, new) for name in trainer.steps})
+        except BaseException:  # what was trained half-way is dropped, and the agent is as it was before
+            agent.trainer = None
+            raise
         self.trained_at = agent.num_timesteps
-        agent.world_model, agent.heads = trainer.world_model, dict(trainer.heads)
+        agent.world_model, agent.heads = trainer.result()
         known = {name: value for name, value in agent.provenance.items() if name not in STATE}
         agent.provenance = {
             **(known if "before" in known or not known else {"before": known}),
@@ -161,9 +165,9 @@ class OnlineRun:
             agent.logger.record(name, value)
 
     def _updates(self, stage: str, steps: int) -> int:
-        """Gradient steps of a stage for so many environment steps; at least one."""
+        """Gradient steps of a stage for so many environment steps; at least one, unless none are asked for."""
         ratio = self.config.world_model_updates if stage == "world-model" else self.config.head_updates
-        return max(1, round(ratio * steps))
+        return max(1, round(ratio * steps)) if ratio else 0
 
     def _make_trainer(self, dataset: TrajectoryDataset) -> ContinuedTraining:
         agent = self.agent

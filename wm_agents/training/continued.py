@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class ContinuedTraining:
         seed: int = 0,
     ) -> None:
         device = world_model.action_mean.device
+        self._result: tuple[WorldModel, dict[str, Head]] | None = None
         with own_modes(device):
             torch.manual_seed(seed)
             options = dataclasses.replace(training.get("world-model", TrainingConfig()), seed=seed)
@@ -81,6 +83,17 @@ class ContinuedTraining:
         """Gradient steps so far, of each stage."""
         return {name: now.step for name, now in self._progress.items()}
 
+    def result(self) -> tuple[WorldModel, dict[str, Head]]:
+        """Return the world model and the heads by name as they are now; later rounds do not change them."""
+        self._result = copy.deepcopy(self.world_model), {name: copy.deepcopy(h) for name, h in self.heads.items()}
+        return self._result[0], dict(self._result[1])
+
+    def made(self, world_model: WorldModel, heads: Mapping[str, Head]) -> bool:
+        """Whether these are what :meth:`result` has returned last."""
+        known = self._result[1] if self._result else {}
+        same = heads.keys() == known.keys() and all(heads[name] is head for name, head in known.items())
+        return self._result is not None and world_model is self._result[0] and same
+
     def plan(self, steps: Mapping[str, int]) -> None:
         """Let learning rates fall over so many steps from now on, by stage: a cosine to a tenth."""
         for name, now in self._progress.items():
@@ -95,7 +108,7 @@ class ContinuedTraining:
             The last loss of each stage, and the spread of the latents: ``train/prediction``, ``train/latent_std``.
 
         Raises:
-            DivergedError: A loss is not finite. The copies are of no use then.
+            DivergedError: A loss is not finite. The networks in training are of no use then.
         """
         metrics: dict[str, float] = {}
         with own_modes(self.world_model.action_mean.device):
@@ -117,7 +130,8 @@ class ContinuedTraining:
         parts: dict[str, torch.Tensor] = {}
         for _ in range(steps):
             parts, _ = take_step(learner, now)
-        learner.finish()
+        if steps or isinstance(learner, LatentLearner):  # a head is stamped in any case
+            learner.finish()
         now.module.eval()
         metrics = {f"train/{part}": float(value.detach()) for part, value in parts.items()}
         if isinstance(learner, WorldModelLearner) and parts:
