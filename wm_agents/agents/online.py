@@ -84,8 +84,9 @@ class OnlineRun:
         self.agent, self.config, self.buffer = agent, agent.online, buffer
         self.data = None if data is None else _images_only(data)
         self.explorer = Explorer(agent, self.config, buffer, self._own_goal)
-        self.due = max(agent.num_timesteps + 1, self.config.learning_starts)
-        self.trained_at = agent.num_timesteps
+        self.trained_at = now = agent.num_timesteps
+        starts = self.config.learning_starts
+        self.due = starts if now < starts else now + self.config.train_freq
 
     def learn(self, total: int, callback: BaseCallback, log_interval: int | None) -> None:
         """Act and train in turns until ``total`` environment steps are taken or the callback stops it."""
