@@ -17,7 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from wm_agents import GCIDM, MPC, HierarchicalMPC, OnlineConfig, datasets, load
 from wm_agents.agents.fitting import check_head
 from wm_agents.checkpoint import CheckpointError
-from wm_agents.models import StepsToGoalConfig
+from wm_agents.models import ActionStatistics, StepsToGoalConfig
+from wm_agents.models.cloned import ClonedConfig, ClonedEncoder
 from wm_agents.training import DivergedError, GraphConfig, continued, fit_graph
 
 
@@ -219,8 +220,10 @@ def test_recorded_data_are_learned_from_too(tmp_path, monkeypatch):
     agent = make_agent("gc-idm", vec("box")).learn(70, data=data, online=dataclasses.replace(FAST, own_goals=0.8))
     assert agent.provenance["online"]["data"]["sha256"] == data.provenance["sha256"]
     wide = datasets.from_episodes(images, actions, name="my/wide-v0", **{**bounds, "action_high": 2})
+    fresh = make_agent("gc-idm", vec("box"))
     with pytest.raises(ValueError, match="their highest action differs"):
-        make_agent("gc-idm", vec("box")).learn(70, data=wide)
+        fresh.learn(70, data=wide)
+    assert fresh.num_timesteps == 0, "before a step is taken"
 
 
 def test_episodes_that_never_end_are_stored_in_pieces():
@@ -255,6 +258,10 @@ def test_bad_input_is_refused():
         GCIDM("lewn", DotGoals())
     with pytest.raises(ValueError, match="ClonedEncoder cannot be trained"):
         GCIDM("cloned", DotGoals())
+    bounds = ActionStatistics(*np.float32([[-1, -1], [1, 1], [0, 0], [1, 1]]))
+    clone = GCIDM(ClonedEncoder(ClonedConfig(image_size=16), bounds), DotGoals(), device="cpu")
+    with pytest.raises(ValueError, match="ClonedEncoder is no world model that can be trained further"):
+        clone.learn(10)
     with pytest.raises(ValueError, match="the first argument must be a WorldModel, not DotGoals"):
         GCIDM(DotGoals())
     with pytest.raises(ValueError, match="env must be an environment, its id, or a VecEnv"):

@@ -22,6 +22,7 @@ from wm_agents.agents.untrained import heads_to_learn
 from wm_agents.checkpoint import versions
 from wm_agents.configs import check_counts, check_numbers, whole_number
 from wm_agents.training.continued import ContinuedTraining
+from wm_agents.training.latents import check_dataset_fits
 
 if TYPE_CHECKING:
     from wm_agents.agents.base import WorldModelAgent
@@ -87,6 +88,9 @@ class OnlineRun:
         self.trained_at = now = agent.num_timesteps
         starts = self.config.learning_starts
         self.due = starts if now < starts else now + self.config.train_freq
+        if data is not None:  # so that data of another environment are refused now
+            check_dataset_fits(agent.world_model, data)
+            self._dataset()
 
     def learn(self, total: int, callback: BaseCallback, log_interval: int | None) -> None:
         """Act and train in turns until ``total`` environment steps are taken or the callback stops it."""
@@ -211,6 +215,11 @@ def learn(
     total = whole_number("total_timesteps", total_timesteps, 1)
     if agent.env is None:
         raise ValueError("learn() acts in an environment, and this agent has none: pass env= or call set_env().")
+    if not agent.world_model.losses:
+        raise ValueError(
+            f"{type(agent.world_model).__name__} is no world model that can be trained further: make an agent on one, "
+            f'such as {type(agent).__name__}("lewm", env).'
+        )
     if config is not None:
         agent.online, agent.trainer = config, None
     agent.replay_buffer = _buffer_of(agent)
