@@ -13,6 +13,7 @@ from dot_goals import DotGoals
 from sb3_learning import FAST, KINDS, SHAPE, make_agent, vec
 from short_runs import assert_same_weights
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 from wm_agents import GCIDM, MPC, HierarchicalMPC, OnlineConfig, datasets, load
 from wm_agents.agents.fitting import check_head
@@ -42,6 +43,29 @@ def test_every_agent_learns_from_nothing(name, actions):
     for deterministic in (True, False):
         chosen, _ = agent.predict(observation, deterministic=deterministic)
         assert all(agent.action_space.contains(action) for action in chosen)
+
+
+def test_what_is_stored_is_what_happened():
+    episodes = []
+
+    class Logged(DotGoals):
+        def reset(self, **options):
+            observation, info = super().reset(**options)
+            episodes.append(([observation["pixels"]], []))
+            return observation, info
+
+        def step(self, action):
+            result = super().step(action)
+            episodes[-1][0].append(result[0]["pixels"])
+            episodes[-1][1].append(action)
+            return result
+
+    data = make_agent("gc-idm", VecTransposeImage(DummyVecEnv([Logged]))).learn(130).replay_buffer.dataset()
+    happened = [(frames, actions) for frames, actions in episodes if actions]
+    assert len(data) == len(happened) > 10
+    for start, length, (frames, actions) in zip(data.starts, data.lengths, happened, strict=True):
+        np.testing.assert_array_equal(data.pixels[start : start + length + 1], frames)
+        np.testing.assert_array_equal(data.actions[start : start + length], actions)
 
 
 class Recorder(BaseCallback):
