@@ -18,6 +18,7 @@ from wm_agents.datasets.importing import IMPORT_FORMATS, import_dataset
 from wm_agents.datasets.loading import ActionsOutsideWarning, list_datasets, load
 from wm_agents.datasets.mixing import concatenate
 from wm_agents.datasets.policies import Policy, default_policy
+from wm_agents.datasets.replay import ReplayBuffer
 from wm_agents.registry import POLICIES
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "POLICIES",
     "ActionsOutsideWarning",
     "Policy",
+    "ReplayBuffer",
     "TrajectoryDataset",
     "collect",
     "concatenate",

@@ -83,6 +83,7 @@ def configuration() -> str:
     from wm_agents.agents.gc_idm import GCIDMOptions
     from wm_agents.agents.hierarchical import HierarchicalOptions
     from wm_agents.agents.mpc import MPCOptions
+    from wm_agents.agents.online import OnlineConfig
     from wm_agents.training import learner_of
 
     text = [
@@ -110,6 +111,7 @@ def configuration() -> str:
     text += section(GCIDMOptions, "options of `GCIDM`, and `--options` of `wm-agents evaluate`")
     text += section(MPCOptions, "options of `MPC`, besides those of its planner")
     text += section(HierarchicalOptions, "options of `HierarchicalMPC`")
+    text += section(OnlineConfig, "`online=` of every agent's `learn`")
     text += ["", "## Planners"]
     for kind in own(registry.PLANNERS):
         text += section(registry.PLANNERS.get(kind), f'options of `MPC(planner="{kind}")`')

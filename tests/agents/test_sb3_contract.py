@@ -58,11 +58,6 @@ def test_environments_of_any_number_can_be_set(make: Make) -> None:
     assert make(UMAZE).get_env().num_envs == 1, "an id works too"
 
 
-def test_learn_says_what_to_call_instead(make: Make) -> None:
-    with pytest.raises(TypeError, match=r"learns offline.*train_world_model\(dataset\).*GCIDM\.fit\(dataset\)"):
-        make(make_env()()).learn(total_timesteps=10)
-
-
 def test_device_and_logger(make: Make, tmp_path: Path) -> None:
     agent = make()
     assert next(agent.policy.parameters()).device.type == "cpu"

@@ -191,8 +191,7 @@ def test_sb3s_arguments_of_load(build, tmp_path, capsys):
         agent = load(tmp_path / "agent", print_system_info=True, custom_objects=None, force_reset=True, device="cpu")
         assert "Stable-Baselines3" in capsys.readouterr().out
         np.testing.assert_array_equal(act(agent), act(build("gc-idm")))
-        with pytest.raises(ValueError, match="custom_objects has no meaning here"):
-            load(tmp_path / "agent", custom_objects={"lr_schedule": 0.0})
+        assert load(tmp_path / "agent", custom_objects={"lr_schedule": 0.0, "seed": 5}, device="cpu").seed == 5
 
 
 def test_what_a_file_has_no_say_in(build, tmp_path):

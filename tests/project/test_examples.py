@@ -22,6 +22,8 @@ RUNS = {
     "subgoals.py": (["--task", "pointmaze-umaze", "--tasks", "2", "--budget", "20"], "subgoals were reached"),
     "film_strip.py": (["reacher/gc-idm", "--tasks", "2", "--images", "3"], "wrote film-strip.png"),
     "animate.py": (["reacher/gc-idm"], "wrote animation.webp"),
+    "finetune_online.py": (["--fast"], "success before"),
+    "use_callbacks.py": (["--fast"], "checkpoints: 2"),
     "record_video.py": (["--tasks", "2", "--budget", "20", "--out", "agent.gif"], "wrote agent.gif"),
 }
 

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": BOTTOM | {"models", "tensorfile"},
     "checkpoints": set(),  # data files only
     "training": BOTTOM | LEARNING | {"checkpoint", "tensorfile"},
-    "agents": BOTTOM | LEARNING | {"checkpoint", "training"},
+    "agents": BOTTOM | LEARNING | {"checkpoint", "datasets", "tensorfile", "training"},
     "recipes": BOTTOM | {"models", "training"},
     "baselines": BOTTOM | {"agents", "checkpoint", "datasets", "envs", "models", "tensorfile", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},

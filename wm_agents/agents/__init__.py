@@ -11,6 +11,7 @@ from wm_agents.agents.hiql import HIQL
 from wm_agents.agents.loading import agent_class, list_checkpoints, load
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.mpc import MPC
+from wm_agents.agents.online import OnlineConfig
 from wm_agents.agents.policy import WorldModelPolicy
 from wm_agents.registry import AGENTS
 
@@ -38,6 +39,7 @@ __all__ = [
     "GradientMPC",
     "HierarchicalMPC",
     "Memory",
+    "OnlineConfig",
     "PredictiveSamplingMPC",
     "RandomShootingMPC",
     "WorldModelAgent",

@@ -88,7 +88,7 @@ def assess(
     agent: WorldModelAgent, observation: Mapping[str, np.ndarray], budget: int | None = None
 ) -> Assessment | list[Assessment]:
     """See :meth:`wm_agents.agents.base.WorldModelAgent.assess`."""
-    pixels, goals, vectorized = agent.policy._images(observation)
+    pixels, goals, vectorized = agent.policy.images(observation)
     if budget is not None:
         budget = whole_number("budget", budget, 1)
     head = agent.heads.get("assessment")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,28 +31,33 @@ from wm_agents.agents.fitting import (
     head_named,
     warn_of_another_task,
 )
+from wm_agents.agents.learning import OnlineLearning
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
+from wm_agents.agents.untrained import from_nothing
 from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, foreign
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
-from wm_agents.registry import did_you_mean
+from wm_agents.registry import WORLD_MODELS, did_you_mean
 from wm_agents.types import DecisionRecord
 
 NOT_STORED = {"world_model", "env", "heads", "device", "verbose", "tensorboard_log"}
 """Arguments of the constructor that a file never sets."""
 
 
-class WorldModelAgent(BaseAlgorithm):
+class WorldModelAgent(OnlineLearning, BaseAlgorithm):
     """A Stable-Baselines3 algorithm that acts with a learned world model.
 
-    ``predict``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3. Training is
-    offline and called ``fit``. ``learn``, which in SB3 takes environment steps, raises an error that says so.
+    ``predict``, ``learn``, ``save``, ``load``, ``get_env``, ``set_env``, loggers and callbacks work as in SB3.
+    Training on recorded data is called ``fit``.
 
     Args:
-        world_model: Encodes and predicts; its action bounds are the agent's.
+        world_model: Encodes and predicts; its action bounds are the agent's. A kind's name or a configuration, such as
+            "lewm" or ``LeWMConfig(latent_size=64)``, makes an untrained one for the environment, and the heads that
+            the agent needs: a start for :meth:`learn`.
         env: Environment, its id, or a VecEnv; checked against the world model. None is fine for ``predict``.
         heads: Networks on the world model's latents, as a list or by name; all are saved with the agent, used or not.
+            With an untrained world model: configurations of heads, by name.
         seed: Seed of everything random in the agent. A number also seeds Python, NumPy and torch, as in SB3. None is 0
             for the agent alone.
         device: "auto", "cpu", "cuda".
@@ -80,17 +86,25 @@ class WorldModelAgent(BaseAlgorithm):
         tensorboard_log: str | None = None,
         **options: Any,
     ) -> None:
+        seed = check_seed(seed)
+        self.exploration = np.random.default_rng(seed or 0)  # of what is tried in learn
+        self.provenance: dict[str, Any] = {}
         if not isinstance(world_model, WorldModel):
-            raise ValueError(
-                f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
-                "wm_agents.train_world_model(dataset), or load a finished agent with wm_agents.load(name)."
-            )
+            if world_model not in WORLD_MODELS if isinstance(world_model, str) else not is_dataclass(world_model):
+                raise ValueError(
+                    f"the first argument must be a WorldModel, not {type(world_model).__name__}: train one with "
+                    "wm_agents.train_world_model(dataset), load a finished agent with wm_agents.load(name), or give "
+                    f"the name of a kind to learn from nothing: {', '.join(WORLD_MODELS)}."
+                )
+            env = self._wrap_env(env, verbose)
+            self.provenance = {"untrained": str(world_model)}
+            needed = self.needed_heads(self.read_options(dict(options)))
+            world_model, heads = from_nothing(world_model, env, needed, dict(heads or {}), seed or 0)
         self.world_model = ordinary(world_model)
         self.heads, options = collect_heads(heads, options)
         for head in self.heads.values():
             check_head(head, self.world_model)
         self.settings = self.read_options(options)
-        self.provenance: dict[str, Any] = {}
         self.history: dict[str, list[tuple[int, float]]] = {}  # curves of the last fit
         self.stored_options: dict[str, dict[str, Any]] = {}  # of this task's other agents, kept when saving
         self.env_id = ""
@@ -98,7 +112,7 @@ class WorldModelAgent(BaseAlgorithm):
             policy=WorldModelPolicy,
             env=env,
             learning_rate=0.0,
-            seed=check_seed(seed),
+            seed=seed,
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
@@ -110,12 +124,19 @@ class WorldModelAgent(BaseAlgorithm):
         image = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = spaces.Dict({key: image for key in KEYS})
         self.action_space = action_space_of(world_model)
-        self._make_logger()
+        self._logger = configure_logger(0)  # fit and learn begin one in tensorboard_log
         self._setup_model()
 
-    def _make_logger(self) -> None:
+    @classmethod
+    def needed_heads(cls, settings: Any) -> tuple[str, ...]:
+        """Names of the heads without which an agent with these options cannot act."""
+        return ()
+
+    def _open_log(self) -> None:
+        """Begin a log under the agent's name, unless the user has set a logger."""
         folder: Any = self.tensorboard_log  # not "", which SB3 takes for the working directory
-        self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
+        if not self._custom_logger:
+            self._logger = configure_logger(self.verbose if folder else 0, folder, self.name)
 
     @classmethod
     def read_options(cls, options: dict[str, Any]) -> Any:
@@ -170,7 +191,12 @@ class WorldModelAgent(BaseAlgorithm):
         with torch.inference_mode(False):
             self.world_model.to(self.device)
             self.policy = WorldModelPolicy(
-                self.observation_space, self.action_space, self.world_model, self.make_controller(), self.seed or 0
+                self.observation_space,
+                self.action_space,
+                self.world_model,
+                self.make_controller(),
+                self.seed or 0,
+                self.exploration,
             ).to(self.device)
 
     @staticmethod
@@ -195,7 +221,7 @@ class WorldModelAgent(BaseAlgorithm):
         observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | Literal["last"] | None = LAST,
         episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
+        deterministic: bool = True,
     ) -> tuple[np.ndarray, Memory]:
         """Choose actions; see :meth:`wm_agents.agents.policy.WorldModelPolicy.predict`."""
         return self.policy.predict(observation, state, episode_start, deterministic)
@@ -218,25 +244,15 @@ class WorldModelAgent(BaseAlgorithm):
         """
         return assess(self, observation, budget)
 
-    def learn(self, *args: Any, **kwargs: Any) -> WorldModelAgent:
-        """Always raise an error, because these agents learn offline.
-
-        Raises:
-            TypeError: Always; the message says what to call.
-        """
-        raise TypeError(
-            f"{type(self).__name__} learns offline, from recorded trajectories, not by stepping an environment: "
-            "call wm_agents.train_world_model(dataset), and GCIDM.fit(dataset)."
-        )
-
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""
         seed = check_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:
             self.seed = seed
+            self.exploration = np.random.default_rng(seed)
             if hasattr(self, "policy"):
-                self.policy.seed = seed
+                self.policy.seed, self.policy.rng = seed, self.exploration
                 self.policy.recollection.clear()
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
@@ -248,12 +264,16 @@ class WorldModelAgent(BaseAlgorithm):
         wrapped = self._wrap_env(env, self.verbose)
         check_env_fits(wrapped, self.world_model)
         warn_of_another_task(wrapped, self.env_id, stacklevel=3)
+        if force_reset or wrapped.num_envs != self.n_envs:
+            self._last_obs = None
         self.env, self.n_envs = wrapped, wrapped.num_envs
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
 
     def checkpoint(self) -> Checkpoint:
         """Return all parts of the agent as a checkpoint."""
         own, heads, provenance = self.options(), dict(self.heads), dict(self.provenance)
+        if self.replay_buffer is not None:
+            provenance["timesteps"] = self.num_timesteps
         options, needs = {**self.stored_options, self.name: own}, foreign(self.parts(own))
         return Checkpoint(self.world_model, self.name, options, self.env_id, provenance, heads, needs)
 
@@ -283,7 +303,8 @@ class WorldModelAgent(BaseAlgorithm):
             env: Environment to control; checked against the checkpoint.
             device: "auto", "cpu", "cuda".
             **kwargs: Constructor options that override the stored ones; heads, by ``heads=`` or their names, that
-                replace the stored ones; and SB3's ``print_system_info`` and ``force_reset``.
+                replace the stored ones; and SB3's ``print_system_info``, ``force_reset`` and ``custom_objects``, whose
+                entries replace stored options of their names. Nothing is pickled, so the others have no effect.
 
         Raises:
             CheckpointError: Missing, damaged, tampered with, or not an agent of this class.
@@ -293,14 +314,13 @@ class WorldModelAgent(BaseAlgorithm):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         """Build the agent from a checkpoint's parts and the options stored for it; ``kwargs`` override them."""
-        if kwargs.pop("custom_objects", None):
-            raise ValueError("custom_objects has no meaning here: nothing in a file is pickled. Pass options instead.")
+        replaced = dict(kwargs.pop("custom_objects", None) or {})
         if kwargs.pop("print_system_info", False):
             get_system_info()
         kwargs.pop("force_reset", None)  # an agent keeps no observation from an environment
         heads, kwargs = collect_heads(kwargs.pop("heads", None), kwargs)
         stored = cls.options_in(checkpoint, kwargs)
-        options = {name: value for name, value in stored.items() if name not in NOT_STORED} | kwargs
+        options = {name: replaced.get(name, value) for name, value in stored.items() if name not in NOT_STORED} | kwargs
         try:
             check_needs(checkpoint.needs, cls.parts(options))
         except MissingPartError as error:
@@ -310,6 +330,7 @@ class WorldModelAgent(BaseAlgorithm):
         agent.stored_options = checkpoint.options
         agent.env_id = checkpoint.env_id
         agent.provenance = checkpoint.provenance
+        agent.num_timesteps = int(checkpoint.provenance.get("timesteps", 0))
         if agent.env is not None:
             warn_of_another_task(agent.env, agent.env_id, stacklevel=4)
         return agent
@@ -360,12 +381,15 @@ class WorldModelAgent(BaseAlgorithm):
         return type(self)(checkpoint.world_model, heads=checkpoint.heads, device=self.device, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the logger's open files and the policy, which is built again from the parts."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "_logger")}
+        """Everything but open files, what ``learn`` has collected, and the policy, which is built again."""
+        left_out = ("policy", "_logger", "trainer", "replay_buffer")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.trainer = self.replay_buffer = None
+        self._custom_logger = False
         self.world_model = ordinary(self.world_model)
         self.heads = {name: ordinary(head) for name, head in self.heads.items()}
-        self._make_logger()
+        self._logger = configure_logger(0)
         self._make_policy()

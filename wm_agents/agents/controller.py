@@ -103,6 +103,18 @@ class Controller(ABC):
     def goal_changed(self, memory: Fields, rows: np.ndarray) -> None:  # noqa: B027
         """Forget in place, in these rows, everything about the previous goal; called before :meth:`act`."""
 
+    def executed(self, memory: Fields, world_model: WorldModel, actions: np.ndarray) -> None:  # noqa: B027
+        """Correct the memory in place where other actions ``[N, ...]`` are taken than :meth:`act` has just chosen."""
+
     def modules(self) -> Iterable[nn.Module]:
         """Networks that it uses in addition to the world model."""
         return ()
+
+
+def action_vectors(actions: np.ndarray, choices: tuple[int, ...]) -> np.ndarray:
+    """Actions of N environments as world models take them, float32 ``[N, A]``: one-hot vectors of discrete ones."""
+    if not choices:
+        return np.asarray(actions, np.float32)
+    numbers = np.asarray(actions).reshape(len(actions), -1).T
+    hot = [np.eye(count, dtype=np.float32)[chosen] for count, chosen in zip(choices, numbers, strict=True)]
+    return np.concatenate(hot, axis=1)

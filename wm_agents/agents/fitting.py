@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped, unwrap_vec_normalize
 
 from wm_agents.agents.policy import KEYS
 from wm_agents.models import Head, WorldModel
@@ -149,9 +149,25 @@ def check_env_fits(env: VecEnv, world_model: WorldModel) -> None:
         )
     size = world_model.spec.image_size
     assert isinstance(observation_space, spaces.Dict)
+    check_images_untouched(env)
     shape = observation_space["pixels"].shape
     if shape not in ((size, size, 3), (3, size, size)):
         raise ValueError(
             f"the environment's images are {shape}, the agent was trained on size {size}: "
             f"make it with image_size={size}."
+        )
+
+
+def check_images_untouched(env: VecEnv) -> None:
+    """Raise ``ValueError`` where a wrapper of SB3's changes images in a way that has no meaning for these agents."""
+    if is_vecenv_wrapped(env, VecFrameStack):
+        raise ValueError(
+            "VecFrameStack has no meaning here: these agents see one frame at a time and remember the last ones "
+            "themselves, and a goal is a single image. Leave the wrapper out."
+        )
+    normalize = unwrap_vec_normalize(env)
+    if normalize is not None and normalize.norm_obs and set(normalize.norm_obs_keys or KEYS) & set(KEYS):
+        raise ValueError(
+            "VecNormalize has no meaning for images: the encoder scales them itself, and takes uint8. Leave the "
+            "wrapper out, or pass norm_obs=False to keep its rewards."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,10 @@ class GCIDM(WorldModelAgent):
         return self.heads.get("gc-idm")  # type: ignore[return-value]
 
     @classmethod
+    def needed_heads(cls, settings: GCIDMOptions) -> tuple[str, ...]:
+        return ("gc-idm", "steps-to-goal") if settings.horizon == "estimated" else ("gc-idm",)
+
+    @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, env: Any = None, **kwargs: Any) -> Any:
         agent = super().from_checkpoint(checkpoint, env, **kwargs)
         if agent.inverse_dynamics is None:
@@ -208,7 +213,9 @@ class GCIDM(WorldModelAgent):
                 self.use(learner.module)
             return hooks.on_step()
 
-        self.num_timesteps = 0
+        self.num_timesteps = self._num_timesteps_at_start = 0
+        self.start_time = time.time_ns()
+        self._open_log()
         if hooks is not None:
             hooks.on_training_start({"self": self, "total_timesteps": training.steps}, {})
         network, self.history = train_inverse_dynamics(

@@ -108,6 +108,11 @@ class HierarchicalController(Controller):
         self.low.goal_changed(low, rows)
         memory.update(prefixed("low", low))
 
+    def executed(self, memory: Fields, world_model: WorldModel, actions: np.ndarray) -> None:
+        low = part("low", memory)
+        self.low.executed(low, world_model, actions)
+        memory.update(prefixed("low", low))
+
     def act(self, frames: Frames, memory: Fields) -> Decision:
         block = self.world_model.spec.action_block
         subgoal, age, expected = memory["subgoal"], memory["age"], memory["expected"]

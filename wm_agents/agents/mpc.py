@@ -131,6 +131,16 @@ class MPC(WorldModelAgent):
         return {**stored, "planner": planner}
 
     @classmethod
+    def needed_heads(cls, settings: MPCOptions) -> tuple[str, ...]:
+        spec: Any = settings.objective
+        terms = [spec] if isinstance(spec, str) or callable(spec) else [*spec]
+        proposals = {"gc-idm": "gc-idm", "diffusion": "denoiser"}
+        found = [ACTION_SPACES.get(settings.actions).needs, proposals.get(settings.proposals)]
+        found.append("temporal-distance" if "temporal-distance" in terms else None)
+        found.append("steps-to-goal" if settings.shrinking and settings.arrival == "estimated" else None)
+        return tuple(name for name in found if name)
+
+    @classmethod
     def parts(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
         objective = options.get("objective", "summed")
         terms = [objective] if isinstance(objective, str) or callable(objective) else [*objective]

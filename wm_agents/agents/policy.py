@@ -23,6 +23,8 @@ from wm_agents.types import DecisionRecord
 
 KEYS = ("pixels", "goal_pixels")
 LAST: Literal["last"] = "last"
+NOISE = 0.3
+"""PlaNet's exploration noise (arXiv 1811.04551), there as here on actions from -1 to 1."""
 
 
 class WorldModelPolicy(BasePolicy):
@@ -40,9 +42,14 @@ class WorldModelPolicy(BasePolicy):
         world_model: Encodes, and predicts.
         controller: Decides.
         seed: Seed of everything that is sampled.
+        rng: Source of exploration noise.
+
+    Attributes:
+        noise: Standard deviation of exploration noise, in halves of the action space's range.
     """
 
     last_decision: DecisionRecord | None = None
+    noise: float = NOISE
 
     def __init__(
         self,
@@ -51,9 +58,11 @@ class WorldModelPolicy(BasePolicy):
         world_model: WorldModel,
         controller: Controller,
         seed: int = 0,
+        rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__(observation_space, action_space)
         self.seed = seed
+        self.rng = rng or np.random.default_rng(seed)
         self.world_model = world_model
         self.controller = controller
         self.recollection = Recollection()
@@ -68,7 +77,7 @@ class WorldModelPolicy(BasePolicy):
         observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | Literal["last"] | None = LAST,
         episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
+        deterministic: bool = True,
     ) -> tuple[np.ndarray, Memory]:
         """Choose an action for one observation, or for each of N.
 
@@ -78,7 +87,8 @@ class WorldModelPolicy(BasePolicy):
             state: The state that the last call returned. None starts afresh. Left out ("last"), or None with an
                 ``episode_start``: continue from the last such call with the same goal image, if there was one.
             episode_start: ``[N]`` booleans; memory of marked environments is reset.
-            deterministic: Accepted for compatibility with SB3 and ignored: these agents always act deterministically.
+            deterministic: False samples around the agent's decision, as it explores in ``learn``: Gaussian noise of
+                :attr:`noise`, or a random choice with that probability where actions are discrete.
 
         Returns:
             Actions ``[A]`` or ``[N, A]``, inside the action space, and the new state.
@@ -88,7 +98,7 @@ class WorldModelPolicy(BasePolicy):
         """
         if isinstance(state, str) and state != LAST:
             raise ValueError(f'state must be what predict() returned, None, or "last", not {state!r}.')
-        pixels, goal_pixels, vectorized = self._images(observation)
+        pixels, goal_pixels, vectorized = self.images(observation)
         started = time.perf_counter()
         training = [part for part in self._parts if part.training]
         with prediction_modes(self.world_model.action_mean.device), evaluating(*training):
@@ -107,13 +117,16 @@ class WorldModelPolicy(BasePolicy):
             frames = Frames(self.world_model, pixels, goals, memory["elapsed"], self.seed)
             goal_ms = 1000 * (time.perf_counter() - started)
             decision = self.controller.act(frames, own)
+            actions = self._bounded(decision.actions)
+            if not deterministic:
+                actions = self._sampled(actions)
+                self.controller.executed(own, self.world_model, actions)
         total_ms = 1000 * (time.perf_counter() - started)
         encode_ms = goal_ms + frames.encode_ms
         self.last_decision = DecisionRecord(encode_ms, total_ms - encode_ms, decision.plans, decision.evaluations)
         memory["elapsed"] += 1
         memory.update(prefixed("own", own))
         self.recollection.keep(known, before, memory)
-        actions = self._bounded(decision.actions)
         return actions if vectorized else actions[0], Memory(memory)
 
     def _bounded(self, actions: np.ndarray) -> np.ndarray:
@@ -128,7 +141,22 @@ class WorldModelPolicy(BasePolicy):
         assert isinstance(self.action_space, spaces.Box)
         return np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
 
-    def _images(self, observation: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _sampled(self, actions: np.ndarray) -> np.ndarray:
+        """Actions ``[N, ...]`` of the space with exploration noise."""
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            noise = self.rng.standard_normal(actions.shape) * self.noise * (space.high - space.low) / 2
+            return np.clip(actions + noise, space.low, space.high).astype(actions.dtype)
+        choices = np.array(self.world_model.spec.choices).reshape(space.shape or ())
+        drawn = self.rng.integers(0, choices, actions.shape)
+        return np.where(self.rng.random(actions.shape) < self.noise, drawn, actions)
+
+    def images(self, observation: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return the frames and the goals of an observation, both uint8 ``[N, H, W, 3]``, and whether it has rows.
+
+        Raises:
+            ValueError: It is no observation of images of the world model's size.
+        """
         if isinstance(observation, tuple):
             raise ValueError(
                 "predict() was given a tuple. Gymnasium's reset returns (obs, info): pass obs alone. "

@@ -13,7 +13,7 @@ from torch import nn
 
 from wm_agents import planning
 from wm_agents.agents.action_spaces import ActionSpace
-from wm_agents.agents.controller import Controller, Decision, Frames
+from wm_agents.agents.controller import Controller, Decision, Frames, action_vectors
 from wm_agents.agents.memory import Fields, part, prefixed
 from wm_agents.agents.proposals import Prior, Proposer
 from wm_agents.models import State, StepsToGoal, WorldModel
@@ -111,6 +111,14 @@ class SearchController(Controller):
         actions = blocks.numpy()[np.arange(len(frames)), step % spec.action_block]
         step += 1
         return Decision(actions, int(due.sum()), evaluations)
+
+    def executed(self, memory: Fields, world_model: WorldModel, actions: np.ndarray) -> None:
+        spec = world_model.spec
+        taken = torch.from_numpy(action_vectors(actions, spec.choices)).to(world_model.action_mean.device)
+        blocks = memory["block"].reshape(len(actions), spec.action_block, spec.action_size)
+        rows = np.arange(len(actions))
+        blocks[rows, (memory["step"] - 1) % spec.action_block] = world_model.normalize(taken).cpu().numpy()
+        memory["block"][:] = blocks.reshape(memory["block"].shape)
 
     def _full(self, frames: Frames, rows: np.ndarray) -> np.ndarray | int:
         """For how many actions the marked rows begin to plan: one number, or int64 ``[n]``."""

@@ -97,7 +97,7 @@ def _loop(
     label = learner.name.replace("-", " ")
     with progress_bar(label, config.steps, now.step, progress) as update, held_interrupt() as interrupted:
         while now.step < config.steps and not stopped and not interrupted():
-            parts, health = _step(learner, now)
+            parts, health = take_step(learner, now)
             update(now.step)
             if now.step % config.evaluate_every == 0 or now.step == config.steps:
                 held_out = _validate(learner)
@@ -133,8 +133,8 @@ def data_hash(data: TrajectoryDataset) -> str:
     return digest.hexdigest()
 
 
-def _step(learner: Learner, now: Progress) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """One update; return the parts of the loss, and what must be finite."""
+def take_step(learner: Learner, now: Progress) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Make one update; return the parts of the loss, and what must be finite."""
     config = learner.config
     learner.module.train()
     warmup = max(1, config.steps // 100)
