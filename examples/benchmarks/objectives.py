@@ -37,13 +37,14 @@ FRAMES = 6
 """Of a window, for all objectives: "rc-aux" imagines 5 blocks."""
 
 
-def recipe_of(task: str, name: str, seed: int, steps: int) -> Recipe:
+def recipe_of(task: str, name: str, seed: int, steps: int, quick: bool) -> Recipe:
     """The recipe of an objective; objectives differ only in the loss terms of the world model."""
     usual = recipe(task)
     weights: Any = objective_weights(name)
     training = TrainingConfig(steps=steps, frames=FRAMES, batch_size=43, loss_weights=weights)  # 258 frames a step
     stages = (Stage("world-model", training=training), usual.stage("gc-idm"), usual.stage("temporal-distance"))
-    return dataclasses.replace(usual, stages=stages, options=AGENTS).seeded(seed)
+    chosen = dataclasses.replace(usual, stages=stages, options=AGENTS).seeded(seed)
+    return chosen.shortened() if quick else chosen
 
 
 def train(chosen: Recipe, folder: Path) -> dict[str, Any]:
@@ -97,12 +98,12 @@ def shown(result: dict[str, Any]) -> str:
     return f"{rate:.0f} [{low:.0f}, {high:.0f}]"
 
 
-def main(task: str, names: list[str], seeds: list[int], steps: int, tasks: int, out: Path) -> None:
+def main(task: str, names: list[str], seeds: list[int], steps: int, tasks: int, out: Path, quick: bool) -> None:
     grid, short = Grid(out), recipe(task).task
     with Runner(console=Console(stderr=True)) as runner:
         for seed in seeds:
             for name in names:
-                chosen, folder = recipe_of(task, name, seed, steps), out / "runs" / f"{short}-{name}-{seed}"
+                chosen, folder = recipe_of(task, name, seed, steps, quick), out / "runs" / f"{short}-{name}-{seed}"
                 key = {"recipe": dataclasses.asdict(chosen)}
                 training = Cell(f"{short}_{name}_training_{seed}", key, functools.partial(train, chosen, folder))
                 failed = grid.run([training], runner, "training")
@@ -120,5 +121,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=TrainingConfig().steps, help="of the world model's training")
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
-    arguments = parser.parse_args()
-    main(arguments.task, arguments.objectives, arguments.seeds, arguments.steps, arguments.tasks, arguments.out)
+    parser.add_argument("--quick", action="store_true", help="only check that everything works")
+    given = parser.parse_args()
+    main(given.task, given.objectives, given.seeds, given.steps, given.tasks, given.out, given.quick)
