@@ -43,7 +43,8 @@ def recipe_of(task: str, name: str, seed: int, steps: int, quick: bool) -> Recip
     weights: Any = objective_weights(name)
     training = TrainingConfig(steps=steps, frames=FRAMES, batch_size=43, loss_weights=weights)  # 258 frames a step
     stages = (Stage("world-model", training=training), usual.stage("gc-idm"), usual.stage("temporal-distance"))
-    chosen = dataclasses.replace(usual, stages=stages, options=AGENTS).seeded(seed)
+    data = {"main": usual.data["main"]}
+    chosen = dataclasses.replace(usual, data=data, stages=stages, options=AGENTS).seeded(seed)
     return chosen.shortened() if quick else chosen
 
 

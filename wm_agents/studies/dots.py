@@ -51,7 +51,7 @@ class DotWorld:
 
     def draw(self, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw independent steps: positions ``[steps, 2, dots, 2]`` before and after, and actions ``[steps, A]``."""
-        parts = []
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
         while sum(len(moves) for _, moves in parts) < steps:
             start = rng.integers(LOWEST, HIGHEST, (steps, self.dots, 2), endpoint=True)
             moves = rng.integers(-REACH, REACH, (steps, self.pairs + self.free + self.random, 2), endpoint=True)

@@ -38,13 +38,13 @@ class Balance(nn.Module):
         super().__init__()
         self.given = dict(weights)
         self.automatic = [name for name, weight in weights.items() if weight == AUTO]
+        self.fixed = {name: float(weight) for name, weight in weights.items() if weight != AUTO}
         self.register_buffer("logarithms", torch.zeros(len(self.automatic), dtype=torch.float64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def weights(self) -> dict[str, float]:
         """Present weights by name."""
-        found = dict(zip(self.automatic, self.logarithms.exp().tolist(), strict=True))
-        return {name: found[name] if weight == AUTO else float(weight) for name, weight in self.given.items()}
+        return self.fixed | dict(zip(self.automatic, self.logarithms.exp().tolist(), strict=True))
 
     def forward(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The weighted sum of the terms' values."""
@@ -53,9 +53,9 @@ class Balance(nn.Module):
 
     def update(self, values: Mapping[str, torch.Tensor], z: torch.Tensor) -> None:
         """Set the automatic weights anew, from terms with gradients at the latents ``z``."""
-        if not self.automatic:
+        if not (self.automatic and z.requires_grad):  # fixed latents have no gradients to balance
             return
-        fixed = sum(self.given[name] * value for name, value in values.items() if name not in self.automatic)
+        fixed = torch.stack([weight * values[name] for name, weight in self.fixed.items()]).sum()
         size = _slope(fixed, z) / max(float(z.detach().float().flatten(0, -2).var(dim=0).mean()), 1e-12)
         self.steps += 1
         rate = max(1 / int(self.steps), 1 / MEMORY)
