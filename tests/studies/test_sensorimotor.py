@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_the_verdict_counts_seeds() -> None:
     assert sensorimotor_report.verdict([cell(3), cell(3)]) == "does not agree"
     assert sensorimotor_report.verdict([cell(0, "forward-only")]) == "collapses"
     assert sensorimotor_report.verdict([cell(1, "forward-only"), cell(0, "forward-only")]) == "collapses in 1 of 2"
+
+
+def test_the_page_has_the_table_of_the_stored_numbers() -> None:
+    root = Path(__file__).resolve().parents[2]
+    stored = root / "examples" / "benchmarks" / "results" / "studies" / "sensorimotor.json"
+    written = sensorimotor_report.markdown(json.loads(stored.read_text(encoding="utf-8")))
+    table = written[written.index("| world") :]
+    assert table in (root / "docs" / "studies" / "sensorimotor.md").read_text(encoding="utf-8")
 
 
 def test_a_collapsed_latent_has_no_significant_component() -> None:
