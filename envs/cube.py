@@ -70,7 +70,7 @@ class Cube(GoalEnv):
     from far. Shadows would show the same, but take a hundred times as long.
 
     Args:
-        **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.
+        **kwargs: the options of :class:`GoalEnv`.
 
     Raises:
         ImportError: OGBench is not installed.

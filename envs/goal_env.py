@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from wm_agents.configs import checked_image_size, whole_number
+from wm_agents.envs.distractor import Distractor
 from wm_agents.envs.goals import Goals, offset_of
 from wm_agents.registry import GOALS, did_you_mean
 
@@ -55,6 +56,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         image_size: Height and width of the images, 16 to 2048 pixels.
         success: Which success radius ends an episode, ``"moderate"`` or ``"strict"``.
         goals: What ``reset()`` draws: ``"any"``, ``"near"``, or a number of environment steps.
+        distractor: Show a disc that moves by itself (:mod:`wm_agents.envs.distractor`) in all images, and another,
+            at rest, in goal images; drawn at each reset, after the task. States and tasks are the same without it.
         render_mode: ``None`` or ``"rgb_array"``; ``render()`` returns ``[480, 480, 3]`` frames that show the goal.
 
     Raises:
@@ -86,6 +89,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         image_size: int = 64,
         success: str = "moderate",
         goals: Goals = "any",
+        distractor: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if obs_type not in OBS_TYPES:
@@ -94,11 +98,15 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             raise ValueError(did_you_mean("success mode", str(success), self.success_thresholds))
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}.")
+        if not isinstance(distractor, bool):
+            raise ValueError(f"distractor must be True or False, not {distractor!r}.")
         self.obs_type = obs_type
         self.image_size = checked_image_size(image_size)
         self.success_mode = success
         self._offset = offset_of(goals)
         self._step_count = 0
+        self._distracts = distractor
+        self._distractor: Distractor | None = None
         self._explorer: GoalEnv | None = None
         self.render_mode = render_mode
         self.action_space = action_space
@@ -248,6 +256,9 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._held = dict.fromkeys(self.success_thresholds, 0)
         self._step_count = 0
         self._goal_pixels = None if self.obs_type == "state" else self._draw(goal, self.image_size)
+        if self._distracts and self._goal_pixels is not None:
+            self._distractor = Distractor(self.np_random)
+            self._goal_pixels = Distractor(self.np_random).paint(self._goal_pixels)
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -265,6 +276,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             )
         self._simulate(np.clip(values, space.low, space.high))
         self._step_count += 1
+        if self._distractor is not None:
+            self._distractor.move()
         info = self._info()
         reward = 0.0 if self._held[self.success_mode] else -1.0
         truncated = self._offset is not None and self._step_count >= 2 * self._offset
@@ -275,7 +288,10 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         if self.render_mode is None:
             gym.logger.warn("render() returns nothing without a render mode: gym.make(..., render_mode='rgb_array').")
             return None
-        return self._draw(self.get_state(), self.render_size, self._goal_state)
+        return self._distracted(self._draw(self.get_state(), self.render_size, self._goal_state))
+
+    def _distracted(self, frame: np.ndarray) -> np.ndarray:
+        return frame if self._distractor is None else self._distractor.paint(frame)
 
     def _reached(self, achieved: np.ndarray, desired: np.ndarray) -> dict[str, np.ndarray]:
         # In float32, as goals are observed: reward and success agree to the last bit whichever way they are computed.
@@ -310,7 +326,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         state = self.get_state()
         observation: dict[str, np.ndarray] = {}
         if self._goal_pixels is not None:
-            observation["pixels"] = self._draw(state, self.image_size)
+            observation["pixels"] = self._distracted(self._draw(state, self.image_size))
             observation["goal_pixels"] = self._goal_pixels.copy()
         if self.obs_type != "pixels":
             observation["observation"] = state.astype(np.float32)

@@ -56,7 +56,7 @@ class PointMaze(GoalEnv):
 
     Args:
         maze_map: A name in :data:`MAZES`, or rows of 0 (free) and 1 (wall), the outer cells all walls.
-        **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.
+        **kwargs: the options of :class:`GoalEnv`.
 
     Raises:
         ValueError: The maze is unknown, ragged, open to the outside, or its free cells are not connected.

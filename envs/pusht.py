@@ -69,7 +69,7 @@ class PushT(GoalEnv):
     contact points are drawn.
 
     Args:
-        **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.
+        **kwargs: the options of :class:`GoalEnv`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's contract)

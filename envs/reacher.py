@@ -46,7 +46,7 @@ class Reacher(GoalEnv):
     No target and no walls are drawn, and no OpenGL is needed.
 
     Args:
-        **kwargs: ``obs_type``, ``image_size``, ``success``, ``render_mode``, as in :class:`GoalEnv`.
+        **kwargs: the options of :class:`GoalEnv`.
 
     Raises:
         ImportError: dm_control is not installed.

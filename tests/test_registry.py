@@ -69,4 +69,5 @@ def test_registries_do_not_share_the_dict_they_were_given():
 def test_everything_that_the_library_registers_exists(registry):
     assert list(registry)
     for name in registry:
-        assert callable(registry.get(name))
+        part = registry.get(name)
+        assert part if registry is tables.TRAINING_OBJECTIVES else callable(part)  # those are weights by name

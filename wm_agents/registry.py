@@ -191,11 +191,28 @@ LOSSES = Registry(
     {
         "inverse_dynamics": "wm_agents.losses.inverse_dynamics:InverseDynamicsLoss",
         "prediction": "wm_agents.losses.prediction:Prediction",
+        "reachability": "wm_agents.losses.reachability:Reachability",
         "reconstruction": "wm_agents.losses.reconstruction:Reconstruction",
+        "rollout": "wm_agents.losses.rollout:Rollout",
         "sigreg": "wm_agents.losses.sigreg:SIGReg",
+        "straightening": "wm_agents.losses.straightening:Straightening",
+        "temporal_similarity": "wm_agents.losses.temporal_similarity:TemporalSimilarity",
         "vicreg": "wm_agents.losses.vicreg:VICReg",
     },
 )
+TRAINING_OBJECTIVES = Registry(
+    "training objective",
+    {
+        "forward-only": "wm_agents.losses.objectives:FORWARD_ONLY",
+        "lewm": "wm_agents.losses.objectives:LEWM",
+        "pldm": "wm_agents.losses.objectives:PLDM",
+        "rc-aux": "wm_agents.losses.objectives:RC_AUX",
+        "reconstruction": "wm_agents.losses.objectives:RECONSTRUCTION",
+        "smwm": "wm_agents.losses.objectives:SMWM",
+        "straightened": "wm_agents.losses.objectives:STRAIGHTENED",
+    },
+)
+"""Loss terms with their weights: what a world model is trained for."""
 PLANNERS = Registry(
     "planner",
     {

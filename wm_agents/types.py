@@ -45,6 +45,10 @@ class LatentSpec:
         return self.action_block * self.action_size
 
 
+def _no_rollout() -> torch.Tensor:
+    raise ValueError("this batch imagines nothing: the learner of world models adds a rollout to its batches.")
+
+
 @dataclass(frozen=True)
 class LatentBatch:
     """One training window in latent space.
@@ -57,6 +61,7 @@ class LatentBatch:
         generator: Source of randomness for terms that sample.
         shape: Shape of one latent, with F numbers.
         own: Losses that the kind of world model computes itself, by name, scalars.
+        rollout: Imagines the window from its first frame alone, with its blocks: ``[B, T-1, F]``, with gradients.
     """
 
     z: torch.Tensor
@@ -66,6 +71,7 @@ class LatentBatch:
     generator: torch.Generator
     shape: tuple[int, ...] = ()
     own: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    rollout: Callable[[], torch.Tensor] = _no_rollout
 
 
 @dataclass(frozen=True)

@@ -260,6 +260,8 @@ def test_bad_options_of_training_are_one_line(call: Any, data: Path, trained: An
     assert_one_line_error(call(*train, "--kind", "lewn"), "Did you mean 'lewm'")
     assert_one_line_error(call(*train, "--training", "precision=16-mixed"), "precision")
     assert_one_line_error(call(*train, "--training", 'loss_weights={"sigregg": 1}'), "Did you mean 'sigreg'")
+    assert_one_line_error(call(*train, "--objective", "smmw"), "Unknown training objective", "Did you mean 'smwm'")
+    assert_one_line_error(call(*train, "--objective", "straightened", "--training", "frames=2"), "set frames=3")
     assert_one_line_error(call("fit", "predictor", *fit[2:], "--model", "width=3"), "leave model out")
     assert_one_line_error(call("fit", "world-model", *fit[2:]), "use train_world_model")
     assert not list(tmp_path.rglob("*.safetensors"))

@@ -93,11 +93,12 @@ def test_command_parses(arguments):
     tyro.cli(parsed, args=rest, prog=f"wm-agents {subcommand}")
 
 
-@pytest.mark.parametrize("what", ["envs", "planners", "policies", "agents"])
+@pytest.mark.parametrize("what", ["envs", "planners", "policies", "agents", "training-objectives"])
 def test_list_runs(what, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["wm-agents", "list", what])
     cli.main()
     expected = {"envs": "wm/TwoRoom-v0", "planners": "cem", "policies": "waypoint", "agents": "tworoom/gc-idm"}
+    expected["training-objectives"] = "inverse_dynamics auto"
     assert expected[what] in capsys.readouterr().out
 
 

@@ -122,7 +122,7 @@ def test_history_and_logger_have_every_metric(small_dataset: Any, tmp_path: Path
 
     _, history = learn(small_dataset, logger=configure(str(tmp_path), ["csv"]))
     losses = {"train/prediction", "train/sigreg", "validation/loss", "validation/prediction", "validation/sigreg"}
-    names = losses | {"latent/std", "probe/x", "probe/y", "probe/vx", "probe/vy", "probe/position"}
+    names = losses | {"latent/std", "latent/dimension", "probe/x", "probe/y", "probe/vx", "probe/vy", "probe/position"}
     assert set(history) == names
     assert all([step for step, _ in points] == [4, 8, 9] for points in history.values())
     assert names <= set((tmp_path / "progress.csv").read_text().splitlines()[0].split(","))

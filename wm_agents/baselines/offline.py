@@ -18,8 +18,8 @@ from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models import ActionStatistics, Head, InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.cloned import ClonedConfig, ClonedEncoder
 from wm_agents.training import Learner, LearnerConfig, find_device
+from wm_agents.training.checks import check_dataset
 from wm_agents.training.gc_idm import action_errors
-from wm_agents.training.world_model import check_dataset
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset

@@ -23,12 +23,15 @@ def doctor() -> None:
 
 @app.command
 def list_names(
-    what: tyro.conf.Positional[Literal["agents", "envs", "datasets", "planners", "objectives", "policies"]],
+    what: tyro.conf.Positional[
+        Literal["agents", "envs", "datasets", "planners", "objectives", "policies", "training-objectives"]
+    ],
 ) -> None:
-    """List agents, environments, datasets, planners, objectives or policies.
+    """List agents, environments, datasets, planners, objectives, policies or training objectives.
 
     Args:
-        what: What to list: agents (shipped), envs, datasets (local), planners, objectives or policies (of exploration).
+        what: What to list: agents (shipped), envs, datasets (local), planners, objectives (of planners), policies (of
+            exploration), or training-objectives (of world models).
     """
     from wm_agents import datasets, list_checkpoints
     from wm_agents.evaluation import print_table
@@ -36,6 +39,9 @@ def list_names(
 
     if what == "envs":
         print_table(_environments(), console)
+        return
+    if what == "training-objectives":
+        print_table(_training_objectives(), console)
         return
     if what in ("planners", "objectives"):
         table = Table(Column("name", no_wrap=True), "what it does")
@@ -53,6 +59,17 @@ def list_names(
     }
     for name in names[what]():
         console.print(name, highlight=False, soft_wrap=True)
+
+
+def _training_objectives() -> Table:
+    """Return the table of the training objectives: loss terms and weights."""
+    from wm_agents.losses import TRAINING_OBJECTIVES, split_options
+
+    table = Table(Column("name", no_wrap=True), "loss terms and their weights")
+    for name in TRAINING_OBJECTIVES:
+        terms = split_options(TRAINING_OBJECTIVES.get(name))
+        table.add_row(name, ", ".join(f"{term} {weight}" for term, (weight, _) in terms.items()))
+    return table
 
 
 def _environments() -> Table:

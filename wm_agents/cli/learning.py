@@ -31,6 +31,7 @@ def train(
     dataset: tyro.conf.Positional[str],
     out: Path,
     kind: str = "lewm",
+    objective: str | None = None,
     model: tuple[str, ...] = (),
     training: tuple[str, ...] = (),
     device: str = "auto",
@@ -42,6 +43,8 @@ def train(
         dataset: Minari id; see "wm-agents list datasets".
         out: Directory of this run.
         kind: Kind of world model: lewm, patch, rssm, or one from an installed plug-in.
+        objective: What to train for: lewm, smwm, pldm, straightened, rc-aux, reconstruction, forward-only, or one from
+            an installed plug-in; loss_weights in --training change single terms of it. By default, the kind's own.
         model: Configuration of the world model as name=value pairs, for example latent_size=64 action_block=5.
         training: Options of the training as name=value pairs, for example steps=2000 batch_size=64 seed=1.
         device: auto, cpu or cuda.
@@ -58,7 +61,9 @@ def train(
     if (out / FOLDER / "world-model.safetensors").exists() and not resume:
         raise ValueError(f"{out} holds a run already: add --resume to continue it, or give another --out.")
     data = datasets.load(dataset)
-    world_model, history = train_world_model(data, shape, options, run_dir=out, logger=open_log(out), device=device)
+    world_model, history = train_world_model(
+        data, shape, options, objective=objective, run_dir=out, logger=open_log(out), device=device
+    )
     made = {
         "dataset": data.provenance,
         "command": command_line(),

@@ -298,27 +298,30 @@ def report(
 
 @app.command
 def study(
-    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions"]],
+    name: tyro.conf.Positional[Literal["latent-actions", "learned-latent-actions", "sensorimotor"]],
     out: Path | None = None,
     quick: bool = False,
     task: str = "pointmaze-umaze",
 ) -> None:
-    """Run a study of planners in latent action spaces, in synthetic worlds or on a shipped world model's latents.
+    """Run a study: planners in latent action spaces, or what the latents of sensorimotor world models hold.
 
     Args:
-        name: latent-actions (synthetic worlds, compared with the paper) or learned-latent-actions.
+        name: latent-actions (synthetic worlds, compared with the paper), learned-latent-actions (on a shipped world
+            model's latents), or sensorimotor (dot worlds).
         out: Directory for JSON, Markdown and figures; by default runs/<name>.
         quick: Only check in a minute that everything works; this is not a result.
         task: Task whose world model the learned latent actions are built on.
     """
     from wm_agents.evaluation.files import check_output
     from wm_agents.recipes import recipe
-    from wm_agents.studies import latent_actions, learned_latents
+    from wm_agents.studies import latent_actions, learned_latents, sensorimotor
 
     folder = out or Path("runs") / name
     check_output(folder, folder=True)
     if name == "latent-actions":
         latent_actions.run(folder, quick=quick)
+    elif name == "sensorimotor":
+        sensorimotor.run(folder, quick=quick)
     else:
         learned_latents.run(folder, recipe(task).task, quick=quick)
     console.print(f"wrote {folder}", highlight=False, soft_wrap=True)

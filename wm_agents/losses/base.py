@@ -14,15 +14,20 @@ import torch
 from wm_agents.registry import LOSSES, did_you_mean
 from wm_agents.types import LatentBatch, LatentSpec
 
-LossWeights = Mapping[str, float | Mapping[str, Any]]
+LossWeights = Mapping[str, float | str | Mapping[str, Any]]
 """Weights of loss terms by name, ``{"sigreg": 0.09}``, or weights and options,
-``{"sigreg": {"weight": 0.09, "directions": 1024}}``."""
+``{"sigreg": {"weight": 0.09, "directions": 1024}}``. The weight "auto" is set in training, from the sizes of gradients:
+see :class:`wm_agents.training.balance.Balance`."""
+
+AUTO = "auto"
 
 
 class LossTerm(Protocol):
     """A differentiable scalar of a latent batch; lower is better.
 
-    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch.
+    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch. Two
+    class attributes, both optional, say what a term needs: ``least_frames`` in a window (2 without it), and
+    ``reads_actions``, without which data whose actions never change would do.
     """
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:
@@ -44,24 +49,30 @@ class LearnedLossTerm(Protocol):
         ...
 
 
-def split_options(weights: LossWeights) -> dict[str, tuple[float, dict[str, Any]]]:
-    """Return each term's weight and options.
+def split_options(weights: LossWeights) -> dict[str, tuple[float | str, dict[str, Any]]]:
+    """Return each term's weight, a number or :data:`AUTO`, and its options.
 
     Raises:
-        ValueError: There is no term, or a weight is negative or not finite.
+        ValueError: There is no term, a weight is negative or not finite, or every weight is automatic or 0.
     """
     if not (isinstance(weights, Mapping) and weights):
         raise ValueError(f"loss terms are weights by name, at least one: {{'sigreg': 0.09}}, not {weights!r}.")
-    found = {}
+    found: dict[str, tuple[float | str, dict[str, Any]]] = {}
     for name, given in weights.items():
         options = dict(given) if isinstance(given, Mapping) else {"weight": given}
         weight: Any = options.pop("weight", None)
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
-        if not (number and 0 <= weight < math.inf):
+        if weight != AUTO and not (number and 0 <= weight < math.inf):
             raise ValueError(
-                f"the weight of the loss term {name!r} must be a finite number of at least 0, not {weight!r}."
+                f'the weight of the loss term {name!r} must be a finite number of at least 0, or "{AUTO}", not '
+                f"{weight!r}."
             )
-        found[name] = (float(weight), options)
+        found[name] = (AUTO if weight == AUTO else float(weight), options)
+    automatic = [name for name, (weight, _) in found.items() if weight == AUTO]
+    if automatic and not any(isinstance(weight, float) and weight for weight, _ in found.values()):
+        raise ValueError(
+            f'the weight "{AUTO}" of the loss term {automatic[0]!r} is relative to other terms: give one a number.'
+        )
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -15,6 +17,8 @@ class InverseDynamicsLoss(nn.Module):
     latents may forget everything that actions do not move. The network is the paper's, 2D -> 256 -> 256 -> K*A with
     ReLU.
     """
+
+    reads_actions: ClassVar[bool] = True
 
     def prepare(self, spec: LatentSpec, frames: torch.Tensor) -> None:
         """Build the network for latents and blocks of these sizes."""

@@ -261,7 +261,8 @@ class PatchWorldModel(WorldModel):
         return state["previous"]
 
     def learn(self, pixels: torch.Tensor, actions: torch.Tensor, generator: torch.Generator) -> LatentBatch:
-        z = self.encode(pixels)
+        encoded = self.features(self.encode(pixels))
+        z = self.unflatten(encoded)  # so that all gradients reach the encoder through the features
         start = self.initial(len(z))
         keys, values, seen, predicted = start["keys"], start["values"], start["seen"], []
         for t, block in enumerate(actions.unbind(1)):
@@ -269,4 +270,4 @@ class PatchWorldModel(WorldModel):
             following, keys, values = self.predictor(z[:, t], block, keys, values, seen)
             predicted.append(following)
         features = self.features(torch.stack(predicted, dim=1))
-        return LatentBatch(self.features(z), features, actions, pixels, generator, self.spec.shape)
+        return LatentBatch(encoded, features, actions, pixels, generator, self.spec.shape)

@@ -1,4 +1,4 @@
-"""Linear probes: how much of the simulator's state can be read off a latent by ridge regression."""
+"""What latents hold: their spread, and how much of the simulator's state a linear probe reads off them."""
 
 from __future__ import annotations
 
@@ -52,3 +52,31 @@ def linear_probe_r2(
     error = np.square(test_states - y @ weights).sum(axis=0)
     total = np.square(test_states - test_states.mean(axis=0)).sum(axis=0)
     return np.where(total > 1e-9, 1 - error / np.maximum(total, 1e-9), 0.0)
+
+
+def spread(z: torch.Tensor) -> float:
+    """Standard deviation of features ``[B, T, F]``, averaged over the dimensions."""
+    return float(z.flatten(0, 1).std(dim=0).mean())
+
+
+def effective_dimension(z: torch.Tensor) -> float:
+    """Participation ratio of features ``[..., F]``: of the eigenvalues of their covariance, (sum)^2 / sum of squares.
+
+    It lies between 1 and F, and counts the directions in which the features vary; 0 if they do not vary.
+    """
+    covariance = torch.atleast_2d(torch.cov(z.flatten(0, -2).double().T))
+    # Without the eigenvalues: their sum and the sum of their squares are traces of C and C^2.
+    squares = float(covariance.square().sum())
+    return float(covariance.trace()) ** 2 / squares if squares else 0.0
+
+
+def position_probes(
+    train_z: torch.Tensor, train_states: np.ndarray, z: torch.Tensor, states: np.ndarray, names: Sequence[str]
+) -> dict[str, float]:
+    """R2 of linear probes of the simulator's state, ``probe/NAME`` by its names, and the median ``probe/position``."""
+    fit, targets = probe_targets(train_states.reshape(-1, train_states.shape[-1]), names)
+    test, _ = probe_targets(states.reshape(-1, states.shape[-1]), names)
+    r2 = dict(zip(targets, linear_probe_r2(train_z.flatten(0, 1), fit, z.flatten(0, 1), test), strict=True))
+    positions = [value for name, value in r2.items() if not name.startswith("v")]
+    found = {f"probe/{name}": float(value) for name, value in r2.items()}
+    return found | {"probe/position": float(np.median(positions))}  # median: some entries hardly vary

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -15,12 +15,22 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from wm_agents.configs import check_counts
-from wm_agents.losses import LearnedLossTerm, LossTerm, LossWeights, make_losses, split_options
+from wm_agents.losses import (
+    LatentBatch,
+    LearnedLossTerm,
+    LossTerm,
+    LossWeights,
+    make_losses,
+    objective_weights,
+    split_options,
+)
 from wm_agents.models import ActionStatistics, LeWMConfig, WorldModel
 from wm_agents.registry import WORLD_MODELS, did_you_mean
+from wm_agents.training.balance import Balance
+from wm_agents.training.checks import check_dataset, check_terms
 from wm_agents.training.device import find_device
 from wm_agents.training.learner import Callback, Learner, LearnerConfig, Loss
-from wm_agents.training.probe import linear_probe_r2, probe_targets
+from wm_agents.training.probe import effective_dimension, position_probes, spread
 from wm_agents.training.state import History
 
 if TYPE_CHECKING:
@@ -46,8 +56,8 @@ class TrainingConfig(LearnerConfig):
         frames: T, frames per window. If it is not larger than the model's ``history``, the predictor never sees a full
             history, which it does see in planning: train it further with :func:`train_predictor` then.
         loss_weights: Weight of each loss term by name, or weight and options,
-            ``{"sigreg": {"weight": 0.09, "directions": 1024}}``; None uses the kind's own. SIGReg's
-            effective strength grows with ``batch_size``.
+            ``{"sigreg": {"weight": 0.09, "directions": 1024}}``; None uses the kind's own. A weight "auto" is found
+            in training, from the sizes of gradients. SIGReg's effective strength grows with ``batch_size``.
         precision: "fp32", "bf16", or "auto" (bf16 on a GPU).
     """
 
@@ -105,9 +115,7 @@ class WorldModelLearner(Learner):
         weights = self.kind.losses if training.loss_weights is None else training.loss_weights
         if not weights:
             raise ValueError(f"{self.kind.__name__} has no loss terms of its own: choose another kind of world model.")
-        make_losses(weights, self.kind.losses)  # so that a mistake is found now; made anew after seeding
         self.loss_weights = weights
-        self.weights = {name: weight for name, (weight, _) in split_options(weights).items()}
         super().__init__(dataset, training, find_device(device))
         self.check()
 
@@ -121,12 +129,20 @@ class WorldModelLearner(Learner):
         for term in self.terms.values():
             if isinstance(term, LearnedLossTerm):
                 term.prepare(self.world_model.spec, torch.from_numpy(data.frames_at(np.sort(sample))))
+        self.balance = Balance({name: weight for name, (weight, _) in split_options(self.loss_weights).items()})
         learned = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
-        return nn.ModuleDict({"world_model": self.world_model, **learned})
+        automatic = {"automatic weights": self.balance} if self.balance.automatic else {}
+        return nn.ModuleDict({"world_model": self.world_model, **learned, **automatic})
 
     @property
     def result(self) -> WorldModel:
         return self.world_model
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if data or options do not fit, or a loss term is unknown or needs what they lack."""
+        super().check()
+        terms = make_losses(self.loss_weights, self.kind.losses)  # made anew after seeding
+        check_terms(terms, self.train_data, self.config.frames)
 
     def needs(self) -> tuple[int, str]:
         frames = self.config.frames
@@ -136,30 +152,41 @@ class WorldModelLearner(Learner):
         return {"kind": WORLD_MODELS.name_of(self.kind), "model": dataclasses.asdict(self.model)}
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
-        total, parts, self.z, _ = self._losses(data, size, rng, generator)
-        return total, parts
+        values, self.z, _ = self._losses(data, size, rng, generator)
+        self.balance.update(values, self.z)
+        return self.balance(values), values
 
     def _losses(
         self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, np.ndarray]:
-        """The weighted sum, each term, the features ``[B, T, F]``, and the simulator's states ``[B, T, S]``."""
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, np.ndarray]:
+        """Each term, the features ``[B, T, F]``, and the simulator's states ``[B, T, S]``."""
         window = data.windows(size, self.config.frames, self.world_model.spec.action_block, rng)
         pixels = torch.from_numpy(window.pixels).to(self.device)
         actions = self.world_model.normalize(torch.from_numpy(window.actions).to(self.device))
         with autocast(self.device, self.config.precision):
             batch = self.world_model.learn(pixels, actions, generator)
+        batch = dataclasses.replace(batch, rollout=functools.partial(self._rollout, batch))
         # A kind's own term goes before a registered one of the same name.
-        values = {name: batch.own[name] if name in batch.own else self.terms[name](batch) for name in self.weights}
-        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
-        return total, values, batch.z, window.states
+        own, names = batch.own, self.balance.given
+        return {name: own[name] if name in own else self.terms[name](batch) for name in names}, batch.z, window.states
+
+    def _rollout(self, batch: LatentBatch) -> torch.Tensor:
+        """Features ``[B, T-1, F]`` imagined from a window's first frame."""
+        model = self.world_model
+        with autocast(self.device, self.config.precision):
+            state = model.remember(model.unflatten(batch.z[:, :1]), batch.actions[:, :0])
+            return model.features(model.imagine(state, batch.actions.unsqueeze(1)))[:, 0].float()
 
     def validate(self) -> dict[str, float]:
         """Validation loss, latent spread, and linear probes where the data have simulator states."""
         batch_z = self.z.detach()
         generator = torch.Generator().manual_seed(0)
-        total, values, z, states = self._losses(self.validation_data, 256, np.random.default_rng(0), generator)
-        metrics = {"validation/loss": float(total), "latent/std": spread(z)}
+        values, z, states = self._losses(self.validation_data, 256, np.random.default_rng(0), generator)
+        metrics = {"validation/loss": float(self.balance(values)), "latent/std": spread(z)}
         metrics |= {f"validation/{name}": float(value) for name, value in values.items()}
+        metrics["latent/dimension"] = effective_dimension(z)
+        weights = self.balance.weights()
+        metrics |= {f"weight/{name}": weights[name] for name in self.balance.automatic}
         # The batch's own spread too: early on, BatchNorm's moving averages lag and make the other look small.
         if max(metrics["latent/std"], spread(batch_z)) < COLLAPSE_STD:
             warnings.warn(
@@ -169,8 +196,8 @@ class WorldModelLearner(Learner):
                 stacklevel=2,
             )
         if states.shape[-1]:
-            _, _, train_z, train_states = self._losses(self.train_data, 256, np.random.default_rng(1), generator)
-            metrics |= _probe(train_z, train_states, z, states, self.dataset.state_names)
+            _, train_z, train_states = self._losses(self.train_data, 256, np.random.default_rng(1), generator)
+            metrics |= position_probes(train_z, train_states, z, states, self.dataset.state_names)
         return metrics
 
     def finish(self) -> None:
@@ -195,6 +222,7 @@ def train_world_model(
     model: Any = None,
     training: TrainingConfig | None = None,
     *,
+    objective: str | None = None,
     run_dir: str | Path | None = None,
     logger: Logger | None = None,
     callback: Callback | None = None,
@@ -208,6 +236,8 @@ def train_world_model(
         model: Configuration of a kind of world model (:class:`wm_agents.models.LeWMConfig` is the default), or the
             kind's name, "lewm", "patch" or "rssm"; ``action_size`` and ``image_size`` are taken from the data.
         training: Options.
+        objective: What to train for, a name in ``wm_agents.registry.TRAINING_OBJECTIVES`` such as "smwm"; the weights
+            in ``training.loss_weights`` change single terms of it. None trains for ``training.loss_weights`` alone.
         run_dir: Where to keep the resumable state; see :func:`wm_agents.training.run.run`.
         logger: SB3 logger for losses, latent spread and probes.
         callback: Called with the learner and the step after every update; returning False stops the training.
@@ -218,28 +248,18 @@ def train_world_model(
         The world model in evaluation mode, and the history ``name -> [(step, value), ...]``.
 
     Raises:
-        ValueError: The episodes are shorter than a window, or a loss term or kind is unknown.
+        ValueError: The episodes are shorter than a window, an objective, a loss term or a kind is unknown, or a term
+            needs more frames than a window has, or actions that change.
         CheckpointError: ``run_dir`` holds a run with other options.
         DivergedError: The loss became NaN or infinite.
     """
+    if objective is not None:
+        training = training or TrainingConfig()
+        weights = objective_weights(objective, training.loss_weights)
+        training = dataclasses.replace(training, loss_weights=weights)
     learner = WorldModelLearner(dataset, model, training, device=device)
     history = learner.fit(run_dir=run_dir, logger=logger, callback=callback, progress=progress)
     return learner.result, history
-
-
-def check_dataset(dataset: TrajectoryDataset) -> None:
-    """Raise ``ValueError`` unless images are square and in colour, and actions have bounds."""
-    shape = tuple(dataset.pixels.shape[1:])
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
-        raise ValueError(
-            f"{dataset.name} has images {shape}; square ones in colour, (size, size, 3), are needed. Make a dataset of "
-            f"such: wm-agents import {dataset.name} --name mine/square-v0"
-        )
-    bounds = np.stack([dataset.action_low, dataset.action_high])
-    if not np.isfinite(bounds).all() or (bounds[0] > bounds[1]).any():
-        raise ValueError(
-            f"{dataset.name} has actions without finite bounds, {bounds.tolist()}: set action_low and action_high."
-        )
 
 
 def kind_of(model: Any) -> tuple[type[WorldModel], Any]:
@@ -268,20 +288,3 @@ def autocast(device: torch.device, precision: str) -> Any:
     """
     enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def spread(z: torch.Tensor) -> float:
-    """Standard deviation of features ``[B, T, F]``, averaged over the dimensions."""
-    return float(z.flatten(0, 1).std(dim=0).mean())
-
-
-def _probe(
-    train_z: torch.Tensor, train_states: np.ndarray, z: torch.Tensor, states: np.ndarray, names: Any
-) -> Mapping[str, float]:
-    """R2 of linear probes of the simulator's state, by its names, and their median."""
-    fit, targets = probe_targets(train_states.reshape(-1, train_states.shape[-1]), names)
-    test, _ = probe_targets(states.reshape(-1, states.shape[-1]), names)
-    r2 = dict(zip(targets, linear_probe_r2(train_z.flatten(0, 1), fit, z.flatten(0, 1), test), strict=True))
-    positions = [value for name, value in r2.items() if not name.startswith("v")]
-    found = {f"probe/{name}": float(value) for name, value in r2.items()}
-    return found | {"probe/position": float(np.median(positions))}  # median: some entries hardly vary

@@ -1,0 +1,129 @@
+"""Training for a named objective: every one learns, says what it lacks, and goes on as if it had not been stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from short_runs import SHORT, TINY, learn
+
+from wm_agents import train_world_model
+from wm_agents.losses import TRAINING_OBJECTIVES, objective_weights
+from wm_agents.models.patch import PatchConfig
+from wm_agents.models.rssm import RSSMConfig
+from wm_agents.training import CollapseWarning
+from wm_agents.training.balance import HIGHEST, LOWEST, Balance
+from wm_agents.training.probe import effective_dimension
+
+pytest_plugins = ["trained"]
+
+
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+@pytest.mark.parametrize("name", list(TRAINING_OBJECTIVES))
+def test_every_objective_trains(small_dataset: Any, name: str) -> None:
+    model, history = learn(small_dataset, objective=name)
+    for term in objective_weights(name):
+        assert np.isfinite([value for _, value in history[f"validation/{term}"]]).all()
+    parts = {name for name, _ in model.named_children()}
+    assert parts == {"encoder", "projector", "predictor"}, "networks of terms are dropped"
+
+
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+@pytest.mark.parametrize("shape", [PatchConfig(predictor_width=32, predictor_depth=1), RSSMConfig(recurrent_size=32)])
+def test_objectives_train_other_kinds(small_dataset: Any, shape: Any) -> None:
+    for name in ("smwm", "rc-aux"):
+        short = dataclasses.replace(SHORT, steps=2, evaluate_every=2)
+        _, history = learn(small_dataset, shape, short, objective=name)
+        assert np.isfinite(history["validation/loss"][-1][1])
+
+
+def test_the_objective_of_the_default_is_lewm_bit_for_bit(small_dataset: Any) -> None:
+    default, _ = learn(small_dataset)
+    named, _ = learn(small_dataset, objective="lewm")
+    assert all(torch.equal(value, named.state_dict()[name]) for name, value in default.state_dict().items())
+
+
+def test_weights_change_single_terms_of_an_objective(small_dataset: Any) -> None:
+    heavier = dataclasses.replace(SHORT, loss_weights={"inverse_dynamics": 5.0})
+    named, _ = learn(small_dataset, training=heavier, objective="smwm")
+    spelled = dataclasses.replace(SHORT, loss_weights={"prediction": 1.0, "inverse_dynamics": 5.0})
+    same, _ = learn(small_dataset, training=spelled)
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in named.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+def test_automatic_weights_go_on_where_they_were_stopped(small_dataset: Any, tmp_path: Path) -> None:
+    whole, curves = learn(small_dataset, objective="smwm")
+    options: dict[str, Any] = {"objective": "smwm", "run_dir": tmp_path}
+    learn(small_dataset, callback=lambda _, step: step < 5, **options)
+    resumed, continued = learn(small_dataset, **options)
+    assert continued == curves
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    weights = [value for _, value in curves["weight/inverse_dynamics"]]
+    assert len(set(weights)) == len(weights), "the weight moves"
+
+
+def test_an_automatic_weight_makes_gradients_equally_large() -> None:
+    balance = Balance({"prediction": 2.0, "sigreg": 1.0, "inverse_dynamics": "auto"})
+    z = torch.tensor([[1.0], [-1.0]]).expand(2, 4).reshape(1, 2, 4) / 2**0.5  # of unit variance
+    z.requires_grad_()
+    values = {"prediction": (3 * z).sum(), "sigreg": z.sum(), "inverse_dynamics": (0.5 * z).sum()}
+    balance.update(values, z)
+    assert balance.weights()["inverse_dynamics"] == pytest.approx((2 * 3 + 1) / 0.5)
+    assert balance({name: torch.ones(()) for name in values}).item() == pytest.approx(2 + 1 + 14)
+    balance.update({**values, "inverse_dynamics": (5 * z).sum()}, z)
+    assert balance.weights()["inverse_dynamics"] == pytest.approx((14 * 1.4) ** 0.5), "the mean of the logarithms"
+    small = Balance(balance.given)
+    shrunk = (0.1 * z.detach()).requires_grad_()
+    small.update(
+        {"prediction": (0.3 * shrunk).sum(), "sigreg": 0 * z.sum(), "inverse_dynamics": (5 * shrunk).sum()}, shrunk
+    )
+    assert small.weights()["inverse_dynamics"] == pytest.approx(2 * 0.3 / 5 / 0.01), "as for latents of unit variance"
+    for _ in range(2000):
+        balance.update({**values, "inverse_dynamics": 0 * z.sum()}, z)
+    assert balance.weights()["inverse_dynamics"] == pytest.approx(HIGHEST)
+    assert LOWEST < HIGHEST
+    (restored := Balance(balance.given)).load_state_dict(balance.state_dict())
+    assert restored.weights() == balance.weights()
+
+
+def test_the_effective_dimension_counts_directions() -> None:
+    z = torch.randn(4000, 1, 5, generator=torch.Generator().manual_seed(0))
+    assert effective_dimension(z) == pytest.approx(5, abs=0.1)
+    assert effective_dimension(z * torch.tensor([1.0, 1.0, 0, 0, 0])) == pytest.approx(2, abs=0.05)
+    assert effective_dimension(torch.ones(9, 1, 5)) == 0
+    assert effective_dimension(z[..., :1]) == pytest.approx(1)
+
+
+def test_forward_only_says_that_it_collapsed(small_dataset: Any) -> None:
+    training = dataclasses.replace(SHORT, steps=60, batch_size=16, evaluate_every=60, learning_rate=3e-3)
+    with pytest.warns(CollapseWarning, match="collapsed"):
+        learn(small_dataset, training=training, objective="forward-only")
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "message"),
+    [
+        ("smmw", {}, r"Unknown training objective 'smmw'\. Did you mean 'smwm'"),
+        ("straightened", {"frames": 2}, r"'straightening' needs windows of 3 frames, not 2: set frames=3"),
+        ("rc-aux", {"frames": 2}, r"'reachability' needs windows of 3 frames"),
+        ("smwm", {"loss_weights": {"inverse_dynamics": -1}}, "at least 0"),
+    ],
+)
+def test_what_an_objective_lacks_is_named(small_dataset: Any, objective: str, changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learn(small_dataset, training=dataclasses.replace(SHORT, **changes), objective=objective)
+
+
+def test_actions_that_never_change_are_refused(small_dataset: Any) -> None:
+    ends = small_dataset.starts + small_dataset.lengths
+    held = np.full_like(small_dataset.actions, 0.5)
+    held[ends] = 0
+    still = dataclasses.replace(small_dataset, actions=held)
+    for name in ("smwm", "pldm"):
+        with pytest.raises(ValueError, match=r"'inverse_dynamics' learns from actions, and those of .* never change"):
+            train_world_model(still, TINY, SHORT, objective=name, progress=False)

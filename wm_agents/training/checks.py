@@ -1,0 +1,46 @@
+"""What a dataset must have for the training of a world model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wm_agents.losses import LossTerm
+
+if TYPE_CHECKING:
+    from wm_agents.datasets import TrajectoryDataset
+
+
+def check_dataset(dataset: TrajectoryDataset) -> None:
+    """Raise ``ValueError`` unless images are square and in colour, and actions have bounds."""
+    shape = tuple(dataset.pixels.shape[1:])
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
+        raise ValueError(
+            f"{dataset.name} has images {shape}; square ones in colour, (size, size, 3), are needed. Make a dataset of "
+            f"such: wm-agents import {dataset.name} --name mine/square-v0"
+        )
+    bounds = np.stack([dataset.action_low, dataset.action_high])
+    if not np.isfinite(bounds).all() or (bounds[0] > bounds[1]).any():
+        raise ValueError(
+            f"{dataset.name} has actions without finite bounds, {bounds.tolist()}: set action_low and action_high."
+        )
+
+
+def check_terms(terms: Mapping[str, LossTerm], data: TrajectoryDataset, frames: int) -> None:
+    """Raise ``ValueError`` if a loss term needs more than windows of ``frames`` frames, or actions that change."""
+    rows = data.frame_indices()
+    taken = data.actions[rows[~np.isin(rows, data.starts + data.lengths)]]  # without the zeros at ends of episodes
+    for name, term in terms.items():
+        least = getattr(term, "least_frames", 2)
+        if frames < least:
+            raise ValueError(
+                f"the loss term {name!r} needs windows of {least} frames, not {frames}: set frames={least} in "
+                "TrainingConfig, or leave the term out."
+            )
+        if getattr(term, "reads_actions", False) and not (taken != taken[:1]).any():
+            raise ValueError(
+                f"the loss term {name!r} learns from actions, and those of {data.name} never change: leave the term "
+                "out, or record data with actions."
+            )
