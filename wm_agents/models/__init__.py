@@ -20,6 +20,8 @@ from wm_agents.models.heads import (
     StepsToGoalConfig,
     TemporalDistance,
     TemporalDistanceConfig,
+    Viewer,
+    ViewerConfig,
     Waypoints,
     WaypointsConfig,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "StepsToGoalConfig",
     "TemporalDistance",
     "TemporalDistanceConfig",
+    "Viewer",
+    "ViewerConfig",
     "Waypoints",
     "WaypointsConfig",
     "WorldModel",
