@@ -62,9 +62,11 @@ def as_vectors(actions: Any, model: WorldModel) -> torch.Tensor:
                 "each step."
             )
         return model.executable(values.to(model.action_low.device)).cpu()
-    groups = given[..., None] if len(spec.choices) == 1 and given.shape[-1:] != (1,) else given
+    groups = given if len(spec.choices) > 1 or (given.shape[-1:] == (1,) and given.ndim > 2) else given[..., None]
     counts = np.array(spec.choices)
-    if groups.dtype.kind not in "iu" or groups.shape[-1] != len(counts) or ((groups < 0) | (groups >= counts)).any():
+    known = groups.shape[-1] == len(counts) and ((groups == groups.round()) & (groups >= 0) & (groups < counts)).all()
+    if not known:
         raise ValueError(f"actions must be whole numbers below {list(spec.choices)}, one for each choice of a step.")
+    groups = groups.astype(np.int64)
     hot = [np.eye(count, dtype=np.float32)[groups[..., index]] for index, count in enumerate(spec.choices)]
     return torch.from_numpy(np.concatenate(hot, axis=-1))

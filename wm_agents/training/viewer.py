@@ -25,7 +25,7 @@ FRAMES = 256
 class ViewerTrainingConfig(LearnerConfig):
     """How the viewer is trained: :class:`LearnerConfig` on single frames, for about a minute on one core."""
 
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3

@@ -101,7 +101,7 @@ def _rank(
         return model.unflatten(torch.from_numpy(material.latents[rows]).to(device))
 
     past = np.arange(start - material.past * k, start)
-    taken = torch.from_numpy(data.actions[past].reshape(1, material.past, -1)).to(device)
+    taken = torch.from_numpy(data.actions[past].reshape(1, material.past, model.spec.block_size)).to(device)
     state = model.remember(latent(start + k * np.arange(-material.past, 1))[None], model.normalize(taken))
     target = latent([goal])
     row = {"cost": objective(model.imagine(state, normal[None]), target, normal[None])[0].cpu().numpy()}
