@@ -12,6 +12,8 @@ from wm_agents.training.world_model import COLLAPSE_STD
 READABLE, BLURRED = 0.9, 0.5
 """R2 from which a variable counts as readable, and below which as missing. Push-T world models whose probes reach 0.9
 solve between 49% and 93% of their tasks (arXiv 2608.18746): readable is needed, but not enough."""
+FLATTENED = 1.5
+"""Effective dimension below which latents are almost a line."""
 FLAT = 1.05
 """Ratio of the largest to the smallest cost of random plans below which planners cannot tell them apart. Healthy world
 models have 3 to 30, a collapsed one 1.005 (arXiv 2608.18746)."""
@@ -53,22 +55,39 @@ def judge(numbers: dict[str, Any]) -> list[Finding]:
     collapsed = _collapse(numbers["latent"])
     if collapsed:
         return [collapsed]
-    parts = (_ranks(numbers["ranking"]), *_limit(numbers), _distance(numbers), _prediction(numbers), *_probes(numbers))
+    latent = _dimensions(numbers["latent"])
+    parts = (
+        latent,
+        _ranks(numbers["ranking"]),
+        *_limit(numbers),
+        _distance(numbers),
+        _prediction(numbers),
+        *_probes(numbers),
+    )
     findings = [finding for finding in parts if finding]
     return sorted(findings, key=lambda finding: ("bad", "warning", "good").index(finding.kind))
 
 
 def _collapse(latent: dict[str, Any]) -> Finding | None:
-    if latent["std"] >= COLLAPSE_STD and latent["effective_dimension"] >= 1.05:
+    if latent["std"] >= COLLAPSE_STD:
         return None
     return Finding(
         "bad",
         "Collapsed",
-        f"The latents have collapsed: their standard deviation is {latent['std']:.3f}, and they fill "
-        f"{latent['effective_dimension']:.1f} of {latent['size']} dimensions. All images look alike to this world "
-        "model, and the other numbers mean little. Raise the weight of the regulariser (sigreg or vicreg), or add a "
-        "term that prevents collapse, such as inverse_dynamics.",
+        f"The latents have collapsed: their standard deviation is {latent['std']:.3f}, below {COLLAPSE_STD}. All "
+        "images look alike to this world model, and the other numbers mean little. Raise the weight of the regulariser "
+        "(sigreg or vicreg), or add a term that prevents collapse, such as inverse_dynamics.",
     )
+
+
+def _dimensions(latent: dict[str, Any]) -> Finding | None:
+    if latent["effective_dimension"] >= FLATTENED or latent["size"] == 1:
+        return None
+    text = (
+        f"The latents fill only {latent['effective_dimension']:.1f} of {latent['size']} dimensions. That is right for "
+        "a task with one degree of freedom, and a collapse for others: raise the weight of the regulariser."
+    )
+    return Finding("warning", "Dimensions", text)
 
 
 def _ranks(ranking: dict[str, Any]) -> Finding | None:
