@@ -12,8 +12,7 @@ from wm_agents.agents.imagining import imagined_pictures
 from wm_agents.evaluation.diagnosis import pictures as draw
 from wm_agents.evaluation.diagnosis.material import Material
 from wm_agents.evaluation.diagnosis.page import Picture
-from wm_agents.evaluation.diagnosis.ranking import replay
-from wm_agents.evaluation.diagnosis.statistics import rank_correlation
+from wm_agents.evaluation.diagnosis.ranking import agreement, replay
 from wm_agents.models import Viewer
 
 
@@ -26,7 +25,8 @@ def gallery(
 ) -> list[Picture]:
     """All pictures that can be had, from top to bottom."""
     found = [_rollouts(material, viewer), *_own_plans(material, viewer, plans)]
-    ranks = [(row, value) for row in rows if "true" in row and (value := rank_correlation(row["cost"], row["true"]))]
+    judged = [(row, agreement(row["cost"], row["true"])) for row in rows if "true" in row]
+    ranks = [(row, value) for row, value in judged if value is not None]
     if len(ranks) >= 3:
         found.append(
             Picture(

@@ -46,28 +46,23 @@ def rank_plans(material: Material, pairs: int, candidates: int) -> tuple[dict[st
     with own_modes(material.model.action_mean.device), torch.no_grad(), evaluating(material.model):
         for pair, start in enumerate(starts):
             found.append(_rank(material, int(start), blocks, candidates, pair, objective, truth))
-    correlations = [rank_correlation(row["cost"], row["true"]) for row in found if "true" in row]
-    few = [
-        rank_correlation(row["cost"][: len(row["seen"])], row["true"][: len(row["seen"])])
-        for row in found
-        if "seen" in row
-    ]
-    seen = [rank_correlation(row["seen"], row["true"][: len(row["seen"])]) for row in found if "seen" in row]
-    lowest = [row["cost"].min() for row in found]
+    known = [row for row in found if "true" in row]
+    correlations = [agreement(row["cost"], row["true"]) for row in known]
+    few = [agreement(row["cost"][:FILMED], row["true"][:FILMED]) for row in known]
+    seen = [agreement(row["seen"], row["true"][:FILMED]) for row in known]
+    ratios = [row["cost"].max() / max(row["cost"].min(), 1e-12) for row in found]
     return {
         "objective": name,
         "pairs": pairs,
         "candidates": candidates,
         "steps": blocks * material.block,
-        "cost_ratio": float(
-            np.median([row["cost"].max() / max(low, 1e-12) for row, low in zip(found, lowest, strict=True)])
-        ),
+        "cost_ratio": float(np.median(ratios)),
         "recorded_rank": float(np.mean([(row["cost"][1:] > row["cost"][0]).mean() for row in found])),
         "plan_real": _mean(correlations),
         "plan_real_filmed": _mean(few),
         "plan_real_frames": _mean(seen),
         "undefined": sum(value is None for value in correlations),
-        "better_than_chosen": _mean([_better(row) for row in found if "true" in row]),
+        "better_than_chosen": _mean([_better(row) for row in known]),
     }, found
 
 
@@ -144,6 +139,13 @@ def _plans(material: Material, start: int, blocks: int, candidates: int, pair: i
         noise = torch.from_numpy(rng.normal(size=plans.shape).astype(np.float32)).to(plans)
         plans[2::2] = noise[2::2].clamp(low, high)  # of the filmed ones, half are
     return plans.cpu().numpy()
+
+
+def agreement(cost: np.ndarray, true: np.ndarray) -> float | None:
+    """Rank correlation of costs with true ones: None if all plans are equally good, 0 if all cost the same."""
+    if not np.ptp(true):
+        return None
+    return rank_correlation(cost, true) or 0.0
 
 
 def _better(row: dict[str, np.ndarray]) -> float | None:
