@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_agents.agents.imagining import imagined_pictures
+from wm_agents.agents.imagining import as_vectors
 from wm_agents.evaluation.diagnosis import pictures as draw
 from wm_agents.evaluation.diagnosis.material import Material
 from wm_agents.evaluation.diagnosis.page import Picture
 from wm_agents.evaluation.diagnosis.ranking import agreement, replay
 from wm_agents.models import Viewer
+from wm_agents.models.heads import evaluating
 
 
 def gallery(
@@ -109,19 +110,28 @@ def _own_plans(material: Material, viewer: Viewer, plans: Mapping[str, Any]) -> 
     found = []
     starts = material.starts(2, 1, 11)[0]
     for name, actions in plans.items():
-        actions = np.asarray(actions)[: len(actions) // material.block * material.block]
         blocks = len(actions) // material.block
+        actions = np.asarray(actions)[: blocks * material.block]
         shown = np.unique(np.linspace(0, blocks, min(7, blocks + 1)).round().astype(int))
         rows = []
         for start in starts:
-            pixels = material.test.frames_at([start])
             if material.task is not None:
                 state, size = material.test.states[start], material.model.spec.image_size
                 path = [state, *replay(material.task, state, state, actions, material.block)]
                 rows.append(("real", np.stack([material.task.render_state(path[n], size) for n in shown])))
-            imagined = imagined_pictures(material.model, viewer, pixels, np.asarray(actions)[None])[0]
-            rows.append(("imagined", imagined[shown]))
+            rows.append(("imagined", _imagined(material, viewer, int(start), actions)[shown]))
         titles = ["now", *(f"+{n * material.block} steps" for n in shown[1:])]
-        caption = f"Your plan of {len(actions)} steps from two held-out frames."
+        caption = f"Your plan of {len(actions)} steps from two held-out frames, after what was recorded before them."
         found.append(Picture(f"Plan {name}", draw.image_rows(rows, titles), caption))
     return found
+
+
+@torch.no_grad()
+def _imagined(material: Material, viewer: Viewer, start: int, actions: np.ndarray) -> np.ndarray:
+    """Pictures ``[T, H, W, 3]`` of a start and of what is imagined after each block of a plan."""
+    model, now = material.model, material.latent([start])
+    taken = as_vectors(actions[None], model).to(now)
+    blocks = model.normalize(taken.reshape(1, 1, -1, model.spec.block_size))
+    with evaluating(model):
+        path = torch.cat([now, model.imagine(material.state(start), blocks)[0, 0]])
+        return viewer(model.features(path)).cpu().numpy()

@@ -18,7 +18,7 @@ from wm_agents.training.temporal_distance import imagine
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
-    from wm_agents.models import WorldModel
+    from wm_agents.models import State, WorldModel
 
 FIT_FRAMES, TEST_FRAMES = 20_000, 10_000
 """Frames of episodes that probes and viewer learn from, and of episodes that are measured, at most."""
@@ -90,6 +90,17 @@ class Material:
         blocks = min(blocks, room)
         first = self.test.segments(most, (self.past + blocks) * self.block, self.rng(*stream))
         return first + self.past * self.block, blocks
+
+    def latent(self, frames: Any) -> torch.Tensor:
+        """Latents ``[..., *shape]`` of frames, on the world model's device."""
+        return self.model.unflatten(torch.from_numpy(self.latents[frames]).to(self.model.action_mean.device))
+
+    def state(self, start: int) -> State:
+        """What the world model knows at one of :meth:`starts`: the recorded past, and the frame itself."""
+        past = self.test.actions[start - self.past * self.block : start]
+        taken = torch.from_numpy(past.reshape(1, self.past, self.model.spec.block_size))
+        blocks = self.model.normalize(taken.to(self.model.action_mean.device))
+        return self.model.remember(self.latent(start + self.block * np.arange(-self.past, 1))[None], blocks)
 
     def imagined(self, starts: np.ndarray, blocks: int) -> np.ndarray:
         """What is imagined of the frames ``blocks`` blocks after ``starts [N]``, from the recorded actions: ``[N, F]``.

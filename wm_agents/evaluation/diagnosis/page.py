@@ -22,10 +22,10 @@ p.about, figcaption { color: #56606e; font-size: .9rem; margin: .3rem 0; overflo
 ul.verdict { list-style: none; padding: 0; margin: 1rem 0; }
 ul.verdict li { border-left: 5px solid; border-radius: 4px; padding: .45rem .8rem; margin: .5rem 0;
                 overflow-wrap: anywhere; }
-li.good { border-color: #2e8b57; background: #edf7f1; }
-li.warning { border-color: #e08e0b; background: #fdf5e6; }
-li.bad { border-color: #c0392b; background: #fbecea; }
-li.none { border-color: #9aa3b2; background: #f3f5f8; }
+ul.verdict li.good { border-color: #2e8b57; background: #edf7f1; }
+ul.verdict li.warning { border-color: #e08e0b; background: #fdf5e6; }
+ul.verdict li.bad { border-color: #c0392b; background: #fbecea; }
+ul.verdict li.none { border-color: #9aa3b2; background: #f3f5f8; }
 figure { margin: 0; }
 img { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
@@ -67,7 +67,7 @@ def html(numbers: dict[str, Any], findings: Sequence[Finding], pictures: Sequenc
         findings: The verdict.
         pictures: From top to bottom.
     """
-    title = f"Diagnosis of {numbers['agent']}"
+    title = f"Diagnosis of {numbers['agent']}" + f", {numbers['env_id']}" * bool(numbers["env_id"])
     said = [
         f'<li class="{finding.kind}"><strong>{escape(finding.topic)}.</strong> {escape(finding.text)}</li>'
         for finding in findings

@@ -59,8 +59,9 @@ def distance_figure(time: dict[str, Any], truth: dict[str, Any] | None) -> Figur
     axes = panels[0]
     axes.plot(time["steps"], time["distance"], marker="o", markersize=3, color=FIRST)
     axes.axhline(1, color=GUIDE, linestyle="--", linewidth=1)
-    axes.text(time["steps"][0], 1.0, "unrelated frames", va="bottom", fontsize=8, color="#606a78")
-    _mark(axes, min(time["grows_until"], time["saturated_at"] or time["steps"][-1]), "steps")
+    axes.text(time["steps"][-1], 0.97, "unrelated frames", va="top", ha="right", fontsize=8, color="#606a78")
+    useful = min(time["grows_until"], time["saturated_at"] or time["steps"][-1])
+    _mark(axes, useful, f"{useful} steps")
     axes.set(xlabel="environment steps apart", ylabel="latent distance", ylim=(0, None))
     if truth is not None:
         panels[1].plot(truth["true"], truth["latent"], marker="o", markersize=3, color=SECOND)
@@ -170,11 +171,13 @@ def _panel(height: float) -> tuple[Figure, Axes]:
 
 def _mark(axes: Axes, at: float, text: str) -> None:
     axes.axvline(at, color=GUIDE, linestyle=":", linewidth=1.2)
+    left = at > sum(axes.get_xlim()) / 2
     axes.annotate(
-        f"{at:g} steps" if text == "steps" else text,
+        text,
         (at, 0),
-        xytext=(3, 4),
+        xytext=(-3 if left else 3, 4),
         textcoords="offset points",
+        ha="right" if left else "left",
         fontsize=8,
         color="#606a78",
     )

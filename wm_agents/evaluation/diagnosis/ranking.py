@@ -92,13 +92,7 @@ def _rank(
     plans = _plans(material, start, blocks, candidates, pair)
     normal = torch.from_numpy(plans).to(device)
 
-    def latent(rows: Any) -> torch.Tensor:
-        return model.unflatten(torch.from_numpy(material.latents[rows]).to(device))
-
-    past = np.arange(start - material.past * k, start)
-    taken = torch.from_numpy(data.actions[past].reshape(1, material.past, model.spec.block_size)).to(device)
-    state = model.remember(latent(start + k * np.arange(-material.past, 1))[None], model.normalize(taken))
-    target = latent([goal])
+    state, target = material.state(start), material.latent([goal])
     row = {"cost": objective(model.imagine(state, normal[None]), target, normal[None])[0].cpu().numpy()}
     if material.task is None:
         return row
