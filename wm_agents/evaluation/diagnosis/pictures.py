@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from wm_agents.evaluation.diagnosis.material import Material
 from wm_agents.evaluation.diagnosis.readings import is_velocity
@@ -55,7 +56,7 @@ def probe_figure(probes: dict[str, dict[str, float | None]]) -> Figure:
 def distance_figure(time: dict[str, Any], truth: dict[str, Any] | None) -> Figure:
     """Latent distance against the steps between frames and, where it is known, against the true distance."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, 1 if truth is None else 2))
+    panels = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
     axes = panels[0]
     axes.plot(time["steps"], time["distance"], marker="o", markersize=3, color=FIRST)
     axes.axhline(1, color=GUIDE, linestyle="--", linewidth=1)
@@ -134,8 +135,8 @@ def _spread(material: Material, name: str) -> float:
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], titles: Sequence[str]) -> Figure:
     """Rows of images ``[T, H, W, 3]`` with a label each, and titles above; later rows may be shorter."""
     columns = max(len(images) for _, images in rows)
-    figure = Figure(figsize=(WIDTH, WIDTH / columns * len(rows) * 1.03 + 0.25), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
+    narrow = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(WIDTH, WIDTH / columns * len(rows) * 1.03 + 0.25), layout=narrow)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for (label, images), line in zip(rows, grid, strict=True):
         for axes, image in zip(line, images, strict=False):
@@ -158,7 +159,7 @@ def neighbour_rows(material: Material, queries: int = 4, neighbours: int = 5) ->
     for frame in frames:
         order = np.argsort(np.linalg.norm(material.latents[others] - material.latents[frame], axis=1), kind="stable")
         first = order[np.sort(np.unique(episodes[order], return_index=True)[1])][:neighbours]
-        rows.append(("", np.concatenate([material.test.frames_at([frame]), material.fit.frames_at(others[first])])))
+        rows.append(("", np.concatenate([material.test.frames_at(frame[None]), material.fit.frames_at(others[first])])))
     return rows
 
 

@@ -167,7 +167,6 @@ def _measure(material: Material, ranking: dict[str, Any]) -> dict[str, Any]:
         "action_block": material.block,
         "summary": {
             "score": ranking["plan_real"],
-            "plan_real": ranking["plan_real"],
             "plan_real_frames": ranking["plan_real_frames"],
             "recorded_rank": ranking["recorded_rank"],
             "skill": skills[-1],

@@ -13,7 +13,8 @@ READABLE, BLURRED = 0.9, 0.5
 """R2 from which a variable counts as readable, and below which as missing. Push-T world models whose probes reach 0.9
 solve between 49% and 93% of their tasks (arXiv 2608.18746): readable is needed, but not enough."""
 FLATTENED = 1.5
-"""Effective dimension below which latents are almost a line."""
+"""Effective dimension below which latents are almost a line. This is no collapse: of the ten UMaze world models of
+``examples/benchmarks/rank_checkpoints.py``, the one with dimension 1.01 solves the most tasks."""
 FLAT = 1.05
 """Ratio of the largest to the smallest cost of random plans below which planners cannot tell them apart. Healthy world
 models have 3 to 30, a collapsed one 1.005 (arXiv 2608.18746)."""
@@ -85,7 +86,7 @@ def _dimensions(latent: dict[str, Any]) -> Finding | None:
         return None
     text = (
         f"The latents fill only {latent['effective_dimension']:.1f} of {latent['size']} dimensions. That is right for "
-        "a task with one degree of freedom, and a collapse for others: raise the weight of the regulariser."
+        "a task with one degree of freedom, or with one corridor as UMaze. For others, raise the weight of the regulariser."
     )
     return Finding("warning", "Dimensions", text)
 
@@ -136,7 +137,8 @@ def _limit(numbers: dict[str, Any]) -> list[Finding]:
             "subgoals, or other loss terms."
         )
         return [Finding("warning" if real >= POOR_RANKS else "bad", "Latent", text)]
-    return [Finding("good", "Predictor", f"Imagined frames rank plans about as well as real ones do {told}.")]
+    word = "better than" if imagined - real > GAP else "about as well as"
+    return [Finding("good", "Predictor", f"Imagined frames rank plans {word} real ones {told}.")]
 
 
 def _distance(numbers: dict[str, Any]) -> Finding:
