@@ -237,6 +237,12 @@ def test_data_that_do_not_fit_are_refused(small_dataset: Any) -> None:
     wide = dataclasses.replace(small_dataset, actions=np.zeros((len(small_dataset.actions), 3), np.float32))
     with pytest.raises(ValueError, match="has actions of size 3"):
         diagnose(agent, wide, **FEW)
+    agent.env_id = "wm/PushT-v0"
+    with pytest.raises(
+        ValueError, match="has episodes of wm/PointMaze-UMaze-v0, the agent was trained for wm/PushT-v0"
+    ):
+        diagnose(agent, small_dataset, **FEW)
+    agent.env_id = ""
     short = dataclasses.replace(small_dataset, lengths=np.full_like(small_dataset.lengths, 4))
     with pytest.raises(ValueError, match="is too small for a diagnosis: 12 episodes of up to 4 actions are held out"):
         diagnose(agent, short, **FEW)

@@ -119,6 +119,11 @@ def gather(agent: Any, dataset: TrajectoryDataset, validation_fraction: float, s
     """
     model = agent.world_model
     check_dataset_fits(model, dataset)
+    own, other = (env_id.rpartition(":")[2] for env_id in (agent.env_id, dataset.env_id))
+    if own and other and own != other:
+        raise ValueError(
+            f"{dataset.name} has episodes of {other}, the agent was trained for {own}: diagnose it on data of its task."
+        )
     fit, test = dataset.split(validation_fraction)
     fit, test = _limited(fit, FIT_FRAMES, seed), _limited(test, TEST_FRAMES, seed)
     needed = (context(model) + 1) * model.spec.action_block

@@ -86,7 +86,8 @@ def _dimensions(latent: dict[str, Any]) -> Finding | None:
         return None
     text = (
         f"The latents fill only {latent['effective_dimension']:.1f} of {latent['size']} dimensions. That is right for "
-        "a task with one degree of freedom, or with one corridor as UMaze. For others, raise the weight of the regulariser."
+        "a task with one degree of freedom, or with one corridor as UMaze. For others, raise the weight of the "
+        "regulariser."
     )
     return Finding("warning", "Dimensions", text)
 
