@@ -41,7 +41,7 @@ def imagined_pictures(model: WorldModel, viewer: Viewer, pixels: np.ndarray, act
             f"steps of an action block; got {list(actions.shape)} for {len(pixels)} images (N first)."
         )
     with prediction_modes(device), evaluating(model, viewer):
-        latents = model.encode(torch.from_numpy(np.ascontiguousarray(pixels)).to(device)).unsqueeze(1)
+        latents = model.encode(torch.from_numpy(np.array(pixels)).to(device)).unsqueeze(1)
         blocks = model.normalize(taken.reshape(len(taken), taken.shape[1] // block, -1))
         imagined = model.imagine(model.remember(latents, blocks[:, :0]), blocks.unsqueeze(1))[:, 0]
         return viewer(model.features(torch.cat([latents, imagined], dim=1))).cpu().numpy()

@@ -14,6 +14,8 @@ from wm_agents.evaluation.diagnosis.material import Material
 from wm_agents.evaluation.diagnosis.readings import is_velocity
 
 FIRST, SECOND, GUIDE = "#2c6fbb", "#e08e0b", "#9aa3b2"
+COLOURED = 6
+"""Variables by which the map is coloured, at most."""
 WIDTH = 5.6
 """Inches: with text of 9 points, figures can be read on a phone."""
 
@@ -59,8 +61,8 @@ def distance_figure(time: dict[str, Any], truth: dict[str, Any] | None) -> Figur
     panels = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
     axes = panels[0]
     axes.plot(time["steps"], time["distance"], marker="o", markersize=3, color=FIRST)
-    axes.axhline(1, color=GUIDE, linestyle="--", linewidth=1)
-    axes.text(time["steps"][-1], 0.97, "unrelated frames", va="top", ha="right", fontsize=8, color="#606a78")
+    axes.axhline(1, color=GUIDE, linestyle="--", linewidth=1, label="unrelated frames")
+    axes.legend(frameon=False, fontsize=8, loc="center right")
     useful = min(time["grows_until"], time["saturated_at"] or time["steps"][-1])
     _mark(axes, useful, f"{useful} steps")
     axes.set(xlabel="environment steps apart", ylabel="latent distance", ylim=(0, None))
@@ -107,10 +109,9 @@ def map_figure(material: Material) -> Figure:
     if flat.shape[1] == 1:
         flat = np.concatenate([flat, np.zeros_like(flat)], axis=1)
     shown = {"steps since the episode began": frames - data.starts[data.episode_of(frames)]}
-    if material.has_states:
-        names = [name for name in data.state_names if not is_velocity(name)] or list(data.state_names)
-        varied = sorted(names, key=lambda name: -_spread(material, name))[: max(1, len(names))]
-        shown = {name: data.states[frames, data.state_names.index(name)] for name in names if name in varied[:4]}
+    states = {name: data.states[frames, index] for index, name in enumerate(data.state_names)}
+    varied = {name: values for name, values in states.items() if np.ptp(values) > 0 and not is_velocity(name)}
+    shown = dict(list(varied.items())[:COLOURED]) or shown
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(WIDTH, (2.7 if columns == 2 else 4) * rows), layout="constrained")
@@ -125,11 +126,6 @@ def map_figure(material: Material) -> Figure:
         if not axes.has_data():
             axes.set_axis_off()
     return figure
-
-
-def _spread(material: Material, name: str) -> float:
-    """Range of a variable, so that one that never varies is no colour."""
-    return float(np.ptp(material.test.states[material.test.frame_indices(), material.test.state_names.index(name)]) > 0)
 
 
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], titles: Sequence[str]) -> Figure:
