@@ -183,6 +183,7 @@ HEADS = Registry(
         "macro-actions": "wm_agents.models.heads.macro_actions:MacroActions",
         "steps-to-goal": "wm_agents.models.heads.steps_to_goal:StepsToGoal",
         "temporal-distance": "wm_agents.models.heads.temporal_distance:TemporalDistance",
+        "viewer": "wm_agents.models.heads.viewer:Viewer",
         "waypoints": "wm_agents.models.heads.waypoints:Waypoints",
     },
 )

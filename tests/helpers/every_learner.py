@@ -18,6 +18,7 @@ from wm_agents.models import (
     MacroActionsConfig,
     StepsToGoalConfig,
     TemporalDistanceConfig,
+    ViewerConfig,
     WaypointsConfig,
 )
 from wm_agents.training import (
@@ -31,6 +32,7 @@ from wm_agents.training import (
     StepsToGoalTrainingConfig,
     TemporalDistanceTrainingConfig,
     TrainingConfig,
+    ViewerTrainingConfig,
     WaypointsTrainingConfig,
     train_head,
     train_world_model,
@@ -48,6 +50,7 @@ STAGES: dict[str, tuple[Any, Any]] = {
     "denoiser": (DenoiserConfig(width=32), DenoiserTrainingConfig(**SHORT)),
     "graph": (None, GraphConfig(nodes=20, support=1)),
     "macro-actions": (MacroActionsConfig(width=32, bank_size=32), MacroActionsTrainingConfig(**SHORT)),
+    "viewer": (ViewerConfig(width=2), ViewerTrainingConfig(**SHORT)),
     "waypoints": (WaypointsConfig(stride=10, width=32, depth=1, dropout=0.3), WaypointsTrainingConfig(**SHORT)),
     "latent-actions": (LatentActionConfig(width=32), LatentActionTrainingConfig(**SHORT)),
 }

@@ -225,7 +225,14 @@ def test_held_out_episodes_that_are_too_short_are_found_before_anything_is_encod
     lengths = data.lengths.copy()
     lengths[np.isin(data.episode_ids, data.split(0.1)[1].episode_ids)] = 4
     data = dataclasses.replace(data, lengths=lengths)
-    if name in ("gc-idm", "steps-to-goal", "temporal-distance", "denoiser", "graph"):  # they learn from single steps
+    if name in (
+        "gc-idm",
+        "steps-to-goal",
+        "temporal-distance",
+        "denoiser",
+        "graph",
+        "viewer",
+    ):  # they learn from single steps
         train(name, model, data)
         return
     monkeypatch.setattr("wm_agents.training.learner.encode_frames", None)

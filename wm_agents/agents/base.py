@@ -31,6 +31,7 @@ from wm_agents.agents.fitting import (
     head_named,
     warn_of_another_task,
 )
+from wm_agents.agents.imagining import imagine
 from wm_agents.agents.learning import OnlineLearning
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
@@ -243,6 +244,24 @@ class WorldModelAgent(OnlineLearning, BaseAlgorithm):
             ValueError: As :meth:`predict` does, or a budget that is no whole number of at least 1.
         """
         return assess(self, observation, budget)
+
+    def imagine(self, observation: Mapping[str, np.ndarray], actions: Any) -> np.ndarray:
+        """Draw what the world model imagines from an image: pictures for people, which no agent acts on.
+
+        Args:
+            observation: ``pixels``, uint8 ``[H, W, 3]`` or ``[N, H, W, 3]``; other keys are ignored.
+            actions: ``[L, A]`` or ``[N, L, A]`` in the environment's units (discrete ones as their numbers), L a
+                multiple of the world model's action block.
+
+        Returns:
+            uint8 ``[T, H, W, 3]`` or ``[N, T, H, W, 3]``: the observation as it is remembered, then one picture after
+            each action block.
+
+        Raises:
+            ValueError: The agent has no head "viewer" (``wm-agents fit viewer`` trains one), or images or actions do
+                not fit the world model.
+        """
+        return imagine(self, observation, actions)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, torch, the environment and the agent's own search; None changes nothing."""

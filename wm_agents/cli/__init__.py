@@ -13,8 +13,9 @@ from wm_agents import registry
 from wm_agents.cli.common import app, console, import_modules, rich_escape
 from wm_agents.cli.comparing import compare
 from wm_agents.cli.data import collect, datasets, doctor, import_dataset, list_names
+from wm_agents.cli.inspecting import diagnose, score
 from wm_agents.cli.learning import fit, quickstart, reproduce, solve, train
-from wm_agents.cli.measuring import bench, calibrate, evaluate, report, score, study
+from wm_agents.cli.measuring import bench, calibrate, evaluate, report, study
 from wm_agents.version import __version__
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "collect",
     "compare",
     "datasets",
+    "diagnose",
     "doctor",
     "evaluate",
     "fit",

@@ -89,8 +89,8 @@ def fit(
     """Fit a head on a world model's latents; writes OUT/agent.safetensors. The same command continues a stopped run.
 
     Args:
-        head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, or one from an
-            installed plug-in. predictor and imagination train a network of the file further.
+        head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, viewer, or one from
+            an installed plug-in. predictor and imagination train a network of the file further.
         checkpoint: File with the world model. Heads and options that it contains are kept.
         dataset: Minari id.
         out: Directory of this run.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from wm_agents.cli.common import app, command_line, console, full_id, open_player, parse_offset, parse_options
+from wm_agents.cli.common import app, command_line, console, full_id, open_player, parse_offset
 
 
 @app.command
@@ -75,45 +75,6 @@ def evaluate(
     if video is not None:
         evaluation.write_video(video, result.recordings)
     evaluation.print_report([result], console)
-
-
-@app.command
-def score(
-    agent: tyro.conf.Positional[str],
-    dataset: tyro.conf.Positional[str],
-    samples: int = 300,
-    validation_fraction: float = 0.1,
-    seed: int = 0,
-    json: Path | None = None,
-    options: tuple[str, ...] = (),
-    device: str = "auto",
-) -> None:
-    """Score an agent on recorded episodes if there is no environment: predictions, actions, and a verdict.
-
-    Args:
-        agent: A shipped agent ("pointmaze-umaze/gc-idm"), or FILE or FILE:AGENT for your own checkpoint.
-        dataset: Minari id.
-        samples: Pairs of frames for each number of steps.
-        validation_fraction: Fraction of the episodes that training has held out, which are scored; use 0 for data that
-            was not used for training.
-        seed: Seed of the pairs.
-        json: File for all numbers.
-        options: The agent's own options as name=value.
-        device: auto, cpu or cuda.
-    """
-    from wm_agents import datasets, evaluation, load
-
-    _check_outputs(json=json)
-    name, _, kind = agent.partition(":")
-    player = load(name, agent=kind or None, device=device, **parse_options(options))
-    scores = evaluation.offline_scores(
-        player, datasets.load(dataset), samples=samples, validation_fraction=validation_fraction, seed=seed
-    )
-    if json is not None:
-        scores.save(json)
-    evaluation.print_table(scores.table(), console)
-    for sentence in scores.verdict:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_outputs(**paths: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from wm_agents.evaluation.calibration import Calibration, calibrate
 from wm_agents.evaluation.comparison import compare
+from wm_agents.evaluation.diagnosis import Diagnosis, Finding, diagnose
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.evaluator import evaluate, floors
 from wm_agents.evaluation.figures import (
@@ -36,7 +37,9 @@ from wm_agents.evaluation.video import Recording, check_video_path, write_video
 __all__ = [
     "Calibration",
     "Cell",
+    "Diagnosis",
     "EvaluationResult",
+    "Finding",
     "Grid",
     "Manifest",
     "OfflineScores",
@@ -52,6 +55,7 @@ __all__ = [
     "check_env_id",
     "check_video_path",
     "compare",
+    "diagnose",
     "evaluate",
     "evaluation_cell",
     "film_strip",

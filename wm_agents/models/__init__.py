@@ -22,6 +22,8 @@ from wm_agents.models.heads import (
     StepsToGoalConfig,
     TemporalDistance,
     TemporalDistanceConfig,
+    Viewer,
+    ViewerConfig,
     Waypoints,
     WaypointsConfig,
 )
@@ -57,6 +59,8 @@ __all__ = [
     "StepsToGoalConfig",
     "TemporalDistance",
     "TemporalDistanceConfig",
+    "Viewer",
+    "ViewerConfig",
     "Waypoints",
     "WaypointsConfig",
     "WorldModel",

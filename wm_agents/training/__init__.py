@@ -15,6 +15,7 @@ from wm_agents.training.run import DivergedError
 from wm_agents.training.state import History
 from wm_agents.training.steps_to_goal import StepsToGoalTrainingConfig, train_steps_to_goal
 from wm_agents.training.temporal_distance import TemporalDistanceTrainingConfig, train_temporal_distance
+from wm_agents.training.viewer import ViewerTrainingConfig, train_viewer
 from wm_agents.training.waypoints import WaypointsTrainingConfig, train_waypoints
 from wm_agents.training.world_model import CollapseWarning, TrainingConfig, train_world_model
 
@@ -38,6 +39,7 @@ __all__ = [
     "StepsToGoalTrainingConfig",
     "TemporalDistanceTrainingConfig",
     "TrainingConfig",
+    "ViewerTrainingConfig",
     "WaypointsTrainingConfig",
     "encode_frames",
     "find_device",
@@ -52,6 +54,7 @@ __all__ = [
     "train_predictor",
     "train_steps_to_goal",
     "train_temporal_distance",
+    "train_viewer",
     "train_waypoints",
     "train_world_model",
 ]

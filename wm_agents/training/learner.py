@@ -271,6 +271,7 @@ def sized(config: Any, world_model: WorldModel) -> Any:
     spec = world_model.spec
     sizes = {
         "latent_size": spec.feature_size,
+        "image_size": spec.image_size,
         "action_size": spec.action_size,
         "action_block": spec.action_block,
         "block_size": spec.block_size,

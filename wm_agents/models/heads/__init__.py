@@ -10,6 +10,7 @@ from wm_agents.models.heads.latent_actions import LatentActionConfig, LatentActi
 from wm_agents.models.heads.macro_actions import MacroActions, MacroActionsConfig
 from wm_agents.models.heads.steps_to_goal import StepsToGoal, StepsToGoalConfig
 from wm_agents.models.heads.temporal_distance import TemporalDistance, TemporalDistanceConfig
+from wm_agents.models.heads.viewer import Viewer, ViewerConfig
 from wm_agents.models.heads.waypoints import Waypoints, WaypointsConfig
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "StepsToGoalConfig",
     "TemporalDistance",
     "TemporalDistanceConfig",
+    "Viewer",
+    "ViewerConfig",
     "Waypoints",
     "WaypointsConfig",
     "evaluating",
