@@ -15,7 +15,8 @@ from typing import Any, Literal
 import gymnasium as gym
 import torch
 
-from wm_agents.agents.base import WorldModelAgent, open_checkpoint
+from wm_agents.agents.base import WorldModelAgent
+from wm_agents.agents.files import open_checkpoint
 from wm_agents.agents.loading import agent_names, load, shipped
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
