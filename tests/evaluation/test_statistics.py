@@ -96,6 +96,9 @@ def test_stratified_interval_draws_the_runs_of_each_set_apart():
 def test_runs_interval_is_wilsons_for_one_run_and_wider_for_runs_that_differ():
     one = np.arange(40) < 30
     assert runs_interval(one[None]) == wilson_interval(30, 40)
+    everything = np.ones((3, 40), bool)
+    assert runs_interval(everything) == wilson_interval(40, 40)
+    assert runs_interval(~everything) == wilson_interval(0, 40)
     alike = runs_interval(np.stack([one, one, one]))
     differ = runs_interval(np.stack([one, ~one, one]))
     assert alike == pytest.approx(wilson_interval(30, 40), abs=0.03)

@@ -97,7 +97,8 @@ def stratified_interval(scores: np.ndarray, *, confidence: float = 0.95, seed: i
 def runs_interval(solved: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Return the interval of a rate of success over training runs and tasks, from a bootstrap at two levels.
 
-    Runs are drawn first, then tasks, which all runs share. One run has its Wilson interval: it tells nothing of others.
+    Runs are drawn first, then tasks, which all runs share. One run has its Wilson interval, which tells nothing of
+    others. So have runs that solved all tasks or none: a bootstrap of these has no width.
 
     Args:
         solved: bool ``[runs, tasks]``.
@@ -106,8 +107,8 @@ def runs_interval(solved: np.ndarray, *, confidence: float = 0.95, seed: int = 0
     """
     solved = np.asarray(solved, dtype=bool)
     runs, tasks = solved.shape
-    if runs == 1:
-        return wilson_interval(int(solved.sum()), tasks, confidence)
+    if runs == 1 or solved.all() or not solved.any():
+        return wilson_interval(int(solved[0].sum()), tasks, confidence)
     rng = np.random.default_rng(seed)
     means = [solved[np.ix_(rng.integers(runs, size=runs), rng.integers(tasks, size=tasks))].mean() for _ in range(5000)]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])

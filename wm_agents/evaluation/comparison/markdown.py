@@ -127,7 +127,8 @@ def _overall(content: Content) -> Iterator[str]:
 
 def _reading(content: Content) -> Iterator[str]:
     several = content["plan"]["seeds"] > 1
-    interval = "a bootstrap over seeds and tasks" if several else "Wilson's for the tasks of this one seed"
+    bootstrap = "a bootstrap over seeds and tasks, or Wilson's for the tasks where all or none were solved"
+    interval = bootstrap if several else "Wilson's for the tasks of this one seed"
     yield f"- Success is the moderate test's, at any step of the budget; intervals are 95%, {interval}."
     yield (
         "- Environment steps count recorded data. All agents that learn offline share these data, and the world-model "
