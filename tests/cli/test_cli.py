@@ -449,7 +449,7 @@ def test_quickstart_makes_everything_and_goes_on_from_what_is_there(
 
     from wm_agents.training import run
 
-    monkeypatch.setattr(run, "_step", None)  # no step may be taken again
+    monkeypatch.setattr(run, "take_step", None)  # no step may be taken again
     weights = {name: value.clone() for name, value in agent.world_model.state_dict().items()}
     started = time.monotonic()
     second = call(*command)
