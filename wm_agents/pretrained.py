@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wm_agents.configs import build_config
+from wm_agents.downloads import download
 from wm_agents.models import ActionStatistics, PublicLeWM, PublicLeWMConfig
 from wm_agents.tensorfile import CheckpointError
 
@@ -26,7 +27,6 @@ REVISIONS = {
 }
 """Repositories of LeWorldModel's authors on Hugging Face -> the commit that is read (as in CLEAR-LeWM v0.5)."""
 CONFIG, WEIGHTS = "config.json", "weights.pt"
-INSTALL = "pip install 'wm-agents[hub]'"
 
 FIELDS = {
     "encoder.image_size": "image_size",
@@ -94,23 +94,7 @@ def _download(name: str, revision: str | None) -> Path:
     """The folder of a repository's files, in Hugging Face's cache."""
     if name.count("/") != 1 or name.startswith(("/", ".")):
         raise CheckpointError(f"there is no folder {name}: give one that has {CONFIG} and {WEIGHTS}.")
-    revision = revision or REVISIONS.get(name)
-    if revision is None:
-        raise ValueError(f"give revision=, the commit of {name} to read: it is known for {', '.join(REVISIONS)} only.")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise ImportError(f"there is no folder {name}, and Hugging Face takes huggingface_hub: {INSTALL}") from error
-    try:
-        for file in (CONFIG, WEIGHTS):
-            folder = Path(hf_hub_download(name, file, revision=revision)).parent
-    except Exception as error:  # of the network, of the hub, of the client's many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConnectionError(
-            f"{name} cannot be downloaded ({reason}). Is there a network? Otherwise give a folder that has {CONFIG} "
-            f"and {WEIGHTS}."
-        ) from error
-    return folder
+    return download(name, (CONFIG, WEIGHTS), revision, REVISIONS)
 
 
 def _read_config(path: Path, dataset: TrajectoryDataset) -> PublicLeWMConfig:

@@ -150,6 +150,7 @@ WORLD_MODELS = Registry(
     "world model",
     {
         "cloned": "wm_agents.models.cloned:ClonedEncoder",
+        "dino-wm": "wm_agents.models.dino_wm:DinoWM",
         "lewm": "wm_agents.models.lewm:LeWM",
         "patch": "wm_agents.models.patch:PatchWorldModel",
         "public-lewm": "wm_agents.models.public_lewm:PublicLeWM",

@@ -110,6 +110,9 @@ def test_dimensions_of_known_clouds() -> None:
     assert statistics.effective_dimension(statistics.eigenvalues(ball)) == pytest.approx(8, abs=0.1)
     assert statistics.effective_dimension(statistics.eigenvalues(line)) == pytest.approx(1)
     assert statistics.effective_dimension(statistics.eigenvalues(np.ones((10, 3)))) == 0
+    few, padded = ball[:9], np.pad(ball[:9], ((0, 0), (0, 30)))
+    np.testing.assert_allclose(statistics.eigenvalues(padded)[:8], statistics.eigenvalues(few), atol=1e-9)
+    assert statistics.eigenvalues(padded).shape == (38,)
 
 
 def test_normality_and_uniformity_of_known_clouds() -> None:

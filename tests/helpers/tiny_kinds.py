@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from wm_agents.models import ActionStatistics, LeWMConfig
+from wm_agents.models.dino_wm import DinoWMConfig
 from wm_agents.models.patch import PatchConfig
 from wm_agents.models.public_lewm import PublicLeWMConfig
 from wm_agents.models.rssm import RSSMConfig
@@ -16,6 +17,17 @@ from wm_agents.registry import WORLD_MODELS
 SIZE, BLOCK = 32, 6
 SMALL = {"image_size": SIZE, "action_block": BLOCK // 2}
 CONFIGS = {
+    "dino-wm": DinoWMConfig(
+        **SMALL,
+        backbone="random",
+        backbone_image_size=28,
+        token_size=6,
+        backbone_depth=1,
+        backbone_heads=2,
+        predictor_width=8,
+        predictor_depth=2,
+        predictor_heads=2,
+    ),
     "lewm": LeWMConfig(**SMALL, latent_size=6, predictor_width=16),
     "patch": PatchConfig(**SMALL, token_size=3, predictor_width=8, predictor_heads=2),
     "public-lewm": PublicLeWMConfig(
@@ -29,7 +41,7 @@ CONFIGS = {
     ),
     "rssm": RSSMConfig(**SMALL, latent_size=6, recurrent_size=16),
 }
-SHAPES = {"lewm": (6,), "patch": (4, 3), "public-lewm": (6,), "rssm": (6,)}
+SHAPES = {"dino-wm": (4, 6), "lewm": (6,), "patch": (4, 3), "public-lewm": (6,), "rssm": (6,)}
 ACTIONS = ActionStatistics(-np.ones(2), np.ones(2), np.array([-0.1, 0.2]), np.array([0.3, 0.7]))
 
 

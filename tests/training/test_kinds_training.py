@@ -20,6 +20,16 @@ pytest_plugins = ["trained"]
 pytestmark = pytest.mark.filterwarnings("ignore:latents have collapsed")
 
 KINDS = {
+    "dino-wm": {
+        "backbone": "random",
+        "backbone_image_size": 28,
+        "token_size": 6,
+        "backbone_depth": 1,
+        "backbone_heads": 2,
+        "predictor_width": 16,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+    },
     "lewm": {"latent_size": 8, "predictor_width": 32},
     "patch": {"token_size": 4, "predictor_width": 16, "predictor_heads": 2},
     "public-lewm": {

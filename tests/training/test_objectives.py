@@ -17,7 +17,7 @@ from wm_agents.models.patch import PatchConfig
 from wm_agents.models.rssm import RSSMConfig
 from wm_agents.training import CollapseWarning
 from wm_agents.training.balance import HIGHEST, LOWEST, Balance
-from wm_agents.training.probe import effective_dimension
+from wm_agents.training.probe import effective_dimension, linear_probe_r2
 
 pytest_plugins = ["trained"]
 
@@ -127,3 +127,14 @@ def test_actions_that_never_change_are_refused(small_dataset: Any) -> None:
     for name in ("smwm", "pldm"):
         with pytest.raises(ValueError, match=r"'inverse_dynamics' learns from actions, and those of .* never change"):
             train_world_model(still, TINY, SHORT, objective=name, progress=False)
+
+
+def test_dimension_and_probe_of_many_features_are_those_of_the_covariance() -> None:
+    """More features than rows take another way to the same numbers: as wide ones padded by zeros show."""
+    z = torch.randn(12, 5, generator=torch.Generator().manual_seed(0)).double()
+    wide = torch.cat([z, torch.zeros(12, 40)], dim=1)
+    assert effective_dimension(wide) == pytest.approx(effective_dimension(z))
+    states = np.random.default_rng(0).normal(size=(12, 2)) + z[:, :2].numpy()
+    for part in (slice(0, 12), slice(0, 6)):
+        narrow = linear_probe_r2(z, states, z[part], states[part])
+        np.testing.assert_allclose(linear_probe_r2(wide, states, wide[part], states[part]), narrow, rtol=1e-6)

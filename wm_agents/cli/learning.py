@@ -42,7 +42,7 @@ def train(
     Args:
         dataset: Minari id; see "wm-agents list datasets".
         out: Directory of this run.
-        kind: Kind of world model: lewm, patch, rssm, or one from an installed plug-in.
+        kind: Kind of world model: lewm, patch, dino-wm, rssm, or one from an installed plug-in.
         objective: What to train for: lewm, smwm, pldm, straightened, rc-aux, reconstruction, forward-only, or one from
             an installed plug-in; loss_weights in --training change single terms of it. By default, the kind's own.
         model: Configuration of the world model as name=value pairs, for example latent_size=64 action_block=5.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wm_agents.losses.base import LossWeights, split_options
-from wm_agents.registry import TRAINING_OBJECTIVES
+from wm_agents.registry import TRAINING_OBJECTIVES, WORLD_MODELS
 
 LEWM: LossWeights = {"prediction": 1.0, "sigreg": 0.09}
 """LeWorldModel (arXiv 2603.19312); the default of the kinds "lewm" and "patch"."""
@@ -53,8 +53,13 @@ def objective_weights(name: str, changes: LossWeights | None = None) -> dict[str
         changes: Terms to add, or to weight otherwise; of a term with options, only what is given changes.
 
     Raises:
-        ValueError: An unknown name, or a weight that is no weight.
+        ValueError: An unknown name, that of a kind of world model, or a weight that is no weight.
     """
+    if name not in TRAINING_OBJECTIVES and name in WORLD_MODELS:
+        raise ValueError(
+            f"{name!r} is a kind of world model with loss terms of its own, and no objective: give it as the model, "
+            f"train_world_model(data, {name!r}), or as wm-agents train --kind {name}."
+        )
     found = {term: _options(given) for term, given in TRAINING_OBJECTIVES.get(name).items()}
     for term, given in (changes or {}).items():
         found[term] = {**found.get(term, {}), **_options(given)}

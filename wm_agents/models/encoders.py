@@ -144,9 +144,13 @@ class ViTEncoder(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``[B, H, W, 3] -> [B, features]``."""
-        tokens = self.patches(self.normalize(pixels)).flatten(2).transpose(1, 2)
+        return self.attended(self.normalize(pixels))[:, 0]
+
+    def attended(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens ``[B, 1 + P, features]`` of normalised images ``[B, 3, H, W]``, the CLS token first."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
-        return self.layers(tokens)[:, 0]
+        return self.layers(tokens)
 
 
 class Projector(nn.Sequential):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -140,7 +140,7 @@ class PatchPredictor(nn.Module):
     frame.
     """
 
-    def __init__(self, config: PatchConfig, tokens: int) -> None:
+    def __init__(self, config: Any, tokens: int) -> None:
         super().__init__()
         width, heads = config.predictor_width, config.predictor_heads
         self.history = config.history
@@ -185,9 +185,9 @@ class PatchWorldModel(WorldModel):
     DINO-WM's design: the embedded action block is concatenated to every token, attention is causal over frames, and
     planning measures distances over all tokens. The differences:
 
-    - DINO-WM's encoder is a frozen DINOv2. Here, "conv-grid" is trained with the rest, which a CPU can do, and SIGReg
-      keeps it from collapsing (LeWorldModel, arXiv 2603.19312). Your own encoder may be frozen: see
-      :mod:`wm_agents.models.encoders`.
+    - DINO-WM's encoder is a frozen DINOv2, which :class:`wm_agents.models.dino_wm.DinoWM` has. Here, "conv-grid" is
+      trained with the rest, which a CPU can do, and SIGReg keeps it from collapsing (LeWorldModel, arXiv 2603.19312).
+      Your own encoder may be frozen: see :mod:`wm_agents.models.encoders`.
     - A projector, the same for every token, makes tokens of ``token_size`` numbers; DINO-WM uses DINOv2's 384. Few
       numbers are better if few things move: SIGReg fills all dimensions, and a winding path through many dimensions is
       hard to predict.
@@ -206,21 +206,25 @@ class PatchWorldModel(WorldModel):
         ValueError: The encoder gives one vector per frame.
     """
 
-    Config = PatchConfig
+    Config: ClassVar[type] = PatchConfig
     losses: ClassVar[Mapping[str, float]] = {"prediction": 1.0, "sigreg": 0.09}
 
-    def __init__(self, config: PatchConfig, actions: ActionStatistics) -> None:
+    def __init__(self, config: Any, actions: ActionStatistics) -> None:
+        encoder, projector = self.networks(config)
+        super().__init__(config, actions, (encoder.tokens, config.token_size))
+        self.encoder, self.projector = encoder, projector
+        self.predictor = PatchPredictor(config, encoder.tokens)
+
+    @staticmethod
+    def networks(config: Any) -> tuple[Any, nn.Module]:
+        """Encoder, which gives tokens, and projector of single tokens."""
         encoder = make_encoder(config.encoder, config.image_size)
-        tokens = getattr(encoder, "tokens", None)
-        if tokens is None:
+        if getattr(encoder, "tokens", None) is None:
             raise ValueError(
                 f"the encoder {config.encoder!r} gives one vector per frame, and a patch world model needs one that "
                 'gives tokens [B, P, features] and has an attribute `tokens`, P: "conv-grid" is one.'
             )
-        super().__init__(config, actions, (tokens, config.token_size))
-        self.encoder = encoder
-        self.projector = Projector(encoder.features, 2 * encoder.features, config.token_size)
-        self.predictor = PatchPredictor(config, tokens)
+        return encoder, Projector(encoder.features, 2 * encoder.features, config.token_size)
 
     def parts(self) -> dict[str, str]:
         return {"encoder": self.config.encoder}

@@ -63,6 +63,7 @@ class ContinuedTraining:
             torch.manual_seed(seed)
             options = dataclasses.replace(training.get("world-model", TrainingConfig()), seed=seed)
             learner = WorldModelLearner(dataset, world_model.config, options, device=device)
+            learner.fetches = False
             self._learners: dict[str, Learner] = {"world-model": learner}
             self._progress = {"world-model": _begin(learner)}
             self.world_model = learner.world_model

@@ -48,7 +48,10 @@ def linear_probe_r2(
         return np.concatenate([values, np.ones((len(values), 1))], axis=1)
 
     x, y = with_bias(train_z), with_bias(test_z)
-    weights = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ train_states)
+    if x.shape[1] > 2 * len(x):  # many more features than rows: the same weights from the smaller matrix
+        weights = x.T @ np.linalg.solve(x @ x.T + ridge * len(x) * np.eye(len(x)), train_states)
+    else:
+        weights = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ train_states)
     error = np.square(test_states - y @ weights).sum(axis=0)
     total = np.square(test_states - test_states.mean(axis=0)).sum(axis=0)
     return np.where(total > 1e-9, 1 - error / np.maximum(total, 1e-9), 0.0)
@@ -64,7 +67,12 @@ def effective_dimension(z: torch.Tensor) -> float:
 
     It lies between 1 and F, and counts the directions in which the features vary; 0 if they do not vary.
     """
-    covariance = torch.atleast_2d(torch.cov(z.flatten(0, -2).double().T))
+    rows = z.flatten(0, -2).double()
+    if rows.shape[1] > 2 * len(rows):  # the matrix of products of rows has the same eigenvalues, and fits in memory
+        centred = rows - rows.mean(dim=0)
+        covariance = centred @ centred.T
+    else:
+        covariance = torch.atleast_2d(torch.cov(rows.T))
     # Without the eigenvalues: their sum and the sum of their squares are traces of C and C^2.
     squares = float(covariance.square().sum())
     return float(covariance.trace()) ** 2 / squares if squares else 0.0

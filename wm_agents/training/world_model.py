@@ -93,6 +93,8 @@ class WorldModelLearner(Learner):
     final_rate = 0.0
     config: TrainingConfig
     Training: ClassVar[type] = TrainingConfig
+    fetches: bool = True
+    """Whether the world model gets weights from elsewhere first; not if it goes on from weights that it has."""
 
     def __init__(
         self,
@@ -123,6 +125,8 @@ class WorldModelLearner(Learner):
         data, seed = self.dataset, self.config.seed
         mean, std = self.train_data.action_mean_std()
         self.world_model = self.kind(self.model, ActionStatistics(data.action_low, data.action_high, mean, std))
+        if self.fetches:
+            self.world_model.fetch()
         self.terms: dict[str, LossTerm] = make_losses(self.loss_weights, self.kind.losses)
         frames = self.train_data.frame_indices()
         sample = np.random.default_rng([seed, 4]).choice(frames, min(1000, len(frames)), False)
@@ -188,7 +192,8 @@ class WorldModelLearner(Learner):
         weights = self.balance.weights()
         metrics |= {f"weight/{name}": weights[name] for name in self.balance.automatic}
         # The batch's own spread too: early on, BatchNorm's moving averages lag and make the other look small.
-        if max(metrics["latent/std"], spread(batch_z)) < COLLAPSE_STD:
+        # Latents of fixed weights cannot collapse.
+        if self.z.requires_grad and max(metrics["latent/std"], spread(batch_z)) < COLLAPSE_STD:
             warnings.warn(
                 f"latents have collapsed: their standard deviation is {metrics['latent/std']:.3f}, below "
                 f"{COLLAPSE_STD}. Raise the weight of the regulariser.",
@@ -234,7 +239,7 @@ def train_world_model(
     Args:
         dataset: What to learn from; split by episode into training and validation.
         model: Configuration of a kind of world model (:class:`wm_agents.models.LeWMConfig` is the default), or the
-            kind's name, "lewm", "patch" or "rssm"; ``action_size`` and ``image_size`` are taken from the data.
+            kind's name, "lewm", "patch", "dino-wm" or "rssm"; ``action_size`` and ``image_size`` are taken from the data.
         training: Options.
         objective: What to train for, a name in ``wm_agents.registry.TRAINING_OBJECTIVES`` such as "smwm"; the weights
             in ``training.loss_weights`` change single terms of it. None trains for ``training.loss_weights`` alone.

@@ -15,6 +15,9 @@ DIRECTIONS = 256
 
 def eigenvalues(z: np.ndarray) -> np.ndarray:
     """Eigenvalues ``[F]`` of the covariance of features ``z [M, F]``, the largest first."""
+    if z.shape[1] > 2 * len(z):  # the other eigenvalues are 0, and the covariance of tokens may not fit in memory
+        singular = np.linalg.svd(z.astype(np.float64) - z.mean(axis=0), compute_uv=False)
+        return np.pad(np.square(singular) / (len(z) - 1), (0, z.shape[1] - len(z)))
     found = np.linalg.eigvalsh(np.cov(z.astype(np.float64), rowvar=False).reshape(z.shape[1], z.shape[1]))
     return np.maximum(found[::-1], 0.0)
 
