@@ -199,6 +199,7 @@ LOSSES = Registry(
         "sigreg": "wm_agents.losses.sigreg:SIGReg",
         "straightening": "wm_agents.losses.straightening:Straightening",
         "temporal_similarity": "wm_agents.losses.temporal_similarity:TemporalSimilarity",
+        "variable_length": "wm_agents.losses.variable_length:VariableLength",
         "vicreg": "wm_agents.losses.vicreg:VICReg",
     },
 )
@@ -212,6 +213,7 @@ TRAINING_OBJECTIVES = Registry(
         "reconstruction": "wm_agents.losses.objectives:RECONSTRUCTION",
         "smwm": "wm_agents.losses.objectives:SMWM",
         "straightened": "wm_agents.losses.objectives:STRAIGHTENED",
+        "variable-length": "wm_agents.losses.objectives:VARIABLE_LENGTH",
     },
 )
 """Loss terms with their weights: what a world model is trained for."""

@@ -45,7 +45,7 @@ class LatentSpec:
         return self.action_block * self.action_size
 
 
-def _no_rollout() -> torch.Tensor:
+def _no_rollout(seen: int = 1, blocks: int | None = None) -> torch.Tensor:
     raise ValueError("this batch imagines nothing: the learner of world models adds a rollout to its batches.")
 
 
@@ -61,7 +61,9 @@ class LatentBatch:
         generator: Source of randomness for terms that sample.
         shape: Shape of one latent, with F numbers.
         own: Losses that the kind of world model computes itself, by name, scalars.
-        rollout: Imagines the window from its first frame alone, with its blocks: ``[B, T-1, F]``, with gradients.
+        rollout: ``rollout(seen=1, blocks=None)`` imagines from the window's first ``seen`` frames with its blocks:
+            ``[B, blocks, F]``, with gradients; to the window's end without ``blocks``.
+        progress: Part of the training that is done, from 0 to 1; 1 outside of training.
     """
 
     z: torch.Tensor
@@ -71,7 +73,8 @@ class LatentBatch:
     generator: torch.Generator
     shape: tuple[int, ...] = ()
     own: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    rollout: Callable[[], torch.Tensor] = _no_rollout
+    rollout: Callable[..., torch.Tensor] = _no_rollout
+    progress: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from wm_agents.losses.reachability import Reachability
 from wm_agents.losses.rollout import Rollout
 from wm_agents.losses.straightening import Straightening
 from wm_agents.losses.temporal_similarity import TemporalSimilarity
+from wm_agents.losses.variable_length import VariableLength
 from wm_agents.types import LatentSpec
 
 SPEC = LatentSpec((2,), 8, action_size=1, action_block=1)
@@ -68,7 +69,7 @@ def test_straightening_through_its_head_straightens_the_latents_behind_it() -> N
 
 def test_a_rollout_is_weighted_by_its_step() -> None:
     z = torch.zeros(1, 4, 2)
-    batch = batch_of(z, rollout=lambda: torch.tensor([[[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]]))
+    batch = batch_of(z, rollout=lambda *_: torch.tensor([[[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]]))
     falling = [math.exp(-0.5 * step) for step in (1, 2, 3)]
     expected = sum(w * e for w, e in zip(falling, (1, 4, 9), strict=True)) / sum(falling)
     assert Rollout()(batch).item() == pytest.approx(expected)
@@ -78,6 +79,27 @@ def test_a_rollout_is_weighted_by_its_step() -> None:
         Rollout("liner")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="imagines nothing"):
         Rollout()(batch_of(z))
+
+
+def test_variable_length_predicts_as_far_as_the_training_has_come() -> None:
+    z = torch.arange(5.0).view(1, 5, 1).expand(2, -1, -1)
+
+    def still(seen: int, blocks: int) -> torch.Tensor:  # a model in which nothing moves: k blocks ahead, it errs by k
+        return z[:, seen - 1 : seen].expand(-1, blocks, -1)
+
+    def horizons(progress: float, **options: Any) -> set[float]:
+        term, batch = VariableLength(**options), batch_of(z, rollout=still, progress=progress)
+        return {term(batch).item() ** 0.5 for _ in range(60)}
+
+    assert horizons(0.0) == horizons(0.25) == {1}
+    assert horizons(0.26) == {1, 2}
+    assert horizons(1.0) == horizons(0.0, curriculum=False) == {1, 2, 3, 4}
+    assert horizons(1.0, longest=2) == {1, 2}
+    assert VariableLength(longest=4).least_frames == 5
+    assert VariableLength().least_frames == 2
+    for wrong in ({"longest": 0}, {"longest": 1.5}, {"curriculum": "no"}):
+        with pytest.raises(ValueError, match="of the loss term 'variable_length' must be"):
+            VariableLength(**wrong)
 
 
 def test_fixed_targets_get_no_gradient_and_give_the_same_error() -> None:

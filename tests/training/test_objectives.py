@@ -47,6 +47,49 @@ def test_the_objective_of_the_default_is_lewm_bit_for_bit(small_dataset: Any) ->
     assert all(torch.equal(value, named.state_dict()[name]) for name, value in default.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+@pytest.mark.parametrize("shape", [None, PatchConfig(predictor_width=32, predictor_depth=1)])
+def test_variable_length_of_one_block_is_prediction_and_more_blocks_are_another_loss(
+    small_dataset: Any, shape: Any
+) -> None:
+    def trained(**weights: Any) -> Any:
+        return learn(small_dataset, shape, dataclasses.replace(SHORT, loss_weights={**weights, "sigreg": 0.09}))
+
+    model, history = trained(prediction=1.0)
+    one, same = trained(variable_length={"weight": 1.0, "longest": 1})
+    for (_, value), (_, expected) in zip(
+        same["validation/variable_length"], history["validation/prediction"], strict=True
+    ):
+        assert value == pytest.approx(expected, rel=1e-2)  # the same but for rounding, which AdamW enlarges
+    far, _ = trained(variable_length={"weight": 1.0, "curriculum": False})
+    apart = [
+        sum(float((value - other.state_dict()[name]).abs().sum()) for name, value in model.state_dict().items())
+        for other in (one, far)
+    ]
+    assert apart[0] < 0.1 * apart[1]
+
+
+def test_variable_length_needs_windows_as_long_as_its_horizon(small_dataset: Any) -> None:
+    far = dataclasses.replace(SHORT, loss_weights={"variable_length": {"weight": 1.0, "longest": 9}})
+    with pytest.raises(ValueError, match="'variable_length' needs windows of 10 frames"):
+        learn(small_dataset, training=far)
+
+
+def test_the_horizon_grows_in_training_and_goes_on_where_it_was_stopped(small_dataset: Any, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def note(learner: Any, step: int) -> bool:
+        seen.append(learner.progress)
+        return step < 5 or len(seen) > 5
+
+    options: dict[str, Any] = {"objective": "variable-length", "callback": note}
+    whole, _ = learn(small_dataset, objective="variable-length")
+    learn(small_dataset, run_dir=tmp_path, **options)
+    resumed, _ = learn(small_dataset, run_dir=tmp_path, **options)
+    assert seen == [step / SHORT.steps for step in range(SHORT.steps)]
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
 def test_weights_change_single_terms_of_an_objective(small_dataset: Any) -> None:
     heavier = dataclasses.replace(SHORT, loss_weights={"inverse_dynamics": 5.0})
     named, _ = learn(small_dataset, training=heavier, objective="smwm")

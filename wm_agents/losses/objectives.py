@@ -38,6 +38,9 @@ STRAIGHTENED: LossWeights = {
 RC_AUX: LossWeights = {"rollout": {"weight": 1.0, "weighting": "linear"}, "sigreg": 0.09, "reachability": 0.35}
 """RC-aux (arXiv 2605.07278) without its planner and its curriculum: open-loop prediction and reachability."""
 
+VARIABLE_LENGTH: LossWeights = {"variable_length": 1.0, "sigreg": 0.09}
+"""Prediction over any number of blocks, with VLWM's curriculum (arXiv 2606.21775) and LeWorldModel's regulariser."""
+
 FORWARD_ONLY: LossWeights = {"prediction": 1.0}
 """Prediction alone, which collapses: a control."""
 

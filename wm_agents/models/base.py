@@ -74,7 +74,7 @@ class WorldModel(ScaledActions, ABC):
     def learn(self, pixels: torch.Tensor, actions: torch.Tensor, generator: torch.Generator) -> LatentBatch:
         """The input of loss terms, from frames ``[B, T, H, W, C]`` and the blocks between them ``[B, T-1, K*A]``."""
 
-    def fetch(self) -> None:  # noqa: B027 - most kinds need nothing
+    def fetch(self) -> None:
         """Get weights that come from elsewhere, before the first training step; files that are loaded have them."""
 
     def train(self, mode: bool = True) -> WorldModel:

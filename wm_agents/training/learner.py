@@ -108,6 +108,8 @@ class Learner(ABC):
     """Sets the learner's random numbers apart from those of others with the same seed."""
     final_rate: ClassVar[float] = 0.01
     """Learning rate at the end, as a part of the peak."""
+    progress: float = 0.0
+    """Part of the training that is done, from 0 to 1."""
     module: nn.Module
     config: Any
 

@@ -137,6 +137,7 @@ def take_step(learner: Learner, now: Progress) -> tuple[dict[str, torch.Tensor],
     """Make one update; return the parts of the loss, and what must be finite."""
     config = learner.config
     learner.module.train()
+    learner.progress = now.step / config.steps
     warmup = max(1, config.steps // 100)
     rate = config.learning_rate * warmup_cosine(now.step, config.steps, warmup, learner.final_rate)
     for group in now.optimizer.param_groups:

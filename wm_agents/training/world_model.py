@@ -169,17 +169,19 @@ class WorldModelLearner(Learner):
         actions = self.world_model.normalize(torch.from_numpy(window.actions).to(self.device))
         with autocast(self.device, self.config.precision):
             batch = self.world_model.learn(pixels, actions, generator)
-        batch = dataclasses.replace(batch, rollout=functools.partial(self._rollout, batch))
+        progress = self.progress if self.world_model.training else 1.0
+        batch = dataclasses.replace(batch, rollout=functools.partial(self._rollout, batch), progress=progress)
         # A kind's own term goes before a registered one of the same name.
         own, names = batch.own, self.balance.given
         return {name: own[name] if name in own else self.terms[name](batch) for name in names}, batch.z, window.states
 
-    def _rollout(self, batch: LatentBatch) -> torch.Tensor:
-        """Features ``[B, T-1, F]`` imagined from a window's first frame."""
+    def _rollout(self, batch: LatentBatch, seen: int = 1, blocks: int | None = None) -> torch.Tensor:
+        """Features ``[B, blocks, F]`` imagined from the first frames of a window; see :class:`LatentBatch`."""
         model = self.world_model
+        past, future = batch.actions[:, : seen - 1], batch.actions[:, seen - 1 :][:, :blocks]
         with autocast(self.device, self.config.precision):
-            state = model.remember(model.unflatten(batch.z[:, :1]), batch.actions[:, :0])
-            return model.features(model.imagine(state, batch.actions.unsqueeze(1)))[:, 0].float()
+            state = model.remember(model.unflatten(batch.z[:, :seen]), past)
+            return model.features(model.imagine(state, future.unsqueeze(1)))[:, 0].float()
 
     def validate(self) -> dict[str, float]:
         """Validation loss, latent spread, and linear probes where the data have simulator states."""
@@ -239,7 +241,8 @@ def train_world_model(
     Args:
         dataset: What to learn from; split by episode into training and validation.
         model: Configuration of a kind of world model (:class:`wm_agents.models.LeWMConfig` is the default), or the
-            kind's name, "lewm", "patch", "dino-wm" or "rssm"; ``action_size`` and ``image_size`` are taken from the data.
+            kind's name, "lewm", "patch", "dino-wm" or "rssm"; ``action_size`` and ``image_size`` are taken from the
+            data.
         training: Options.
         objective: What to train for, a name in ``wm_agents.registry.TRAINING_OBJECTIVES`` such as "smwm"; the weights
             in ``training.loss_weights`` change single terms of it. None trains for ``training.loss_weights`` alone.
