@@ -116,3 +116,29 @@ def test_pictures_have_the_size_of_the_images() -> None:
         viewer.measure(torch.full((4, size, size, 3), 51, dtype=torch.uint8))
         assert viewer(torch.zeros(2, 5, 3)).shape == (2, 5, size, size, 3)
         assert viewer.mean.unique() == pytest.approx(0.2, abs=1e-6)
+
+
+def test_a_plan_is_drawn_as_the_world_model_imagines_it(agent: WorldModelAgent) -> None:
+    observation = {"pixels": frames(), "goal_pixels": frames()[::-1].copy()}
+    _, state = agent.predict(observation, state=None)
+    model, viewer = agent.world_model, agent.heads["viewer"]
+    with torch.no_grad():
+        latents = model.encode(torch.from_numpy(frames())).unsqueeze(1)
+        blocks = torch.from_numpy(state["own.plan"][:, :1])
+        imagined = model.imagine(model.remember(latents, blocks[:, 0, :0]), blocks)[:, 0]
+        wanted = viewer(model.features(imagined)).numpy()
+    for row in range(2):
+        np.testing.assert_allclose(agent.imagined_plan(state, row).astype(int), wanted[row].astype(int), atol=1)
+    with pytest.raises(ValueError, match="state that predict"):
+        agent.imagined_plan(state, 2)
+    with pytest.raises(ValueError, match="state that predict"):
+        agent.imagined_plan(tuple(state))
+
+
+def test_a_plan_gets_shorter_while_it_is_executed(world_model: Callable[..., LeWM], agent: WorldModelAgent) -> None:
+    slow = MPC(agent.world_model, heads=[agent.heads["viewer"]], receding_horizon=2, **SEARCH)
+    observation, state, left = {"pixels": frames(), "goal_pixels": frames()}, None, []
+    for _ in range(7):  # blocks have three steps
+        _, state = slow.predict(observation, state=state)
+        left.append(len(slow.imagined_plan(state)))
+    assert left == [2, 2, 2, 1, 1, 1, 2]

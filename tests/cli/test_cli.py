@@ -377,6 +377,7 @@ def test_mistakes_are_one_line_and_exit_with_2(call: Any, trained: Any, no_data:
         ((*evaluate, "--budget", 0), ("budget", "at least 1")),
         ((*evaluate, "--num-envs", 0), ("num_envs must be at least 1",)),
         ((*evaluate, "--video", "film.avi"), (".mp4 or .gif",)),
+        ((*evaluate, "--imagined"), ("add --video",)),
         ((*evaluate, "--task", "wm/PointMaze-Umaze-v0"), ("Did you mean", UMAZE)),
         ((*evaluate, "--manifest", tmp_path / "tasks.json"), ("is no manifest",)),
         ((*evaluate, "--device", "gpu"), ("gpu",)),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from chaser import UMAZE, Chaser
 
+import wm_agents
 from wm_agents.evaluation import Recording, evaluate, video, write_video
+from wm_agents.models import Viewer, ViewerConfig
 
 pytest_plugins = ["chaser"]
 
@@ -76,3 +78,37 @@ def test_a_cut_short_video_is_an_error(result, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full disk"):
         write_video(tmp_path / "tasks.mp4", result.recordings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_are_shown_below_the_images():
+    grey = np.full((64, 64, 3), 90, np.uint8)
+    plans = [np.full((7, 64, 64, 3), 250, np.uint8), np.full((2, 64, 64, 3), 250, np.uint8)]
+    recording = Recording(0, grey, [grey] * 3, plans=plans)
+    frames = list(video.compose(recording))
+    assert len({frame.shape for frame in frames}) == 1
+    height, width, _ = frames[0].shape
+    assert height % 2 == width % 2 == 0
+    assert height > 268
+    white = [(frame[268:] == 250).all(-1).sum() for frame in frames]
+    assert white[0] / white[1] == 7 / 2
+    assert white[2] == white[1], "the last frame has no action, and no plan of its own"
+
+
+def test_imagined_plans_need_a_video_a_plan_and_a_viewer(manifest):
+    def refused(agent, said, **options):
+        with pytest.raises(ValueError, match=said):
+            evaluate(agent, manifest, imagined=True, progress=False, **options)
+
+    cem = wm_agents.load("pointmaze-umaze/cem", device="cpu", iterations=1, samples=8, elites=2, horizon=3)
+    refused(cem, "add video=1")
+    refused(cem, r"imagined=True needs the head 'viewer'", video=1)
+    refused(wm_agents.load("pointmaze-umaze/gc-idm", device="cpu"), "of an agent that searches, such as cem", video=1)
+    viewer = Viewer(ViewerConfig(latent_size=cem.world_model.spec.feature_size, width=2)).eval()
+    viewer.stamp(cem.world_model)
+    cem.use(viewer)
+    recorded, plain = (evaluate(cem, manifest, imagined=on, video=[1], progress=False) for on in (True, False))
+    recording = recorded.recordings[0]
+    assert len(recording.plans) == len(recording.frames) - 1
+    assert {plan.shape for plan in recording.plans} == {(3, 64, 64, 3)}
+    assert plain.recordings[0].plans == []
+    np.testing.assert_array_equal(recorded.actions[1], plain.actions[1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from wm_agents.agents.memory import Memory, part
 from wm_agents.models import Viewer, WorldModel
 from wm_agents.models.heads import evaluating
 from wm_agents.models.modes import prediction_modes
@@ -25,6 +26,15 @@ def imagine(agent: WorldModelAgent, observation: Mapping[str, np.ndarray], actio
     if pixels.ndim == 3:
         return imagined_pictures(agent.world_model, viewer, pixels[None], given[None])[0]
     return imagined_pictures(agent.world_model, viewer, pixels, given)
+
+
+def imagined_plan(agent: WorldModelAgent, state: Memory, row: int) -> np.ndarray:
+    """Draw an agent's plan; see :meth:`wm_agents.agents.mpc.MPC.imagined_plan`."""
+    viewer, controller, model = agent.head("viewer", "imagined_plan()"), agent.policy.controller, agent.world_model
+    if not isinstance(state, Memory) or "own.plan" not in state.names or not 0 <= row < len(state["own.plan"]):
+        raise ValueError("imagined_plan() takes the state that predict() has returned, and one of its rows.")
+    with prediction_modes(model.action_mean.device), evaluating(model, viewer):
+        return viewer(model.features(controller.imagined(part("own", state.fields()), row))).cpu().numpy()
 
 
 def imagined_pictures(model: WorldModel, viewer: Viewer, pixels: np.ndarray, actions: np.ndarray) -> np.ndarray:

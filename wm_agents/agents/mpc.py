@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from wm_agents import planning
 from wm_agents.agents.action_spaces import ActionSpace
 from wm_agents.agents.base import WorldModelAgent
+from wm_agents.agents.imagining import imagined_plan
+from wm_agents.agents.memory import Memory
 from wm_agents.agents.proposals import diffusion_proposals, inverse_dynamics_proposal, prior
 from wm_agents.agents.search import SearchController, planner_factory
 from wm_agents.checkpoint import Checkpoint
@@ -159,6 +163,21 @@ class MPC(WorldModelAgent):
             )
         options = super().options()
         return {**options.pop("planner_options"), **options}
+
+    def imagined_plan(self, state: Memory, row: int = 0) -> np.ndarray:
+        """Draw what the agent expects of its present plan: pictures for people, which no agent acts on.
+
+        Args:
+            state: What the last ``predict`` returned.
+            row: Of its environments, the one whose plan is drawn.
+
+        Returns:
+            uint8 ``[h, H, W, 3]``: after the action block in progress, and after each of those left in the plan.
+
+        Raises:
+            ValueError: The agent has no head "viewer" (``wm-agents fit viewer`` trains one), or no such state or row.
+        """
+        return imagined_plan(self, state, row)
 
     def make_controller(self) -> SearchController:
         self.name = self.settings.planner

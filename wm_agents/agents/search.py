@@ -120,6 +120,13 @@ class SearchController(Controller):
         blocks[rows, (memory["step"] - 1) % spec.action_block] = world_model.normalize(taken).cpu().numpy()
         memory["block"][:] = blocks.reshape(memory["block"].shape)
 
+    def imagined(self, memory: Fields, row: int) -> torch.Tensor:
+        """Latents ``[h, *shape]`` after the block in progress, and after each that the plan of a row has left."""
+        device = self.space.world_model.action_mean.device
+        first = max(0, int(memory["step"][row]) - 1) // self.space.world_model.spec.action_block
+        left = torch.from_numpy(memory["plan"][row, 0, first : memory["length"][row]]).to(device)
+        return self.space.imagine(self._state(memory, np.array([row]), device), left[None, None])[0, 0]
+
     def _full(self, frames: Frames, rows: np.ndarray) -> np.ndarray | int:
         """For how many actions the marked rows begin to plan: one number, or int64 ``[n]``."""
         if self.distance is None:

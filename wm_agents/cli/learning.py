@@ -44,7 +44,8 @@ def train(
         out: Directory of this run.
         kind: Kind of world model: lewm, patch, dino-wm, rssm, or one from an installed plug-in.
         objective: What to train for: lewm, smwm, pldm, straightened, rc-aux, variable-length, reconstruction,
-            forward-only, or one from an installed plug-in; loss_weights in --training change single terms of it. By default, the kind's own.
+            forward-only, or one from an installed plug-in; loss_weights in --training change single terms of it. By
+            default, the kind's own.
         model: Configuration of the world model as name=value pairs, for example latent_size=64 action_block=5.
         training: Options of the training as name=value pairs, for example steps=2000 batch_size=64 seed=1.
         device: auto, cpu or cuda.

@@ -22,6 +22,7 @@ def evaluate(
     manifest: Path | None = None,
     json: Path | None = None,
     video: Path | None = None,
+    imagined: bool = False,
     options: tuple[str, ...] = (),
     trust: bool = False,
     algorithm: str | None = None,
@@ -43,6 +44,7 @@ def evaluate(
         manifest: File with the tasks to use; it is written first if it does not exist.
         json: File for all numbers.
         video: File for a video of the first 4 tasks, .mp4 or .gif.
+        imagined: Show in the video what the agent expects of its plan; needs --video, and a file with the head viewer.
         options: Options of the agent as name=value pairs, for example horizon=10 precision=bf16.
         trust: Open a file of Stable-Baselines3. Such files are pickles, which run code when they are opened.
         algorithm: Class of a file of Stable-Baselines3, such as SAC, where the file does not tell.
@@ -53,6 +55,8 @@ def evaluate(
     from wm_agents import evaluation
 
     _check_outputs(manifest=manifest, json=json, video=video)
+    if imagined and video is None:
+        raise ValueError("--imagined shows plans in a video: add --video FILE.mp4.")
     name, _, kind = agent.partition(":")
     player, label = open_player(name, kind, device, options, trust, algorithm, vec_normalize)
     if manifest is not None and manifest.exists():
@@ -69,7 +73,8 @@ def evaluate(
         chosen = _make_manifest(full_id(task) if task else trained_on, tasks, offset, budget, seed)
         if manifest is not None:
             chosen.save(manifest)
-    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=4 if video else None, name=label)
+    filmed = {"video": 4 if video else None, "imagined": imagined}
+    result = evaluation.evaluate(player, chosen, num_envs=num_envs, name=label, **filmed)
     if json is not None:
         result.save(json)
     if video is not None:

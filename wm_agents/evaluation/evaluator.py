@@ -34,6 +34,7 @@ def evaluate(
     num_envs: int = 16,
     seed: int | None = None,
     video: int | Sequence[int] | None = None,
+    imagined: bool = False,
     progress: bool = True,
     name: str | None = None,
     known_floors: Mapping[str, Outcomes] | None = None,
@@ -59,13 +60,15 @@ def evaluate(
             and torch too, and keeps it), and seeds the random floor. None leaves the agent its own; the floor has
             that one too, or 0.
         video: Tasks to record: a number of first tasks, or their indices.
+        imagined: Record what the agent expects of its plan, too. It must be one that searches, such as CEM, and have
+            the head "viewer".
         progress: Show a progress bar.
         name: Name of the agent in the result; its class name by default.
         known_floors: Earlier result of :func:`floors` for this manifest and seed; measured now by default.
 
     Raises:
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
-            or a task to record is not in the manifest.
+            a task to record is not in the manifest, or the agent has no plan or no viewer to draw it.
     """
     if not callable(getattr(agent, "predict", None)):
         raise ValueError(
@@ -75,8 +78,10 @@ def evaluate(
     num_envs = whole_number("num_envs", num_envs, 1)
     seed = None if seed is None else whole_number("seed", seed, 0)
     recorded = _recorded(video, len(manifest))
+    if imagined:
+        _check_imagining(agent, recorded)
     used = seed if seed is not None else getattr(agent, "seed", None) or 0
-    slots = [Slot(env) for env in _make_envs(agent, manifest, min(num_envs, len(manifest)))]
+    slots = [Slot(env, imagined) for env in _make_envs(agent, manifest, min(num_envs, len(manifest)))]
     try:
         _check_action_space(agent, slots[0].env, manifest.env_id)
         if seed is not None and hasattr(agent, "set_random_seed"):
@@ -234,6 +239,18 @@ def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:
             f"shape {space.shape}, those of {env_id} {own.shape}" if continuous else f"{space}, those of {env_id} {own}"
         )
         raise ValueError(f"the agent's actions have {said}: evaluate it on the task it was trained on.")
+
+
+def _check_imagining(agent: Any, recorded: Sequence[int]) -> None:
+    """Raise ``ValueError`` unless plans can be drawn, and there are videos to show them in."""
+    if not recorded:
+        raise ValueError("imagined=True draws plans into videos, and no task is recorded: add video=1.")
+    if not hasattr(agent, "imagined_plan"):
+        raise ValueError(
+            f"imagined=True draws the plan of an agent that searches, such as cem; {getattr(agent, 'name', '')} "
+            f"({type(agent).__name__}) makes none: leave it out."
+        )
+    agent.head("viewer", "imagined=True")
 
 
 def _recorded(video: int | Sequence[int] | None, tasks: int) -> list[int]:

@@ -34,10 +34,11 @@ class Agent(Protocol):
 
 
 class Slot:
-    """One environment with its task and its latest observation."""
+    """One environment with its task and its latest observation; recordings have what is ``imagined`` on request."""
 
-    def __init__(self, env: gym.Env) -> None:
+    def __init__(self, env: gym.Env, imagined: bool = False) -> None:
         self.env = env
+        self.imagined = imagined
         self.task, self.step = -1, 0
         self.observation: dict[str, np.ndarray] = {}
         self.path: list[np.ndarray] = []
@@ -74,6 +75,11 @@ class Slot:
             image = self.recording.subgoals[-1]
         shown.append(state)
         self.recording.subgoals.append(image)
+
+    def note_plan(self, agent: Any, state: Any, row: int) -> None:
+        """Record what the agent expects of its plan, in the state that ``predict`` returned."""
+        if self.recording is not None and self.imagined:
+            self.recording.plans.append(agent.imagined_plan(state, row))
 
     def _record_frame(self) -> None:
         if self.recording is not None:
@@ -153,6 +159,8 @@ def _decide(
         timings.detours += int((subgoal.detour & subgoal.new).sum())
         for row in working:
             batch[row].note_subgoal(subgoal.states[row])
+    for row in working:
+        batch[row].note_plan(agent, state, row)
     return actions, state
 
 

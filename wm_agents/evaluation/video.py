@@ -13,11 +13,14 @@ import numpy as np
 from imageio_ffmpeg import count_frames_and_secs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from wm_agents.evaluation.files import atomic_path
 
 SUFFIXES = (".mp4", ".gif")
 SEPARATOR, BORDER, HOLD_SECONDS = 4, 6, 0.8
+COLUMNS = 5
+"""Pictures of a plan in a row."""
 BACKGROUND, RUNNING, SUCCESS, FAILURE = (24, 24, 24), (120, 120, 120), (46, 160, 67), (200, 60, 50)
 
 
@@ -34,6 +37,8 @@ class Recording:
         subgoals: uint8 ``[H, W, 3]`` images of a hierarchical agent's subgoal at each step; empty for other agents.
         caption: Text below the images.
         subgoal_states: Simulator states of these, each float64 ``[S]``; NaN if the subgoal was the goal itself.
+        plans: uint8 ``[h, H, W, 3]`` pictures of what the agent's plan was expected to do, at each step; empty if they
+            were not asked for.
     """
 
     task: int
@@ -43,13 +48,15 @@ class Recording:
     path: list[np.ndarray] = field(default_factory=list)
     subgoals: list[np.ndarray] = field(default_factory=list)
     subgoal_states: list[np.ndarray] = field(default_factory=list)
+    plans: list[np.ndarray] = field(default_factory=list)
     caption: str = ""
 
 
 def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int = 15, height: int = 256) -> None:
     """Write the recordings one after another: observation on the left, goal on the right, a subgoal between them.
 
-    The caption is below the images. It says how likely the agent was to succeed, if that is known.
+    The caption is below the images. It says how likely the agent was to succeed, if that is known. If the recordings
+    have plans, the rows below the images show what the agent imagines: one picture after each action block of its plan.
 
     The border is grey while the agent is on its way, green from its first success on, and red on the last frame of a
     task that failed; each task's last frame is held for a moment. The file appears at ``path`` when it is complete.
@@ -95,17 +102,33 @@ def check_video_path(path: str | Path) -> None:
 def compose(recording: Recording, *, hold: int = 0, height: int = 256) -> Iterator[np.ndarray]:
     """Yield the video frames of one task, uint8 ``[H, W, 3]`` with even sides; the last one ``1 + hold`` times."""
     last = len(recording.frames) - 1
-    caption = None
+    caption, longest = None, max((len(plan) for plan in recording.plans), default=0)
     for step, frame in enumerate(recording.frames):
         solved = recording.success_step is not None and step >= recording.success_step
         colour = SUCCESS if solved else FAILURE if step == last else RUNNING
         subgoal = recording.subgoals[min(step, len(recording.subgoals) - 1) :][:1]  # the last frame has no action
         composed = _side_by_side([frame, *subgoal, recording.goal], colour, height)
+        if recording.plans:
+            plan = recording.plans[min(step, len(recording.plans) - 1)]
+            composed = np.concatenate([composed, _strip(plan, longest, composed.shape[1])])
         if recording.caption:
             caption = _written(recording.caption, composed.shape[1]) if caption is None else caption
             composed = np.concatenate([composed, caption])
         for _ in range(1 + (hold if step == last else 0)):
             yield composed
+
+
+def _strip(pictures: np.ndarray, places: int, width: int) -> np.ndarray:
+    """Return pictures ``[h, H, W, 3]`` in the first of so many places, uint8 ``[height, width, 3]`` with even sides."""
+    columns = min(places, COLUMNS)
+    side = (min(width - SEPARATOR, width * columns // 4) // columns - SEPARATOR) // 2 * 2
+    step = side + SEPARATOR
+    strip = np.full((-(-places // columns) * step + SEPARATOR, width, 3), BACKGROUND, dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = (SEPARATOR + step * place for place in divmod(index, columns))
+        drawn = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
+        strip[top : top + side, left : left + side] = np.asarray(drawn)
+    return strip
 
 
 def _written(text: str, width: int) -> np.ndarray:
