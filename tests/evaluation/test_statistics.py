@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from wm_agents.evaluation.statistics import (
+    holm,
     interquartile_mean,
     mcnemar,
+    paired_runs,
     runs_interval,
     stratified_interval,
     summarise,
@@ -103,3 +105,37 @@ def test_runs_interval_is_wilsons_for_one_run_and_wider_for_runs_that_differ():
     differ = runs_interval(np.stack([one, ~one, one]))
     assert alike == pytest.approx(wilson_interval(30, 40), abs=0.03)
     assert differ[1] - differ[0] > 1.5 * (alike[1] - alike[0])
+
+
+def test_holm_raises_p_values_in_steps_and_keeps_their_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_two_methods_are_compared_over_runs_and_tasks():
+    rng = np.random.default_rng(0)
+    same = rng.random((3, 200)) < 0.5
+    better = same | (rng.random((3, 200)) < 0.3)
+    difference, (low, high), p = paired_runs(same, better)
+    assert difference == pytest.approx(better.mean() - same.mean())
+    assert 0 < low < difference < high
+    assert p == pytest.approx(2 / 5001)
+    most = wilson_interval(0, 200)[1]
+    assert paired_runs(same, same) == (0.0, (-most, most), 1.0)
+    reverse = paired_runs(better, same)
+    assert (reverse[0], reverse[2]) == (pytest.approx(-difference), p)
+    runs = np.zeros((3, 200), bool)
+    runs[0] = True  # one run of three solves all: runs differ, so nothing is known
+    assert paired_runs(np.zeros((3, 200), bool), runs)[2] > 0.3
+    assert paired_runs(np.zeros((1, 200), bool), runs[:1])[2] < 0.01, "one run says nothing of others"
+    for wrong in (np.zeros((2, 200)), np.zeros(200)):
+        with pytest.raises(ValueError, match="same runs and tasks"):
+            paired_runs(same, wrong)
+
+
+def test_p_values_of_equal_methods_are_rarely_small():
+    rng = np.random.default_rng(1)
+    found = [paired_runs(*(rng.random((2, 3, 60)) < 0.5), seed=trial)[2] for trial in range(40)]
+    assert np.mean(np.array(found) < 0.05) < 0.2
