@@ -20,7 +20,7 @@ LEVEL = 0.05
 """Of tests, after Holm's correction."""
 
 
-def _skill(latents: dict[str, Any]) -> float:
+def _error_ahead(latents: dict[str, Any]) -> float:
     """Error of the farthest imagined latents, as a share of that of "nothing moves"."""
     last: dict[str, float] = latents["prediction"][-1]
     return last["error"] / max(last["nothing_moves"], 1e-12)
@@ -32,7 +32,8 @@ COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]] = {
     "straightness": ("latents", lambda found: found["latent"]["straightness"]),
     "uniformity": ("latents", lambda found: found["latent"]["uniformity"]),
     "normality": ("latents", lambda found: found["latent"]["normality"]),
-    "error ahead": ("latents", _skill),
+    "error ahead": ("latents", _error_ahead),
+    "plan rank": ("latents", lambda found: found["summary"]["score"]),
     "position R2": ("training", lambda found: found.get("probe/position")),
     "CPU s": ("training", lambda found: found["cpu_seconds"]),
 }

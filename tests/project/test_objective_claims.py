@@ -36,7 +36,7 @@ def latents(std: float, straightness: float) -> dict[str, Any]:
         "uniformity": -2.0,
         "normality": 1 + straightness,
     }
-    return {"latent": latent, "prediction": [{"error": 1.0, "nothing_moves": 2.0}]}
+    return {"latent": latent, "summary": {"score": None}, "prediction": [{"error": 1.0, "nothing_moves": 2.0}]}
 
 
 def write(folder: Path, name: str, rates: dict[str, float], std: float = 1.0, straightness: float = 0.2) -> None:
