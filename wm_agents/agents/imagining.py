@@ -30,7 +30,8 @@ def imagine(agent: WorldModelAgent, observation: Mapping[str, np.ndarray], actio
 
 def imagined_plan(agent: WorldModelAgent, state: Memory, row: int) -> np.ndarray:
     """Draw an agent's plan; see :meth:`wm_agents.agents.mpc.MPC.imagined_plan`."""
-    viewer, controller, model = agent.head("viewer", "imagined_plan()"), agent.policy.controller, agent.world_model
+    viewer, model = agent.head("viewer", "imagined_plan()"), agent.world_model
+    controller: Any = agent.policy.controller  # of an agent that searches
     if not isinstance(state, Memory) or "own.plan" not in state.names or not 0 <= row < len(state["own.plan"]):
         raise ValueError("imagined_plan() takes the state that predict() has returned, and one of its rows.")
     with prediction_modes(model.action_mean.device), evaluating(model, viewer):

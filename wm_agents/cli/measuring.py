@@ -73,8 +73,8 @@ def evaluate(
         chosen = _make_manifest(full_id(task) if task else trained_on, tasks, offset, budget, seed)
         if manifest is not None:
             chosen.save(manifest)
-    filmed = {"video": 4 if video else None, "imagined": imagined}
-    result = evaluation.evaluate(player, chosen, num_envs=num_envs, name=label, **filmed)
+    films = 4 if video else None
+    result = evaluation.evaluate(player, chosen, num_envs=num_envs, video=films, imagined=imagined, name=label)
     if json is not None:
         result.save(json)
     if video is not None:
