@@ -176,6 +176,7 @@ HEADS = Registry(
     {
         "assessment": "wm_agents.models.heads.assessment:AssessmentHead",
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
+        "disagreement": "wm_agents.models.heads.disagreement:Disagreement",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",
         "hiql": "wm_agents.models.heads.hiql:HIQLPolicy",

@@ -15,12 +15,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 
+from wm_agents.agents.curiosity import CANDIDATES, rare_frame
 from wm_agents.agents.exploration import GIVEN, Explorer
 from wm_agents.agents.policy import NOISE
 from wm_agents.agents.replay_files import empty_replay
 from wm_agents.agents.untrained import heads_to_learn
 from wm_agents.checkpoint import versions
 from wm_agents.configs import check_counts, check_numbers, whole_number
+from wm_agents.registry import did_you_mean
 from wm_agents.training.continued import ContinuedTraining
 from wm_agents.training.latents import check_dataset_fits
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 STATE = ("untrained", "online", "timesteps")
 """Entries of an agent's provenance that say how far ``learn`` has come."""
+SHARES = ("random_episodes", "own_goals", "curious_episodes")
+GOAL_CHOICES = ("uniform", "rare")
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,12 @@ class OnlineConfig:
         noise: Standard deviation of the noise on actions, in halves of the action space's range. Where actions are
             discrete: the probability of a random one.
         random_episodes: Share of the episodes with random actions after the first training.
-        own_goals: Share of the episodes with goals from the agent's own data; the others pursue the environment's.
+        own_goals: Share of the episodes with goals from the agent's own data.
+        goal_choice: Which frames become goals of its own: "uniform", or "rare" ones, at the edge of what it has seen.
         goal_steps: Environment steps after which a goal of its own is replaced by another.
+        curious_episodes: Share of the episodes that pursue no goal, and go where an ensemble of predictors disagrees
+            most about what comes next (Plan2Explore, arXiv 2005.05960). All other episodes pursue the environment's
+            goals.
         buffer_size: Frames in the replay buffer, which is in memory; the oldest episodes make room for new ones.
         training: Options of the trainings by name, ``{"world-model": TrainingConfig(batch_size=32)}``, and the same
             for heads. Their ``steps`` do not count.
@@ -59,7 +67,9 @@ class OnlineConfig:
     noise: float = NOISE
     random_episodes: float = 0.2
     own_goals: float = 0.2
+    goal_choice: str = "uniform"
     goal_steps: int = 50
+    curious_episodes: float = 0.0
     buffer_size: int = 100_000
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,9 +77,11 @@ class OnlineConfig:
         check_counts(self, ("learning_starts",), least=0)
         check_counts(self, ("train_freq", "goal_steps", "buffer_size"))
         check_numbers(self, ("world_model_updates", "head_updates", "noise"))
-        check_numbers(self, ("random_episodes", "own_goals"), 0, 1)
-        if self.random_episodes + self.own_goals > 1:
-            raise ValueError("random_episodes and own_goals are shares of the episodes: together they are at most 1.")
+        check_numbers(self, SHARES, 0, 1)
+        if sum(getattr(self, name) for name in SHARES) > 1 + 1e-9:
+            raise ValueError(f"{', '.join(SHARES)} are shares of the episodes: together they are at most 1.")
+        if self.goal_choice not in GOAL_CHOICES:
+            raise ValueError(did_you_mean("goal_choice", str(self.goal_choice), GOAL_CHOICES))
 
 
 class OnlineRun:
@@ -191,10 +203,17 @@ class OnlineRun:
         return own if self.data is None else concatenate([own, self.data])
 
     def _own_goal(self) -> np.ndarray | None:
+        if len(self.buffer) == 0 and self.data is None:
+            return None
+        if self.config.goal_choice == "uniform":
+            return self._frame()
+        candidates = np.stack([self._frame() for _ in range(CANDIDATES)])
+        return rare_frame(self.agent.world_model, candidates, self.explorer.rng)
+
+    def _frame(self) -> np.ndarray:
+        """Draw a frame of its own or of the recorded data, all equally likely."""
         rng, buffer, data = self.explorer.rng, self.buffer, self.data
         own, recorded = sum(buffer.lengths) + len(buffer), 0 if data is None else data.frames
-        if own + recorded == 0:
-            return None
         if data is None or rng.integers(own + recorded) < own:
             return buffer.frame(rng)
         return data.frames_at(rng.choice(data.frame_indices(), 1))[0]
