@@ -31,7 +31,7 @@ from wm_agents.registry import POLICIES
 from wm_agents.version import __version__
 
 _PACKAGES = (
-    *("mujoco", "gymnasium", "minari", "numpy"),
+    *("mujoco", "gymnasium", "minari", "numpy", "torch"),
     *("gymnasium-robotics", "gym-pusht", "pymunk", "dm-control", "ogbench"),  # what the tasks stand on
 )
 
@@ -80,7 +80,7 @@ def collect(
         OSError: The disk is too full; nothing has been written.
     """
     policy = policy or default_policy(env_id)
-    POLICIES.get(policy)
+    kind = POLICIES.get(policy)
     episodes, steps, workers = _checked_sizes(episodes, steps, workers)
     seed, image_size = whole_number("seed", seed), checked_image_size(image_size)
     episode_seed("collect", seed, 0)
@@ -90,6 +90,8 @@ def collect(
     if root.exists() and not overwrite:
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
+    if hasattr(kind, "record"):  # each episode depends on the others, and all on these
+        request |= {"episodes": episodes, "settings": kind.settings}
     folder = root.parent / f".{root.name}.partial"
     spec = registered_spec(env_id)
     if spec is not None:  # other processes cannot look it up

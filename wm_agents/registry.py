@@ -272,6 +272,7 @@ AGENTS = Registry(
 POLICIES = Registry(
     "exploration policy",
     {
+        "curious": "wm_agents.agents.curious_collection:Curious",
         "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import safe_mean
@@ -19,7 +18,7 @@ from wm_agents.agents.curiosity import CANDIDATES, rare_frame
 from wm_agents.agents.exploration import GIVEN, Explorer
 from wm_agents.agents.policy import NOISE
 from wm_agents.agents.replay_files import empty_replay
-from wm_agents.agents.untrained import heads_to_learn
+from wm_agents.agents.untrained import fit_actions, heads_to_learn
 from wm_agents.checkpoint import versions
 from wm_agents.configs import check_counts, check_numbers, whole_number
 from wm_agents.registry import did_you_mean
@@ -190,10 +189,7 @@ class OnlineRun:
         agent = self.agent
         model, heads = agent.world_model, heads_to_learn(agent)
         if self._untrained:
-            mean, std = dataset.action_mean_std()
-            with torch.no_grad():
-                model.action_mean.copy_(torch.from_numpy(mean))
-                model.action_std.copy_(torch.from_numpy(std))
+            fit_actions(model, dataset)
         return ContinuedTraining(model, heads, dataset, self.config.training, agent.seed or 0)
 
     def _dataset(self) -> TrajectoryDataset:
