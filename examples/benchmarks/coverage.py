@@ -5,8 +5,8 @@
 
 States are counted in the cells of a grid: the position in a maze, 20 cells along each side, of which those count into
 which random free states fall; the position and the angle of PushT's block, 8 cells each. Two numbers are shown.
-"Visited" is the share of the cells with at least one frame. "Evenly" is the exponential of the entropy of the frames over
-the cells, as a share of the cells: 1 where all are visited equally often, small where most frames are in few of them.
+"Visited" is the share of the cells with at least one frame. "Evenly" is the exponential of the entropy of the frames
+over the cells, as a share of the cells: 1 where all are visited equally often, small where most frames are in few.
 For PushT, "moved" is the share of stretches of 25 steps in which the block moves by more than 20 px. Every episode
 begins at a random state, so the row "starts" has the frames that any policy sees.
 """

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from wm_agents.agents.controller import action_vectors
 from wm_agents.agents.curiosity import curious_policy
 from wm_agents.agents.memory import Memory
-from wm_agents.agents.policy import KEYS
+from wm_agents.agents.policy import KEYS, WorldModelPolicy
 from wm_agents.agents.replay_files import empty_replay
 from wm_agents.agents.untrained import fit_actions, from_nothing
 from wm_agents.datasets.episodes import Episode, episode_seed, is_recorded, load_episode, rollout, save_episode
@@ -51,7 +51,8 @@ class Curious(Policy):
                 "'smooth-random', which suits any task."
             )
         self._random = SmoothRandom(env, rng)
-        self._policy = None
+        self._policy: WorldModelPolicy | None = None
+        self._first: np.ndarray | None = None
         if student.rounds and rng.random() >= self.settings["random_episodes"]:
             self._policy = curious_policy(student.world_model, student.ensemble, env.action_space, rng)
             self._memory = Memory(self._policy.initial_memory(1))
@@ -61,8 +62,9 @@ class Curious(Policy):
         if self._policy is None:
             return self._random.act(state)
         assert self.pixels is not None
+        self._first = self.pixels if self._first is None else self._first  # some goal, and always the same
         self._policy.seed = int(self.rng.integers(2**31))
-        seen = {key: self.pixels[None] for key in KEYS}
+        seen = dict(zip(KEYS, (self.pixels[None], self._first[None]), strict=True))
         action, self._memory = self._policy.predict(seen, self._memory, deterministic=False)
         return np.asarray(action[0])
 
