@@ -17,7 +17,7 @@ from wm_agents.agents.curiosity import curious_policy
 from wm_agents.agents.memory import Memory
 from wm_agents.agents.policy import KEYS, WorldModelPolicy
 from wm_agents.agents.replay_files import empty_replay
-from wm_agents.agents.untrained import fit_actions, from_nothing
+from wm_agents.agents.untrained import from_nothing
 from wm_agents.datasets.episodes import Episode, episode_seed, is_recorded, load_episode, rollout, save_episode
 from wm_agents.datasets.policies import Policy, SmoothRandom
 from wm_agents.datasets.replay import LEAST
@@ -120,16 +120,14 @@ class Student:
         dataset = self._buffer.dataset()
         heads = {"disagreement": self.ensemble}
         if self._trainer is None:
-            fit_actions(self.world_model, dataset)
             self._trainer = ContinuedTraining(self.world_model, heads, dataset, {}, self.seed)
-            self._trainer.plan(self._updates(self._trainings))
-        self._trainer.round(dataset, self._updates(1))
+        self._trainer.round(dataset, self._updates(), fresh=self.rounds == 0)
         self.world_model, heads = self._trainer.result()
         self.ensemble = heads["disagreement"]
         self.rounds += 1
 
-    def _updates(self, rounds: int) -> dict[str, int]:
-        """Gradient steps of so many rounds."""
+    def _updates(self) -> dict[str, int]:
+        """Gradient steps of a round."""
         names = {"world-model": "world_model_updates", "disagreement": "ensemble_updates"}
         steps = self._size * self.steps
-        return {stage: rounds * max(1, round(self.settings[name] * steps)) for stage, name in names.items()}
+        return {stage: max(1, round(self.settings[name] * steps)) for stage, name in names.items()}

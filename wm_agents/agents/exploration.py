@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium import spaces
 
 from wm_agents.agents.controller import action_vectors
 from wm_agents.agents.curiosity import curious_policy
@@ -23,6 +25,45 @@ RANDOM, GIVEN, OWN, CURIOUS = range(4)
 an ensemble of predictors disagrees about."""
 LONGEST = 1000
 """Actions after which an episode is stored and goes on as another one: environments may never end theirs."""
+
+
+class Noise:
+    """Exploration noise that changes slowly, with a strength that each episode draws: from none to twice ``scale``.
+
+    White noise averages out before it leads anywhere; correlated noise explores more (Eberhard et al., "Pink noise is
+    all you need", ICLR 2023). Episodes with little of it show how a goal is reached.
+
+    Args:
+        space: Of the actions.
+        scale: Mean standard deviation, in halves of the space's range. Where actions are discrete: the mean probability
+            of a random one.
+        n: Number of environments.
+        rng: The only source of randomness.
+    """
+
+    STEPS = 5.0
+    """Steps over which the noise forgets itself."""
+
+    def __init__(self, space: spaces.Space, scale: float, n: int, rng: np.random.Generator) -> None:
+        self.space, self.scale, self.rng = space, scale, rng
+        self._scales, self._values = np.zeros(n), np.zeros((n, *(space.shape or ())))
+
+    def begin(self, row: int) -> None:
+        """Draw a row's strength."""
+        self._scales[row] = 2 * self.scale * self.rng.random()
+
+    def add(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Actions ``[R, ...]`` of some rows, with noise."""
+        space = self.space
+        scales = self._scales[rows].reshape(-1, *[1] * (actions.ndim - 1))
+        if not isinstance(space, spaces.Box):
+            drawn = np.stack([self.rng.integers(0, space.nvec if hasattr(space, "nvec") else space.n) for _ in rows])
+            return np.where(self.rng.random(actions.shape) < scales, drawn, actions)
+        keep = np.exp(-1 / self.STEPS)
+        fresh = self.rng.standard_normal(actions.shape)
+        self._values[rows] = keep * self._values[rows] + np.sqrt(1 - keep**2) * fresh
+        noisy = actions + scales * self._values[rows] * (space.high - space.low) / 2
+        return np.clip(noisy, space.low, space.high).astype(actions.dtype)
 
 
 class Explorer:
@@ -55,6 +96,7 @@ class Explorer:
         self._actions: list[list[np.ndarray]] = [[] for _ in range(n)]
         self._goals: list[np.ndarray | None] = [None] * n
         self._left = np.zeros(n, np.int64)  # steps until the next goal of one's own
+        self._noise = Noise(agent.action_space, config.noise, n, self.rng)
         self._curious: WorldModelPolicy | None = None
         self._memory: dict[WorldModelPolicy, Fields] = {}
         self._fresh = np.ones(n, bool)
@@ -70,6 +112,7 @@ class Explorer:
             self._policies[row] = POLICIES.get("smooth-random")(self.agent, self.rng)
             self._frames[row], self._actions[row] = [pixels[row].copy()], []
             self._goals[row], self._left[row], self._fresh[row] = None, 0, True
+            self._noise.begin(row)
 
     def act(self, observation: Any) -> np.ndarray:
         """Actions ``[N, ...]`` for the environments."""
@@ -108,7 +151,7 @@ class Explorer:
         memory = self._memory.setdefault(policy, policy.initial_memory(len(self.kind)))
         state = Memory({name: values[rows] for name, values in memory.items()})
         seen = dict(zip(KEYS, (pixels, goals), strict=True))
-        actions, new = policy.predict(seen, state, self._fresh[rows], deterministic=False)
+        actions, new = policy.decide(seen, state, self._fresh[rows], partial(self._noise.add, rows))
         for name, values in new.fields().items():
             memory[name][rows] = values
         self._fresh[rows] = False

@@ -21,7 +21,6 @@ from wm_agents.training.world_model import kind_of
 
 if TYPE_CHECKING:
     from wm_agents.agents.base import WorldModelAgent
-    from wm_agents.datasets import TrajectoryDataset
 
 
 def untrained_world_model(model: Any, env: VecEnv) -> WorldModel:
@@ -63,14 +62,6 @@ def untrained_world_model(model: Any, env: VecEnv) -> WorldModel:
         sizes["choices"] = choices
         statistics = ActionStatistics(low, high, np.zeros_like(low), np.ones_like(low))
     return kind(dataclasses.replace(config, **sizes), statistics).eval()
-
-
-def fit_actions(world_model: WorldModel, data: TrajectoryDataset) -> None:
-    """Take the statistics of an untrained world model's actions from data."""
-    mean, std = data.action_mean_std()
-    with torch.no_grad():
-        world_model.action_mean.copy_(torch.from_numpy(mean))
-        world_model.action_std.copy_(torch.from_numpy(std))
 
 
 def untrained_heads(names: Iterable[str], world_model: WorldModel, shapes: Mapping[str, Any]) -> dict[str, Head]:
