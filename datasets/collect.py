@@ -70,7 +70,8 @@ def collect(
         seed: At least 0.
         name: Minari id; ``wm/<task>/<policy>-v0`` by default.
         image_size: Height and width of the frames in pixels.
-        workers: Processes; by default as many as there are cores. With 1 all happens in the calling process.
+        workers: Processes; by default as many as there are cores. With 1 all happens in the calling process, as it
+            always does for "curious", which learns from each episode for the next ones.
         progress: Show a progress bar.
         overwrite: Replace an existing dataset of that name, and drop a partial one of other arguments.
 
