@@ -31,7 +31,7 @@ from wm_agents.registry import POLICIES
 from wm_agents.version import __version__
 
 _PACKAGES = (
-    *("mujoco", "gymnasium", "minari", "numpy"),
+    *("mujoco", "gymnasium", "minari", "numpy", "torch"),
     *("gymnasium-robotics", "gym-pusht", "pymunk", "dm-control", "ogbench"),  # what the tasks stand on
 )
 
@@ -70,7 +70,8 @@ def collect(
         seed: At least 0.
         name: Minari id; ``wm/<task>/<policy>-v0`` by default.
         image_size: Height and width of the frames in pixels.
-        workers: Processes; by default as many as there are cores. With 1 all happens in the calling process.
+        workers: Processes; by default as many as there are cores. With 1 all happens in the calling process, as it
+            always does for "curious", which learns from each episode for the next ones.
         progress: Show a progress bar.
         overwrite: Replace an existing dataset of that name, and drop a partial one of other arguments.
 
@@ -80,7 +81,7 @@ def collect(
         OSError: The disk is too full; nothing has been written.
     """
     policy = policy or default_policy(env_id)
-    POLICIES.get(policy)
+    kind = POLICIES.get(policy)
     episodes, steps, workers = _checked_sizes(episodes, steps, workers)
     seed, image_size = whole_number("seed", seed), checked_image_size(image_size)
     episode_seed("collect", seed, 0)
@@ -90,6 +91,8 @@ def collect(
     if root.exists() and not overwrite:
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
+    if hasattr(kind, "record"):  # each episode depends on the others, and all on these
+        request |= {"episodes": episodes, "settings": kind.settings}
     folder = root.parent / f".{root.name}.partial"
     spec = registered_spec(env_id)
     if spec is not None:  # other processes cannot look it up

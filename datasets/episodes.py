@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def open_env(env_id: str, image_size: int) -> gym.Env:
     return open_task(env_id, image_size=image_size)
 
 
-def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
+def rollout(
+    env: gym.Env, policy: str | Callable[..., Any], steps: int, seed_sequence: np.random.SeedSequence
+) -> Episode:
     """Run one exploration episode of ``steps`` actions.
 
     The start is a random free state. Goals and time limits do not end the episode: the unwrapped task is stepped. A
@@ -74,7 +77,7 @@ def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.Seed
 
     Args:
         env: A ``wm/...`` task, of any ``obs_type``, or a wrapped environment; pixels are kept where it shows them.
-        policy: Name in ``POLICIES``.
+        policy: Name in ``POLICIES``, or what is called as they are.
         steps: Number of actions, at least 1.
         seed_sequence: All randomness comes from it: the same sequence gives the same episode.
 
@@ -92,18 +95,19 @@ def rollout(env: gym.Env, policy: str, steps: int, seed_sequence: np.random.Seed
     raise ValueError(f"The episodes of {env} end after one action, {TRIES} in a row: nothing can be learnt from them.")
 
 
-def _rollout(task: Any, policy: str, steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
+def _rollout(task: Any, policy: str | Callable[..., Any], steps: int, seed_sequence: np.random.SeedSequence) -> Episode:
     rng = np.random.default_rng(seed_sequence)
     seed = int(seed_sequence.generate_state(1)[0])
     wrapped = hasattr(task, "explore")
     start = None if wrapped else task.sample_state(rng)
-    behaviour = POLICIES.get(policy)(task, rng)
+    behaviour = (POLICIES.get(policy) if isinstance(policy, str) else policy)(task, rng)
     observation, info = task.explore(seed) if wrapped else task.reset(seed=seed, options={"state": start})
     actions: list[np.ndarray] = []
     states, goal_states = [info["state"]], []
     pixels = [observation["pixels"]] if "pixels" in observation else []
     over = False
     while len(actions) < steps and not over:
+        behaviour.pixels = observation.get("pixels")
         actions.append(np.asarray(behaviour.act(info["state"])))
         goal_states.append(behaviour.goal_state if behaviour.goal_state is not None else info["goal_state"])
         observation, _, terminated, truncated, info = task.step(actions[-1])

@@ -1,4 +1,4 @@
-"""Exploration policies. They see the simulator's state but no reward, and only need to cover the task."""
+"""Exploration policies. They see the simulator's state and the image, no reward, and only need to cover the task."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def default_policy(env_id: str) -> str:
 class Policy(ABC):
     """Behaviour in one episode.
 
+    A class whose episodes depend on one another has a class method ``record`` in addition, with the arguments of
+    :func:`wm_agents.datasets.recording.record` without ``workers``, which records the missing ones in order; and
+    ``settings``, JSON types by name, which the dataset keeps.
+
     Args:
         env: The unwrapped task.
         rng: The only source of randomness.
@@ -33,6 +37,7 @@ class Policy(ABC):
     Attributes:
         discrete: Whether actions are whole numbers; from ``low`` to ``high``, as continuous ones are.
         goal_state: float64 ``[S]``, the state that the policy is heading for, or None if it has no goal.
+        pixels: uint8 ``[H, W, C]``, the present image; None where the task shows none.
     """
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
@@ -44,6 +49,7 @@ class Policy(ABC):
         self.low = np.asarray(0 * choices if self.discrete else space.low, dtype=np.float64)
         self.high = np.asarray(choices - 1 if self.discrete else space.high, dtype=np.float64)
         self.goal_state: np.ndarray | None = None
+        self.pixels: np.ndarray | None = None
 
     @abstractmethod
     def act(self, state: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from wm_agents.datasets.episodes import is_recorded, record_episode
+from wm_agents.registry import POLICIES
 
 
 def record(env: gym.Env, folder: Path, missing: list[int], workers: int, left: Callable[[int], None]) -> None:
@@ -22,17 +23,21 @@ def record(env: gym.Env, folder: Path, missing: list[int], workers: int, left: C
         env: The task, used when one worker is enough.
         folder: Where finished episodes go.
         missing: Indices of the episodes to record.
-        workers: Processes; with 1 nothing is started.
+        workers: Processes; with 1 nothing is started, nor for policies that record their episodes in order.
         left: Called from time to time with the number of episodes that are still missing.
 
     Raises:
         RuntimeError: A process failed; the message contains its output.
     """
     left(len(missing))
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    in_order = getattr(POLICIES.get(request["policy"]), "record", None)
+    if in_order is not None:
+        in_order(env, folder, missing, left)
+        return
     if min(workers, len(missing)) > 1:
         _record_in_processes(folder, missing, min(workers, len(missing)), left)
         return
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     for count, index in enumerate(missing, start=1):
         record_episode(env, request["policy"], request["steps"], request["seed"], folder, index)
         left(len(missing) - count)

@@ -22,7 +22,7 @@ def main(name: str, steps: int, fast: bool) -> None:
     online = OnlineConfig(learning_starts=1000 if name == "lewm" else 0)
     if fast:
         steps = 160
-        online = dataclasses.replace(online, learning_starts=80, train_freq=80, world_model_updates=0.05)
+        online = dataclasses.replace(online, learning_starts=80, train_freq=80, least_updates=5)
     agent = GCIDM("lewm", env, verbose=1) if name == "lewm" else wm_agents.load(name, env=env)
     tasks = evaluation.make_manifest(
         "wm/PointMaze-UMaze-v0", tasks=2 if fast else 50, offset="random", budget=20 if fast else 300

@@ -38,7 +38,7 @@ def main(steps: int, fast: bool, out: Path) -> None:
         CheckpointCallback(every // env.num_envs, str(out / "checkpoints"), save_replay_buffer=True),
         LogEveryNTimesteps(every),
     ]
-    online = OnlineConfig(learning_starts=80, train_freq=80, world_model_updates=0.05) if fast else OnlineConfig()
+    online = OnlineConfig(learning_starts=80, train_freq=80, least_updates=5) if fast else OnlineConfig()
     agent.learn(160 if fast else steps, callback=callbacks, log_interval=None, online=online)
 
     best = GCIDM.load(out / "best_model", env=env)

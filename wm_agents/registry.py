@@ -177,6 +177,7 @@ HEADS = Registry(
     {
         "assessment": "wm_agents.models.heads.assessment:AssessmentHead",
         "denoiser": "wm_agents.models.heads.denoiser:Denoiser",
+        "disagreement": "wm_agents.models.heads.disagreement:Disagreement",
         "gc-idm": "wm_agents.models.heads.gc_idm:InverseDynamics",
         "graph": "wm_agents.models.heads.graph:LatentGraph",
         "hiql": "wm_agents.models.heads.hiql:HIQLPolicy",
@@ -274,6 +275,7 @@ AGENTS = Registry(
 POLICIES = Registry(
     "exploration policy",
     {
+        "curious": "wm_agents.agents.curious_collection:Curious",
         "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",

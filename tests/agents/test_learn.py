@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from dot_goals import DotGoals
+from gymnasium import spaces
 from sb3_learning import FAST, KINDS, SHAPE, make_agent, vec
 from short_runs import assert_same_weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 from wm_agents import GCIDM, MPC, HierarchicalMPC, OnlineConfig, datasets, load
+from wm_agents.agents.exploration import Noise
 from wm_agents.agents.fitting import check_head
 from wm_agents.checkpoint import CheckpointError
 from wm_agents.models import ActionStatistics, StepsToGoalConfig
@@ -101,7 +103,8 @@ def test_callbacks_are_told_of_everything_and_can_stop():
     rounds[1] = "trains at 60"
     assert recorder.calls == ["start 150", *rounds, "end"]
     assert recorder.dones == agent._episode_num > 5
-    assert agent.trainer.steps == {"world-model": 15, "gc-idm": 30}, "0.1 and 0.2 for each environment step"
+    assert agent.trainer.steps["world-model"] > 15, "each time for all steps"
+    assert agent.trainer.steps["gc-idm"] > 30
     trainer = agent.trainer
     agent.learn(150, callback=Recorder(stop=20))
     assert agent.num_timesteps == 20, "counted from 0 again"
@@ -135,16 +138,64 @@ def test_the_same_seed_gives_the_same_agent():
     assert not torch.equal(first, next(iter(another.world_model.parameters())))
 
 
-def test_statistics_of_actions_are_fitted_once():
+def rounds_of(monkeypatch):
+    """What each training is given: environment steps in the data, gradient steps, and whether it begins anew."""
+    seen, train = [], continued.ContinuedTraining.round
+
+    def round_(self, dataset, steps, fresh):
+        seen.append((int(dataset.lengths.sum()), steps["world-model"], fresh))
+        return train(self, dataset, steps, fresh)
+
+    monkeypatch.setattr(continued.ContinuedTraining, "round", round_)
+    return seen
+
+
+def test_trainings_begin_anew_and_become_rare(monkeypatch):
+    seen = rounds_of(monkeypatch)
+    make_agent("gc-idm", vec("box")).learn(450, online=dataclasses.replace(FAST, growth=1.0, buffer_size=2000))
+    assert [steps for _, steps, _ in seen] == [max(5, round(0.1 * data)) for data, _, _ in seen]
+    assert all(fresh for _, _, fresh in seen)
+    stored = [data for data, _, _ in seen]
+    assert len(stored) == 4, "at 60, 120, 240, and at the end"
+    assert all(at - 25 < data <= at for data, at in zip(stored, (60, 120, 240, 450), strict=True))
+    assert stored[-1] == 450
+
+
+def test_a_training_begins_anew_only_with_all_that_was_learned_from(monkeypatch, tmp_path):
+    agent, seen = make_agent("gc-idm", vec("box")), rounds_of(monkeypatch)
+    agent.learn(70)
+    agent.save(tmp_path / "agent.safetensors")
+    agent.save_replay_buffer(tmp_path / "replay")
+    assert [fresh for *_, fresh in seen] == [True, True]
+    for with_data in (False, True):
+        again = GCIDM.load(tmp_path / "agent.safetensors", env=vec("box"), device="cpu")
+        if with_data:
+            again.load_replay_buffer(tmp_path / "replay")
+        seen.clear()
+        again.learn(40, reset_num_timesteps=False, online=FAST)
+        assert seen == [(110, 11, True) if with_data else (40, 4, False)]
+    offline = GCIDM(agent.world_model, vec("box"), heads=agent.heads, device="cpu")
+    seen.clear()
+    offline.learn(70, online=FAST)
+    assert all(not fresh for *_, fresh in seen), "its data are not here"
+    full = make_agent("gc-idm", vec("box"))
+    seen.clear()
+    full.learn(500, online=dataclasses.replace(FAST, buffer_size=300))
+    assert all(fresh for *_, fresh in seen), "the oldest alone are gone"
+
+
+def test_statistics_of_actions_are_those_of_the_data_as_long_as_all_are_there(tmp_path):
     agent = make_agent("gc-idm", vec("box"))
     assert agent.world_model.action_mean.tolist() == [0, 0]
     assert set(agent.provenance) == {"untrained"}
     agent.learn(70)
-    mean = agent.world_model.action_mean.clone()
-    assert mean.any()
     assert "untrained" not in agent.provenance
-    agent.learn(70)
-    assert torch.equal(agent.world_model.action_mean, mean)
+    mean = agent.replay_buffer.dataset().action_mean_std()[0]
+    np.testing.assert_allclose(agent.world_model.action_mean.numpy(), mean, rtol=1e-5)
+    agent.save(tmp_path / "agent.safetensors")
+    again = GCIDM.load(tmp_path / "agent.safetensors", env=vec("box"), device="cpu")
+    again.learn(70, online=FAST)
+    np.testing.assert_allclose(again.world_model.action_mean.numpy(), mean, rtol=1e-5)
 
 
 def test_it_goes_on_after_save_and_load(tmp_path):
@@ -160,7 +211,7 @@ def test_it_goes_on_after_save_and_load(tmp_path):
     again.learn(70, reset_num_timesteps=False)
     assert again.num_timesteps == 200
     assert again.replay_buffer.dataset().lengths.sum() == 200
-    assert again.provenance["online"]["gradient_steps"] == {"world-model": 7, "gc-idm": 14}
+    assert again.provenance["online"]["gradient_steps"] == {"world-model": 18 + 20, "gc-idm": 36 + 40}
     with pytest.raises(CheckpointError, match="of another environment"):
         load("pointmaze-umaze/gc-idm", device="cpu").load_replay_buffer(tmp_path / "replay")
     agent.save(tmp_path / "agent.safetensors")
@@ -248,6 +299,28 @@ def test_recorded_data_are_learned_from_too(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="their highest action differs"):
         fresh.learn(70, data=wide)
     assert fresh.num_timesteps == 0, "before a step is taken"
+
+
+def test_noise_changes_slowly_and_each_episode_draws_its_strength():
+    space = spaces.Box(np.float32([-2, 0]), np.float32([2, 1]))
+    noise, rows = Noise(space, 0.1, 200, np.random.default_rng(0)), np.arange(200)
+    for row in rows:
+        noise.begin(row)
+    middle = np.tile(np.float32([0, 0.5]), (200, 1))
+    steps = np.stack([noise.add(rows, middle) - middle for _ in range(400)])[50:]
+    spread = steps.std(axis=0) / [2, 0.5]
+    assert spread.mean() == pytest.approx(0.1, rel=0.15)
+    assert spread.min() < 0.02
+    assert 0.17 < spread.max() < 0.25
+    after = (steps[1:] * steps[:-1]).sum() / (steps[:-1] ** 2).sum()
+    assert after == pytest.approx(np.exp(-1 / Noise.STEPS), abs=0.03)
+    for discrete in (spaces.Discrete(3), spaces.MultiDiscrete([3, 2])):
+        noise = Noise(discrete, 0.3, 2000, np.random.default_rng(0))
+        for row in range(2000):
+            noise.begin(row)
+        chosen = noise.add(np.arange(2000), np.zeros((2000, *discrete.shape), np.int64))
+        assert all(discrete.contains(action) for action in chosen)
+        assert (chosen.reshape(2000, -1)[:, 0] > 0).mean() == pytest.approx(0.3 * 2 / 3, abs=0.04)
 
 
 def test_episodes_that_never_end_are_stored_in_pieces():

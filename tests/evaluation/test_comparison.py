@@ -118,7 +118,9 @@ def test_last_models_of_the_first_seed_are_filmed(folder):
         use(patch, n_steps=5, batch_size=8)
         content = evaluation.compare(UMAZE, ("ppo",), **use_ppo)
     assert [len(part["rows"][0]["points"]) for part in content["protocols"].values()] == [2, 2]
-    assert sorted(path.name for path in (folder / "filmed" / "videos").iterdir()) == ["25-50_ppo.mp4", "any_ppo.mp4"]
+    assert sorted(path.name for path in (folder / "filmed" / "videos").iterdir()) == ["any.mp4", "near.mp4"]
+    solved = json.loads((folder / "filmed" / "cells" / "video_near.json").read_text())["solved"]
+    assert solved.keys() == {"ppo"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from chaser import UMAZE, Chaser
 
 import wm_agents
-from wm_agents.evaluation import Recording, evaluate, video, write_video
+from wm_agents.evaluation import Recording, evaluate, video, write_video, write_video_grid
 from wm_agents.models import Viewer, ViewerConfig
 
 pytest_plugins = ["chaser"]
@@ -52,6 +52,33 @@ def test_state_agents_are_filmed_too_and_odd_sizes_work(manifest, tmp_path):
     odd = Recording(0, np.zeros((33, 35, 3), np.uint8), [np.zeros((33, 35, 3), np.uint8)] * 3)
     write_video(tmp_path / "odd.mp4", [odd])
     assert iio.imread(tmp_path / "odd.mp4").shape[1] % 2 == 0
+
+
+def test_a_grid_has_agents_in_rows_and_tasks_in_columns(result, tmp_path):
+    one, other = sorted(result.recordings, key=lambda recording: recording.task)
+    lost = [Recording(of.task, of.goal, of.frames[:3]) for of in (one, other)]
+    path = tmp_path / "grid.mp4"
+    write_video_grid(path, {"chaser": [one, other], "loser": lost}, fps=10)
+    frames = iio.imread(path)
+    side = 128 + 2 * video.BORDER
+    assert frames.shape == (max(len(one.frames), len(other.frames)) + 8, 3 * side, video.LABEL + 2 * side, 3)
+    rows, columns = (
+        [side * i + video.BORDER for i in range(3)],
+        [video.LABEL + side * i + video.BORDER for i in range(2)],
+    )
+
+    def shown(step, row, column):
+        return frames[step, rows[row] : rows[row] + 128, columns[column] : columns[column] + 128]
+
+    for column, recording in enumerate((one, other)):
+        for step, row, original in ((0, 0, recording.goal), (1, 1, recording.frames[1]), (-1, 2, recording.frames[2])):
+            assert np.abs(shown(step, row, column)[1::2, 1::2].astype(int) - original).mean() < 12
+    border = frames[-1, [side + 3, 2 * side + 3], video.LABEL + side // 2].astype(int)
+    assert np.abs(border - [video.SUCCESS, video.FAILURE]).max() < 40
+    with pytest.raises(ValueError, match="the same tasks in the same order"):
+        write_video_grid(path, {"chaser": [one, other], "loser": lost[::-1]})
+    with pytest.raises(ValueError, match="nothing to write"):
+        write_video_grid(path, {})
 
 
 def test_video_errors_leave_nothing_behind(result, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from wm_agents.models import (
     ActionStatistics,
     DenoiserConfig,
+    DisagreementConfig,
     InverseDynamics,
     InverseDynamicsConfig,
     LatentActionConfig,
@@ -23,6 +24,7 @@ from wm_agents.models import (
 )
 from wm_agents.training import (
     DenoiserTrainingConfig,
+    DisagreementTrainingConfig,
     GraphConfig,
     ImaginationTrainingConfig,
     InverseDynamicsTrainingConfig,
@@ -47,6 +49,7 @@ STAGES: dict[str, tuple[Any, Any]] = {
     "imagination": (None, ImaginationTrainingConfig(**SHORT, blocks=2)),
     "steps-to-goal": (StepsToGoalConfig(width=32, bins=8), StepsToGoalTrainingConfig(**SHORT)),
     "temporal-distance": (TemporalDistanceConfig(width=32), TemporalDistanceTrainingConfig(**SHORT)),
+    "disagreement": (DisagreementConfig(width=32), DisagreementTrainingConfig(**SHORT)),
     "denoiser": (DenoiserConfig(width=32), DenoiserTrainingConfig(**SHORT)),
     "graph": (None, GraphConfig(nodes=20, support=1)),
     "macro-actions": (MacroActionsConfig(width=32, bank_size=32), MacroActionsTrainingConfig(**SHORT)),

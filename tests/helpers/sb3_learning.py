@@ -28,6 +28,8 @@ FAST = OnlineConfig(
     learning_starts=60,
     train_freq=50,
     head_updates=0.2,
+    growth=0,
+    least_updates=5,
     buffer_size=400,
     training={
         "world-model": TrainingConfig(batch_size=8, frames=3),

@@ -44,7 +44,8 @@ class OnlineLearning:
         """Act in the environment and learn from it, in turns; no reward is used.
 
         The agent acts with its own controller and exploration noise, towards the goals that the environment gives and
-        towards frames of its own data; some episodes take random actions. All episodes go into ``replay_buffer``.
+        towards frames of its own data; some episodes take random actions, and some may go where an ensemble of
+        predictors disagrees. All episodes go into ``replay_buffer``.
         After every ``train_freq`` steps, and at the end, the world model is trained on it, then the heads with which
         the agent acts, with hindsight goals: later frames of the same episode.
 

@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 
+from wm_agents.agents.curiosity import CANDIDATES, rare_frame
 from wm_agents.agents.exploration import GIVEN, Explorer
 from wm_agents.agents.policy import NOISE
 from wm_agents.agents.replay_files import empty_replay
 from wm_agents.agents.untrained import heads_to_learn
 from wm_agents.checkpoint import versions
 from wm_agents.configs import check_counts, check_numbers, whole_number
+from wm_agents.registry import did_you_mean
 from wm_agents.training.continued import ContinuedTraining
 from wm_agents.training.latents import check_dataset_fits
 
@@ -30,23 +31,35 @@ if TYPE_CHECKING:
 
 STATE = ("untrained", "online", "timesteps")
 """Entries of an agent's provenance that say how far ``learn`` has come."""
+SHARES = ("random_episodes", "own_goals", "curious_episodes")
+GOAL_CHOICES = ("uniform", "rare")
 
 
 @dataclass(frozen=True)
 class OnlineConfig:
     """How an agent learns online, in rounds of environment steps and then gradient steps, as PlaNet does.
 
+    An agent that began with nothing trains with fresh weights in each round, on all that it has seen. Other agents go
+    on from their weights; see docs/learn.md.
+
     Attributes:
         learning_starts: Environment steps before the first training. An untrained agent acts at random until then.
         train_freq: Environment steps, in all environments together, between two trainings.
+        growth: Where trainings begin with fresh weights: the environment steps must also have grown by this share
+            since the last one; 1 is twice as many.
         world_model_updates: Gradient steps of the world model for each environment step. PlaNet (arXiv 1811.04551)
             takes 0.1; 0 leaves the world model as it is.
         head_updates: Gradient steps of each head for each environment step.
-        noise: Standard deviation of the noise on actions, in halves of the action space's range. Where actions are
-            discrete: the probability of a random one.
+        least_updates: Gradient steps of each that a training with fresh weights takes at least.
+        noise: Mean standard deviation of the noise on actions, in halves of the action space's range; each episode
+            draws its own, up to twice that. Where actions are discrete: the mean probability of a random one.
         random_episodes: Share of the episodes with random actions after the first training.
-        own_goals: Share of the episodes with goals from the agent's own data; the others pursue the environment's.
+        own_goals: Share of the episodes with goals from the agent's own data.
+        goal_choice: Which frames become goals of its own: "uniform", or "rare" ones, at the edge of what it has seen.
         goal_steps: Environment steps after which a goal of its own is replaced by another.
+        curious_episodes: Share of the episodes that pursue no goal, and go where an ensemble of predictors disagrees
+            most about what comes next (Plan2Explore, arXiv 2005.05960). All other episodes pursue the environment's
+            goals.
         buffer_size: Frames in the replay buffer, which is in memory; the oldest episodes make room for new ones.
         training: Options of the trainings by name, ``{"world-model": TrainingConfig(batch_size=32)}``, and the same
             for heads. Their ``steps`` do not count.
@@ -54,22 +67,28 @@ class OnlineConfig:
 
     learning_starts: int = 1000
     train_freq: int = 1000
+    growth: float = 1.0
     world_model_updates: float = 0.1
-    head_updates: float = 0.3
+    head_updates: float = 0.2
+    least_updates: int = 400
     noise: float = NOISE
     random_episodes: float = 0.2
     own_goals: float = 0.2
+    goal_choice: str = "uniform"
     goal_steps: int = 50
+    curious_episodes: float = 0.0
     buffer_size: int = 100_000
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_counts(self, ("learning_starts",), least=0)
+        check_counts(self, ("learning_starts", "least_updates"), least=0)
         check_counts(self, ("train_freq", "goal_steps", "buffer_size"))
-        check_numbers(self, ("world_model_updates", "head_updates", "noise"))
-        check_numbers(self, ("random_episodes", "own_goals"), 0, 1)
-        if self.random_episodes + self.own_goals > 1:
-            raise ValueError("random_episodes and own_goals are shares of the episodes: together they are at most 1.")
+        check_numbers(self, ("growth", "world_model_updates", "head_updates", "noise"))
+        check_numbers(self, SHARES, 0, 1)
+        if sum(getattr(self, name) for name in SHARES) > 1 + 1e-9:
+            raise ValueError(f"{', '.join(SHARES)} are shares of the episodes: together they are at most 1.")
+        if self.goal_choice not in GOAL_CHOICES:
+            raise ValueError(did_you_mean("goal_choice", str(self.goal_choice), GOAL_CHOICES))
 
 
 class OnlineRun:
@@ -87,7 +106,7 @@ class OnlineRun:
         self.explorer = Explorer(agent, self.config, buffer, self._own_goal)
         self.trained_at = now = agent.num_timesteps
         starts = self.config.learning_starts
-        self.due = starts if now < starts else now + self.config.train_freq
+        self.due = starts if now < starts else self._next(now)
         if data is not None:  # so that data of another environment are refused now
             check_dataset_fits(agent.world_model, data)
             self._dataset()
@@ -104,13 +123,27 @@ class OnlineRun:
             if agent.num_timesteps >= total or not going:
                 self.explorer.finish()
             if going and len(self.buffer):
-                self._train(total)
-            self.due = agent.num_timesteps + self.config.train_freq
+                self._train()
+            self.due = self._next(agent.num_timesteps)
         callback.on_training_end()
 
     @property
     def _untrained(self) -> bool:
         return "untrained" in self.agent.provenance
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether the data at hand are what the agent has learned from, and more, so that it can begin anew."""
+        if self._untrained:
+            return True
+        last = self.agent.provenance.get("online", {"anew": False})
+        if not last["anew"] or (last["data"] and self.data is None):
+            return False
+        return min(last["steps"], self.buffer.size // 2) <= sum(self.buffer.lengths)  # a full one drops the oldest
+
+    def _next(self, now: int) -> int:
+        """Environment steps at which the next training is due."""
+        return now + max(self.config.train_freq, int(self.config.growth * now) if self._fresh else 0)
 
     def _collect(self, until: int, callback: BaseCallback, log_interval: int | None) -> bool:
         """Act until so many environment steps are taken; False where the callback stopped it."""
@@ -137,16 +170,16 @@ class OnlineRun:
         callback.on_rollout_end()
         return True
 
-    def _train(self, total: int) -> None:
-        """Take the gradient steps that the environment steps since the last training ask for."""
-        agent, dataset = self.agent, self._dataset()
+    def _train(self) -> None:
+        """Take the gradient steps that are asked for: for all environment steps with fresh weights, or for new ones."""
+        agent, dataset, fresh = self.agent, self._dataset(), self._fresh
         if agent.trainer is None or not agent.trainer.made(agent.world_model, agent.heads):
-            agent.trainer = self._make_trainer(dataset)
-        trainer, new, left = agent.trainer, agent.num_timesteps - self.trained_at, total - self.trained_at
-        if self.trained_at == agent._num_timesteps_at_start:
-            trainer.plan({name: self._updates(name, left) for name in trainer.steps})
+            heads, options = heads_to_learn(agent), self.config.training
+            agent.trainer = ContinuedTraining(agent.world_model, heads, dataset, options, agent.seed or 0)
+        trainer, new = agent.trainer, agent.num_timesteps - self.trained_at
+        steps = {name: self._updates(name, sum(dataset.lengths) if fresh else new, fresh) for name in trainer.steps}
         try:
-            metrics = trainer.round(dataset, {name: self._updates(name, new) for name in trainer.steps})
+            metrics = trainer.round(dataset, steps, fresh)
         except BaseException:  # what was trained half-way is dropped, and the agent is as it was before
             agent.trainer = None
             raise
@@ -156,6 +189,8 @@ class OnlineRun:
         agent.provenance = {
             **(known if "before" in known or not known else {"before": known}),
             "online": {
+                "anew": fresh,
+                "steps": sum(self.buffer.lengths),
                 "gradient_steps": trainer.steps,
                 "data": None if self.data is None else self.data.provenance,
                 "config": dataclasses.asdict(self.config),
@@ -169,20 +204,10 @@ class OnlineRun:
         for name, value in {**metrics, "train/n_updates": trainer.steps["world-model"]}.items():
             agent.logger.record(name, value)
 
-    def _updates(self, stage: str, steps: int) -> int:
-        """Gradient steps of a stage for so many environment steps; at least one, unless none are asked for."""
+    def _updates(self, stage: str, steps: int, fresh: bool) -> int:
+        """Gradient steps of a stage for so many environment steps."""
         ratio = self.config.world_model_updates if stage == "world-model" else self.config.head_updates
-        return max(1, round(ratio * steps)) if ratio else 0
-
-    def _make_trainer(self, dataset: TrajectoryDataset) -> ContinuedTraining:
-        agent = self.agent
-        model, heads = agent.world_model, heads_to_learn(agent)
-        if self._untrained:
-            mean, std = dataset.action_mean_std()
-            with torch.no_grad():
-                model.action_mean.copy_(torch.from_numpy(mean))
-                model.action_std.copy_(torch.from_numpy(std))
-        return ContinuedTraining(model, heads, dataset, self.config.training, agent.seed or 0)
+        return max(self.config.least_updates if fresh else 1, round(ratio * steps)) if ratio else 0
 
     def _dataset(self) -> TrajectoryDataset:
         from wm_agents.datasets import concatenate
@@ -191,10 +216,17 @@ class OnlineRun:
         return own if self.data is None else concatenate([own, self.data])
 
     def _own_goal(self) -> np.ndarray | None:
+        if len(self.buffer) == 0 and self.data is None:
+            return None
+        if self.config.goal_choice == "uniform":
+            return self._frame()
+        candidates = np.stack([self._frame() for _ in range(CANDIDATES)])
+        return rare_frame(self.agent.world_model, candidates, self.explorer.rng)
+
+    def _frame(self) -> np.ndarray:
+        """Draw a frame of its own or of the recorded data, all equally likely."""
         rng, buffer, data = self.explorer.rng, self.buffer, self.data
         own, recorded = sum(buffer.lengths) + len(buffer), 0 if data is None else data.frames
-        if own + recorded == 0:
-            return None
         if data is None or rng.integers(own + recorded) < own:
             return buffer.frame(rng)
         return data.frames_at(rng.choice(data.frame_indices(), 1))[0]

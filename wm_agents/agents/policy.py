@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -96,6 +96,29 @@ class WorldModelPolicy(BasePolicy):
         Raises:
             ValueError: Missing keys, wrong shapes or types, or a state of another number of environments.
         """
+        return self.decide(observation, state, episode_start, None if deterministic else self._sampled)
+
+    def decide(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | Literal["last"] | None,
+        episode_start: np.ndarray | None,
+        perturb: Callable[[np.ndarray], np.ndarray] | None,
+    ) -> tuple[np.ndarray, Memory]:
+        """Choose actions as :meth:`predict` does.
+
+        Args:
+            observation: As there.
+            state: As there.
+            episode_start: As there.
+            perturb: Turns the actions ``[N, ...]`` of the space into those that are executed; None leaves them.
+
+        Returns:
+            Actions ``[A]`` or ``[N, A]``, and the new state.
+
+        Raises:
+            ValueError: As there.
+        """
         if isinstance(state, str) and state != LAST:
             raise ValueError(f'state must be what predict() returned, None, or "last", not {state!r}.')
         pixels, goal_pixels, vectorized = self.images(observation)
@@ -118,8 +141,8 @@ class WorldModelPolicy(BasePolicy):
             goal_ms = 1000 * (time.perf_counter() - started)
             decision = self.controller.act(frames, own)
             actions = self._bounded(decision.actions)
-            if not deterministic:
-                actions = self._sampled(actions)
+            if perturb is not None:
+                actions = perturb(actions)
                 self.controller.executed(own, self.world_model, actions)
         total_ms = 1000 * (time.perf_counter() - started)
         encode_ms = goal_ms + frames.encode_ms

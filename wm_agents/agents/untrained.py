@@ -93,12 +93,13 @@ def from_nothing(
 
 
 def heads_to_learn(agent: WorldModelAgent) -> dict[str, Head]:
-    """The heads with which an agent acts, those that it still needs among them.
+    """The heads with which an agent acts and explores, those that it still needs among them.
 
     The others are dropped with a warning: they read latents of an encoder that is about to change.
     """
     used = {id(network) for network in agent.policy.controller.modules()}
-    heads = {name: head for name, head in agent.heads.items() if id(head) in used}
+    needed = [*agent.needed_heads(agent.settings), *(["disagreement"] if agent.online.curious_episodes else [])]
+    heads = {name: head for name, head in agent.heads.items() if id(head) in used or name in needed}
     dropped = sorted(agent.heads.keys() - heads.keys())
     if dropped:
         warnings.warn(
@@ -107,5 +108,4 @@ def heads_to_learn(agent: WorldModelAgent) -> dict[str, Head]:
             UserWarning,
             stacklevel=7,
         )
-    missing = [name for name in agent.needed_heads(agent.settings) if name not in heads]
-    return heads | untrained_heads(missing, agent.world_model, {})
+    return heads | untrained_heads([name for name in needed if name not in heads], agent.world_model, {})

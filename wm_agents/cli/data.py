@@ -124,7 +124,7 @@ def collect(
         seed: Seed of starts, goals and noise.
         name: Minari id of the new dataset; by default wm/<task>/<policy>-v0.
         image_size: Height and width in pixels.
-        workers: Number of processes; by default one per core.
+        workers: Number of processes; by default one per core, and one for "curious".
         overwrite: Replace a dataset of that name.
     """
     from wm_agents import datasets

@@ -32,7 +32,7 @@ from wm_agents.evaluation.statistics import (
 from wm_agents.evaluation.tables import print_report, print_table, results_table
 from wm_agents.evaluation.task_env import TaskEnv
 from wm_agents.evaluation.tasks import Manifest, make_manifest
-from wm_agents.evaluation.video import Recording, check_video_path, write_video
+from wm_agents.evaluation.video import Recording, check_video_path, write_video, write_video_grid
 
 __all__ = [
     "Calibration",
@@ -80,4 +80,5 @@ __all__ = [
     "training_figure",
     "wilson_interval",
     "write_video",
+    "write_video_grid",
 ]

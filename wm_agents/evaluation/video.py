@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ SUFFIXES = (".mp4", ".gif")
 SEPARATOR, BORDER, HOLD_SECONDS = 4, 6, 0.8
 COLUMNS = 5
 """Pictures of a plan in a row."""
+LABEL = 120
+"""Width of an agent's name in a grid."""
 BACKGROUND, RUNNING, SUCCESS, FAILURE = (24, 24, 24), (120, 120, 120), (46, 160, 67), (200, 60, 50)
 
 
@@ -71,8 +74,78 @@ def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int =
         ValueError: The suffix is neither ``.mp4`` nor ``.gif``, there is nothing to write, or fps is below 1.
         OSError: The file could not be written to its end.
     """
+    hold = round(HOLD_SECONDS * fps)
+    _write(path, (frame for one in recordings for frame in compose(one, hold=hold, height=height)), fps)
+
+
+def write_video_grid(
+    path: str | Path, rows: Mapping[str, Sequence[Recording]], *, fps: int = 15, height: int = 128
+) -> None:
+    """Write the recordings of several agents on the same tasks as one video: agents in rows, tasks in columns.
+
+    The goals are above the columns. All tasks begin together; one that is over stays as it ended. Borders have the
+    colours of :func:`write_video`.
+
+    Args:
+        path: Ends in ``.mp4`` (H.264) or ``.gif``.
+        rows: Recordings by the name of the agent; each has the same tasks in the same order.
+        fps: Frames (environment steps) per second, at least 1.
+        height: As for :func:`write_video`.
+
+    Raises:
+        ValueError: Two rows have other tasks, or as :func:`write_video` does.
+        OSError: The file could not be written to its end.
+    """
+    tasks = {tuple(recording.task for recording in recordings) for recordings in rows.values()}
+    if len(tasks) > 1:
+        raise ValueError("the rows of a grid show the same tasks in the same order, and these do not.")
+    _write(path, _grid(rows, round(HOLD_SECONDS * fps), height) if any(tasks) else (), fps)
+
+
+def _grid(rows: Mapping[str, Sequence[Recording]], hold: int, height: int) -> Iterator[np.ndarray]:
+    """Yield the frames of a grid, all of one size."""
+    first = next(iter(rows.values()))
+    goals = [_side_by_side([recording.goal], BACKGROUND, height) for recording in first]
+    names = {name: _label(name, len(goals[0])) for name in ("goal", *rows)}
+    head = np.concatenate([names["goal"], *goals], axis=1)
+    longest = max(len(recording.frames) for recordings in rows.values() for recording in recordings)
+    for step in range(longest + hold):
+        cells = [
+            np.concatenate([names[name], *(_at(recording, step, height) for recording in recordings)], axis=1)
+            for name, recordings in rows.items()
+        ]
+        yield np.concatenate([head, *cells])
+
+
+def _at(recording: Recording, step: int, height: int) -> np.ndarray:
+    """A recording at a step, or as it ended: the image inside its border."""
+    last = len(recording.frames) - 1
+    frame = recording.frames[min(step, last)]
+    return _side_by_side([frame], _colour(recording, min(step, last)), height)
+
+
+def _colour(recording: Recording, step: int) -> tuple[int, int, int]:
+    """The colour of the border at a step."""
+    if recording.success_step is not None and step >= recording.success_step:
+        return SUCCESS
+    return FAILURE if step == len(recording.frames) - 1 else RUNNING
+
+
+def _label(text: str, height: int) -> np.ndarray:
+    """Return a row's name, uint8 ``[height, LABEL, 3]``."""
+    written = _written(text, LABEL)
+    canvas = np.full((height, LABEL, 3), BACKGROUND, np.uint8)
+    top = max(0, (height - len(written)) // 2)
+    canvas[top : top + len(written)] = written[:height]
+    return canvas
+
+
+def _write(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    """Write frames of one size; the file appears when it is complete."""
     check_video_path(path)
-    if not any(recording.frames for recording in recordings):
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
         raise ValueError("there is nothing to write: evaluate with video=1 or more to record tasks.")
     if fps < 1:
         raise ValueError(f"fps must be at least 1, got {fps}.")
@@ -84,10 +157,9 @@ def write_video(path: str | Path, recordings: Sequence[Recording], *, fps: int =
             writer = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1)
         written = 0
         with closing(writer):  # on errors too: the encoder must have let go of the file before it is removed
-            for recording in recordings:
-                for frame in compose(recording, hold=round(HOLD_SECONDS * fps), height=height):
-                    writer.append_data(frame)
-                    written += 1
+            for frame in itertools.chain([first], frames):
+                writer.append_data(frame)
+                written += 1
         if temporary.suffix.lower() != ".gif" and _frames_in(temporary) != written:
             raise OSError(f"the encoder did not finish {path}: look for its message above and for a full disk.")
 
@@ -104,10 +176,8 @@ def compose(recording: Recording, *, hold: int = 0, height: int = 256) -> Iterat
     last = len(recording.frames) - 1
     caption, longest = None, max((len(plan) for plan in recording.plans), default=0)
     for step, frame in enumerate(recording.frames):
-        solved = recording.success_step is not None and step >= recording.success_step
-        colour = SUCCESS if solved else FAILURE if step == last else RUNNING
         subgoal = recording.subgoals[min(step, len(recording.subgoals) - 1) :][:1]  # the last frame has no action
-        composed = _side_by_side([frame, *subgoal, recording.goal], colour, height)
+        composed = _side_by_side([frame, *subgoal, recording.goal], _colour(recording, step), height)
         if recording.plans:
             plan = recording.plans[min(step, len(recording.plans) - 1)]
             composed = np.concatenate([composed, _strip(plan, longest, composed.shape[1])])

@@ -2,6 +2,7 @@
 
 from wm_agents.training.denoiser import DenoiserTrainingConfig, train_denoiser
 from wm_agents.training.device import find_device
+from wm_agents.training.disagreement import DisagreementTrainingConfig
 from wm_agents.training.gc_idm import InverseDynamicsTrainingConfig, train_inverse_dynamics
 from wm_agents.training.graph import GraphConfig, fit_graph
 from wm_agents.training.heads import learner_of, train_head
@@ -23,6 +24,7 @@ __all__ = [
     "Callback",
     "CollapseWarning",
     "DenoiserTrainingConfig",
+    "DisagreementTrainingConfig",
     "DivergedError",
     "GraphConfig",
     "HeadLearner",

@@ -22,16 +22,15 @@ from wm_agents.training.world_model import TrainingConfig, WorldModelLearner, sp
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
-FINAL_RATE = 0.1
-"""Learning rate at the end of the planned steps, as a part of the peak."""
-
 
 class ContinuedTraining:
-    """Trains copies of a world model and of its heads, again and again, on data that may change between the rounds.
+    """Trains copies of a world model and of its heads, in rounds, on data that may change between the rounds.
 
-    Everything goes on from its present weights and with its optimizer's moments. The world model keeps its statistics
-    of actions. Its latents drift while it learns, so each round encodes all frames afresh, goes on with the heads on
-    the new latents, and stamps them. A head that is built and not trained, such as a graph, is built anew.
+    A round goes on from the present weights and with the optimizers' moments, or begins with fresh ones. Networks that
+    go on learning while their data grow end up worse than fresh ones on the same data (arXiv 1910.08475, 2205.07802;
+    docs/learn.md has our measurement), so that is for data of which the first part is gone. Either way, each round
+    has a whole schedule of the learning rate, encodes all frames anew, trains the heads on the new latents, and stamps
+    them. A head that is built and not trained, such as a graph, is always built anew.
 
     Args:
         world_model: Where to start; it does not change.
@@ -58,6 +57,7 @@ class ContinuedTraining:
         seed: int = 0,
     ) -> None:
         device = world_model.action_mean.device
+        self.seed = seed
         self._result: tuple[WorldModel, dict[str, Head]] | None = None
         with own_modes(device):
             torch.manual_seed(seed)
@@ -78,11 +78,7 @@ class ContinuedTraining:
                     self._progress[name] = _begin(made)
                     made.module.load_state_dict(head.state_dict())
                     self.heads[name] = made.module
-
-    @property
-    def steps(self) -> dict[str, int]:
-        """Gradient steps so far, of each stage."""
-        return {name: now.step for name, now in self._progress.items()}
+        self.steps = dict.fromkeys(self._progress, 0)
 
     def result(self) -> tuple[WorldModel, dict[str, Head]]:
         """Return the world model and the heads by name as they are now; later rounds do not change them."""
@@ -95,15 +91,13 @@ class ContinuedTraining:
         same = heads.keys() == known.keys() and all(heads[name] is head for name, head in known.items())
         return self._result is not None and world_model is self._result[0] and same
 
-    def plan(self, steps: Mapping[str, int]) -> None:
-        """Let learning rates fall over so many steps from now on, by stage: a cosine to a tenth."""
-        for name, now in self._progress.items():
-            learner = self._learners[name]
-            learner.config = dataclasses.replace(learner.config, steps=now.step + max(1, steps[name]))
-            learner.final_rate = FINAL_RATE  # type: ignore[misc]
-
-    def round(self, dataset: TrajectoryDataset, steps: Mapping[str, int]) -> dict[str, float]:
+    def round(self, dataset: TrajectoryDataset, steps: Mapping[str, int], fresh: bool = False) -> dict[str, float]:
         """Train the world model, then each head, for so many gradient steps, by stage.
+
+        Args:
+            dataset: What to learn from.
+            steps: Gradient steps of each stage; with 0, it stays as it is.
+            fresh: Begin with fresh weights. The statistics of actions are then those of the data; otherwise they stay.
 
         Returns:
             The last loss of each stage, and the spread of the latents: ``train/prediction``, ``train/latent_std``.
@@ -113,6 +107,7 @@ class ContinuedTraining:
         """
         metrics: dict[str, float] = {}
         with own_modes(self.world_model.action_mean.device):
+            torch.manual_seed(self.seed + sum(self.steps.values()))
             for name, learner in self._learners.items():
                 learner.dataset = learner.train_data = learner.validation_data = dataset
                 if isinstance(learner, LatentLearner):
@@ -120,17 +115,30 @@ class ContinuedTraining:
                     learner.heads = {read: self.heads[read] for read in learner.reads}
                     learner.latents = learner.encode(False)
                 if name in self._progress:
+                    if fresh and steps[name]:
+                        self._renew(name)
                     metrics |= self._train(name, steps[name])
                 else:
                     learner.fit(progress=False)
                     self.heads[name] = learner.result
         return metrics
 
+    def _renew(self, name: str) -> None:
+        learner = self._learners[name]
+        self._progress[name] = _begin(learner)
+        if isinstance(learner, WorldModelLearner):
+            self.world_model = learner.world_model
+        else:
+            self.heads[name] = learner.result
+
     def _train(self, name: str, steps: int) -> dict[str, float]:
         learner, now = self._learners[name], self._progress[name]
         parts: dict[str, torch.Tensor] = {}
+        learner.config = dataclasses.replace(learner.config, steps=max(1, steps))
+        now.step = 0
         for _ in range(steps):
             parts, _ = take_step(learner, now)
+        self.steps[name] += steps
         if steps or isinstance(learner, LatentLearner):  # a head is stamped in any case
             learner.finish()
         now.module.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,13 +25,13 @@ from wm_agents.evaluation.files import check_output, write_json, write_text
 from wm_agents.evaluation.grid import Cell, Grid, Runner
 from wm_agents.evaluation.report.protocols import Protocol
 from wm_agents.evaluation.tasks import Manifest, make_manifest
-from wm_agents.evaluation.video import write_video
+from wm_agents.evaluation.video import write_video_grid
 from wm_agents.recipes import RECIPES
 from wm_agents.training import find_device
 
 Content = dict[str, Any]
 FILMED = 4
-"""Tasks in an agent's video."""
+"""Tasks in a video."""
 
 
 def compare(
@@ -56,9 +57,10 @@ def compare(
     and any (random start and goal).
 
     Written into ``out``: ``report.md`` with tables, paired tests and a paragraph in words, ``report.json``, the figures
-    ``steps.png``, ``seconds.png`` and ``ms.png``, in ``videos/`` the first tasks of each agent, and in ``agents/`` a
-    folder for each training. The same call goes on after Ctrl-C or a kill. A training is reused if its configuration,
-    data and versions are the same, which is said; another one has a folder of its own.
+    ``steps.png``, ``seconds.png`` and ``ms.png``, the videos ``near.mp4`` and ``any.mp4`` of all agents on the first
+    tasks in ``videos/``, and in ``agents/`` a folder for each training. The same call goes on after Ctrl-C or a kill. A
+    training is reused if its configuration, data and versions are the same, which is said; another one has a folder of
+    its own.
 
     Args:
         env_id: Gymnasium id.
@@ -101,11 +103,12 @@ def compare(
             except Exception as error:  # one agent that cannot be trained must not lose the others
                 left_out.append(f"{name}, seed {seed}: {type(error).__name__}: {error}")
     measured = {
-        name: _measure(name, one, trained, folder, num_envs, plan.quick, console, left_out)
-        for name, one in manifests.items()
+        name: _measure(name, one, trained, folder, num_envs, console, left_out) for name, one in manifests.items()
     }
     if not any(seeds for found in measured.values() for seeds in found.values()):
         raise ValueError(f"there is nothing to compare: {'; '.join(left_out)}")
+    if not plan.quick:
+        _film(manifests, trained, folder, console, left_out)
     settings = {
         "command": command,
         "folder": str(folder),
@@ -152,28 +155,18 @@ def _measure(
     trained: Mapping[str, Sequence[Sequence[Candidate]]],
     folder: Path,
     num_envs: int,
-    quick: bool,
     console: Console,
     left_out: list[str],
 ) -> Measured:
-    """Evaluate all models on a kind of tasks; seeds of which any evaluation failed are left out.
-
-    Agents of the first seed are filmed on the first tasks, which are the same for all, unless it is to be quick.
-    """
+    """Evaluate all models on a kind of tasks; seeds of which any evaluation failed are left out."""
     grid = Grid(folder / "cells")
 
-    def cell(model: Candidate, filmed: bool) -> Cell:
+    def cell(model: Candidate) -> Cell:
         name = f"{protocol.replace('/', '-')}_{model.agent}_seed-{model.seed}_steps-{model.steps}"
-        video = folder / "videos" / f"{protocol.replace('/', '-')}_{model.agent}.mp4" if filmed else None
         key = {**model.identity, "manifest_sha256": manifest.sha256}
-        return Cell(name, key, functools.partial(_evaluate, model, manifest, num_envs, video))
+        return Cell(name, key, functools.partial(_evaluate, model, manifest, num_envs))
 
-    cells = {
-        id(model): cell(model, not quick and model is models[-1] and model.seed == 0)
-        for seeds in trained.values()
-        for models in seeds
-        for model in models
-    }
+    cells = {id(model): cell(model) for seeds in trained.values() for models in seeds for model in models}
     failed = grid.run(list(cells.values()), Runner(console=console), f"evaluating {protocol}")
     left_out += [f"{name}: {error}" for name, error in failed.items()]
     measured: dict[str, list[list[tuple[Candidate, Mapping[str, Any]]]]] = {}
@@ -187,17 +180,37 @@ def _measure(
     return measured
 
 
-def _evaluate(model: Candidate, manifest: Manifest, num_envs: int, video: Path | None) -> Content:
-    """Evaluate a model, and film its first tasks."""
-    result = evaluate(
-        model.open(),
-        manifest,
-        num_envs=num_envs,
-        seed=0,
-        video=FILMED if video else None,
-        progress=False,
-        name=model.agent,
-    )
-    if video is not None:
-        write_video(video, result.recordings)
-    return result.to_dict()
+def _evaluate(model: Candidate, manifest: Manifest, num_envs: int) -> Content:
+    """Evaluate a model."""
+    return evaluate(model.open(), manifest, num_envs=num_envs, seed=0, progress=False, name=model.agent).to_dict()
+
+
+def _film(
+    manifests: Mapping[str, Manifest],
+    trained: Mapping[str, Sequence[Sequence[Candidate]]],
+    folder: Path,
+    console: Console,
+    left_out: list[str],
+) -> None:
+    """Film the last models of the first seed on the first tasks, in one video for each kind that has none yet."""
+    models = [candidates[-1] for seeds in trained.values() for candidates in seeds if candidates[-1].seed == 0]
+    grid, cells = Grid(folder / "cells"), []
+    for manifest in manifests.values():
+        kind = "any" if manifest.offset == "random" else "near"
+        key = {"models": [{"agent": model.agent, **model.identity} for model in models], "tasks": manifest.sha256}
+        made = functools.partial(_video, models, manifest, folder / "videos" / f"{kind}.mp4")
+        cells += [Cell(f"video_{kind}", key, made)] if models else []
+    failed = grid.run(cells, Runner(console=console), "filming")
+    left_out += [f"{name}: {error}" for name, error in failed.items()]
+
+
+def _video(models: Sequence[Candidate], manifest: Manifest, path: Path) -> Content:
+    """Write the video of all models on the first tasks; return how many of these each has solved."""
+    parts = {name: getattr(manifest, name)[:FILMED] for name in ("starts", "goals", "sources")}
+    first = dataclasses.replace(manifest, **parts)
+    rows = {}
+    for model in models:
+        found = evaluate(model.open(), first, seed=0, video=FILMED, progress=False, known_floors={})
+        rows[model.agent] = found.recordings
+    write_video_grid(path, rows)
+    return {"solved": {name: sum(one.success_step is not None for one in row) for name, row in rows.items()}}

@@ -3,6 +3,7 @@
 from wm_agents.models.heads.assessment import AssessmentConfig, AssessmentHead
 from wm_agents.models.heads.base import Head, evaluating, fingerprint
 from wm_agents.models.heads.denoiser import Denoiser, DenoiserConfig
+from wm_agents.models.heads.disagreement import Disagreement, DisagreementConfig
 from wm_agents.models.heads.gc_idm import InverseDynamics, InverseDynamicsConfig
 from wm_agents.models.heads.graph import LatentGraph, LatentGraphConfig
 from wm_agents.models.heads.hiql import HIQLConfig, HIQLPolicy
@@ -18,6 +19,8 @@ __all__ = [
     "AssessmentHead",
     "Denoiser",
     "DenoiserConfig",
+    "Disagreement",
+    "DisagreementConfig",
     "HIQLConfig",
     "HIQLPolicy",
     "Head",
