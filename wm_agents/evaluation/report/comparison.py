@@ -34,6 +34,7 @@ TOLD = "gc-idm-told"
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gc-idm": ("gc-idm", {}),
     TOLD: ("gc-idm", {"horizon": 25, "countdown": True}),
+    "hierarchical": ("hierarchical", {}),
     "cem-mpc": ("cem-mpc", {}),
     "cem-mpc+gc-idm": ("cem-mpc", {"proposals": "gc-idm"}),
     "mppi": ("mppi", {}),
