@@ -68,6 +68,25 @@ def test_an_interrupted_run_goes_on(little, monkeypatch):
     assert json.loads((little / "run" / solving.PLAN_FILE).read_text()) == plan
 
 
+def test_a_run_with_other_images_is_another_run(little, monkeypatch):
+    recorded = []
+
+    def stopped(recipe):
+        recorded.append(recipe.dataset)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solving.pipeline, "collect", stopped)
+    register_wrapped("dots/viewed-v0", functools.partial(Dot, render_mode="rgb_array"), goal_steps=10)
+    for wrapping in ({"resize": "crop"}, {"resize": "pad"}, {"resize": "pad", "goal_steps": 12}):
+        with pytest.raises(KeyboardInterrupt):
+            out = little / "-".join(map(str, wrapping.values()))
+            solving.solve("dots/viewed-v0", 0.5, out=out, tasks=2, wrapping=wrapping)
+    crop, pad, also_pad = (name.split("-")[-2] for name in recorded)
+    assert crop != pad == also_pad
+    with pytest.raises(ValueError, match="holds another run .*images made otherwise"):
+        solving.solve("dots/viewed-v0", 0.5, out=little / "crop", tasks=2, wrapping={"resize": "pad"})
+
+
 def _interrupt(*args, **options):
     raise KeyboardInterrupt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from wm_agents import budgets, datasets, evaluation, pipeline
 from wm_agents.agents import MPC, WorldModelAgent
 from wm_agents.configs import check_numbers, whole_number
 from wm_agents.envs import WrappedEnv, register_wrapped
-from wm_agents.envs.wrapping import open_task
+from wm_agents.envs.wrapping import open_task, view_of
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.files import check_output, write_json, write_text
 from wm_agents.recipes import Recipe
@@ -152,7 +153,8 @@ def _planned(
         goal_steps = task.goal_steps if isinstance(task, WrappedEnv) else budgets.GOAL_STEPS
         policy = policy or getattr(task, "policy", None) or datasets.default_policy(env_id)
         discrete = not isinstance(task.action_space, gym.spaces.Box)
-        kept = _read_plan(out, env_id, minutes, policy)
+        asked = {"env_id": env_id, "minutes": minutes, "policy": policy, "view": view_of(env_id)}
+        kept = _read_plan(out, asked)
         if kept is None:
             speed = budgets.measure_frames(env)
             kept = budgets.first(minutes, speed, tasks, goal_steps)
@@ -162,12 +164,14 @@ def _planned(
                 highlight=False,
                 soft_wrap=True,
             )
-            _keep_plan(out, env_id, minutes, policy, kept)
+            _keep_plan(out, asked, kept)
     finally:
         env.close()
 
+    shown = "" if asked["view"] is None else f"-{_short_hash(asked['view'])}"  # other views are other data
+
     def plan(budget: budgets.Budget) -> Recipe:
-        variant = f"-{budget.episodes}x{budget.length}"
+        variant = f"-{budget.episodes}x{budget.length}{shown}"
         return budgets.recipe(env_id, policy, budget, goal_steps=goal_steps, discrete=discrete, variant=variant)
 
     manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan(kept).budget, policy=policy)
@@ -178,7 +182,7 @@ def _planned(
         pipeline.collect(plan(kept))
         if time.perf_counter() - began > spent:
             break
-    _keep_plan(out, env_id, minutes, policy, kept)
+    _keep_plan(out, asked, kept)
     if not kept.updates:
         recorded = pipeline.collect(plan(kept))
         lengths = np.concatenate([part.lengths for part in recorded.values()])
@@ -187,7 +191,7 @@ def _planned(
         update = budgets.measure_updates(data, budgets.world_model_training(12), plan(kept).stage("world-model").model)
         left = 60 * minutes - (time.perf_counter() - began) - kept.reserved
         kept = dataclasses.replace(kept, updates=budgets.updates(left, update))
-        _keep_plan(out, env_id, minutes, policy, kept)
+        _keep_plan(out, asked, kept)
         console.print(
             f"{1000 * update:.0f} ms an update: " + ", ".join(f"{n} {s:,} steps" for n, s in kept.updates.items()),
             highlight=False,
@@ -200,22 +204,24 @@ def _test(task: Any) -> str:
     return task.success_tests["moderate"]
 
 
-def _read_plan(out: Path, env_id: str, minutes: float, policy: str) -> budgets.Budget | None:
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _read_plan(out: Path, asked: dict[str, Any]) -> budgets.Budget | None:
     path = out / PLAN_FILE
     if not path.exists():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
-    asked = {"env_id": env_id, "minutes": minutes, "policy": policy}
     if {name: stored.get(name) for name in asked} != asked:
-        raise ValueError(
-            f"{out} holds another run ({stored['env_id']}, {stored['minutes']:g} minutes): give another out."
-        )
+        same = stored["env_id"] == asked["env_id"] and stored["minutes"] == asked["minutes"]
+        what = "policy or images made otherwise" if same else f"{stored['env_id']}, {stored['minutes']:g} minutes"
+        raise ValueError(f"{out} holds another run ({what}): give another out.")
     return budgets.Budget(**stored["budget"])
 
 
-def _keep_plan(out: Path, env_id: str, minutes: float, policy: str, kept: budgets.Budget) -> None:
-    content = {"env_id": env_id, "minutes": minutes, "policy": policy, "budget": dataclasses.asdict(kept)}
-    write_json(out / PLAN_FILE, content)
+def _keep_plan(out: Path, asked: dict[str, Any], kept: budgets.Budget) -> None:
+    write_json(out / PLAN_FILE, {**asked, "budget": dataclasses.asdict(kept)})
 
 
 def verdict(results: list[evaluation.EvaluationResult]) -> str:

@@ -96,7 +96,7 @@ def test_an_agent_is_calibrated_on_near_and_far_development_tasks(measured):
     assert {one["budget"] for one in sets.values()} == {300}
     assert sum(one["tasks"] for one in sets.values()) == found.measured["tasks"] == 60
     assert len(found.predicted) == len(found.solved) == found.measured["rows"]
-    assert found.measured["solved"] > 0.8
+    assert 0.6 < found.measured["solved"] < 1, "an eighth of the time is too short for some"
     assert abs(found.measured["predicted"] - found.measured["solved"]) < 0.1
     assert found.head.config.agents == ("gc-idm",)
     assert found.head.config.limit == 300
