@@ -80,7 +80,7 @@ def test_they_are_saved_evaluated_and_fit_their_environment(made, tmp_path):
 
 
 def test_a_temperature_draws_actions_with_the_networks_probabilities(made, tmp_path):
-    _, space, _, agent = made
+    *_, agent = made
     frames = {key: np.zeros((32, 32, 3), np.uint8) for key in ("pixels", "goal_pixels")}
 
     def actions(player, steps=400):
