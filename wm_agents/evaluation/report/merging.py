@@ -54,8 +54,8 @@ def merge(before: Content, now: Content) -> Content:
     lost: list[str] = []
     tasks = {}
     for name in names:
-        parts = [content["tasks"][name] for content in (before, now) if name in content["tasks"]]
-        tasks[name] = parts[0] if len(parts) == 1 else _task(name, *parts, lost)
+        old, new = (content["tasks"].get(name) for content in (before, now))
+        tasks[name] = _task(name, old, new, lost) if old and new else old or new
     commands = [*before["command"].split("; "), now["command"]]
     content = {**before, **now, "tasks": tasks, "command": "; ".join(filter(None, dict.fromkeys(commands)))}
     content["left_out"] = [*_still(before["left_out"], content), *now["left_out"], *lost]
@@ -78,8 +78,8 @@ def rows_of(content: Content) -> list[tuple[str, str, Content]]:
 def _task(name: str, before: Content, now: Content, lost: list[str]) -> Content:
     protocols = {}
     for protocol in _ordered([*before["protocols"], *now["protocols"]], PROTOCOLS):
-        both = [part["protocols"].get(protocol) for part in (before, now)]
-        protocols[protocol] = _protocol(f"{name} {protocol}", *both, lost) if all(both) else both[0] or both[1]
+        old, new = (part["protocols"].get(protocol) for part in (before, now))
+        protocols[protocol] = _protocol(f"{name} {protocol}", old, new, lost) if old and new else old or new
     used = {
         cell.get("checkpoint_sha256") for one in protocols.values() for row in one["rows"] for cell in row["cells"]
     } - {one["sha256"] for one in now["checkpoints"]}
@@ -100,7 +100,7 @@ def _protocol(name: str, before: Content, now: Content, lost: list[str]) -> Cont
     rows = {_which(row): row for row in before["rows"]}
     for row in now["rows"]:
         old = rows.get(_which(row))
-        if old is not None and old["options"] != row["options"]:
+        if old is not None and any(row["options"].get(name, value) != value for name, value in old["options"].items()):
             seeds = {cell["training_seed"] for cell in old["cells"]} - {cell["training_seed"] for cell in row["cells"]}
             lost += [f"{name} {row['agent']}, seed {seed}: measured with other options" for seed in sorted(seeds)]
             old = None
@@ -121,11 +121,8 @@ def _row(before: Content, now: Content, protocol: Content) -> Content:
         for which, count in counts.items()
         if which in now and which in before
     }
-    against = [row["against_reference"] or {} for row in (before, now)]
-    tests = {
-        mode: _by_seed(*(one.get(mode, []) for one in against), "seed")
-        for mode in dict.fromkeys(mode for one in against for mode in one)
-    }
+    old, new = (row["against_reference"] or {} for row in (before, now))
+    tests = {mode: _by_seed(old.get(mode, []), new.get(mode, []), "seed") for mode in {**old, **new}}
     cells = _by_seed(before["cells"], now["cells"], "training_seed")
     return {**now, **scores, "cells": cells, "against_reference": tests or None}
 
