@@ -37,7 +37,7 @@ def run(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedProc
         env=environment,
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=300,
         check=False,
     )
 
