@@ -292,7 +292,8 @@ def test_the_overview_marks_the_best_and_what_is_not_of_all_seeds():
     floor = {"random": {"all": {"moderate": {"rate": 0.04}}, "subset": {"moderate": {"rate": 0.0}}}}
     subset = {"label": "it moves", "tasks": 8}
     protocol = {"rows": rows, "floors": floor, "tasks": 10, "subset": subset, "offset": 25, "budget": 50}
-    task = {"checkpoints": [{}, {}], "protocols": {"25/50": protocol}}
+    files = [{"seed": seed, "sha256": str(seed), "file": "shipped"} for seed in (0, 1)]
+    task = {"checkpoints": files, "protocols": {"25/50": protocol}}
     lines = list(_overview({"tasks": {"pusht": task}}))
     assert lines[1:] == [
         *("", "Any goal: random start and goal, the environment's own step limit, nothing told.", "", "Not measured."),
