@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from wm_agents.datasets.policies import default_policy
 from wm_agents.datasets.recording import record
 from wm_agents.datasets.space import require_space, stored_size
 from wm_agents.datasets.writing import put_in_place, write_dataset
-from wm_agents.envs.wrapping import registered_spec
+from wm_agents.envs.wrapping import registered_spec, view_of
 from wm_agents.registry import POLICIES
 from wm_agents.version import __version__
 
@@ -88,6 +88,9 @@ def collect(
     name = name or default_name(env_id, policy)
     root = dataset_root(name)
     request = {"env_id": env_id, "policy": policy, "steps": steps, "seed": seed, "image_size": image_size}
+    view = view_of(env_id)
+    if view is not None:  # data of an environment that is wrapped otherwise have other frames
+        request["view"] = view
     if root.exists() and not overwrite:
         check_same(name, root, {**request, "episodes": episodes})
         return load(name)
@@ -154,10 +157,21 @@ def check_same(name: str, root: Path, request: dict[str, Any]) -> None:
         raise ValueError(f"{name!r} is taken by something that is no dataset ({error}). {way_out}") from error
     if made is None:
         raise ValueError(f"A dataset {name!r} already exists and was not made by collect. {way_out}")
-    different = {key: (made.get(key), value) for key, value in request.items() if made.get(key) != value}
-    if different:
-        changes = ", ".join(f"{key} {old!r} instead of {new!r}" for key, (old, new) in different.items())
+    changes = ", ".join(_differences(made, request))
+    if changes:
         raise ValueError(f"A dataset {name!r} already exists, made with {changes}. {way_out}")
+
+
+def _differences(made: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[str]:
+    """What another dataset was made with, in words; of a view, what differs in it."""
+    for key, value in request.items():
+        old = made.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            yield from _differences(old, value)
+        elif isinstance(value, dict) and old is None:
+            yield f"another version of {key} or options of it, which it does not name"
+        elif old != value:
+            yield f"{key} {old!r} instead of {value!r}"
 
 
 @contextlib.contextmanager
@@ -190,7 +204,7 @@ def _prepare(folder: Path, request: dict[str, Any], name: str, overwrite: bool) 
     path = folder / "request.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if found and found != request and not overwrite:
-        changes = ", ".join(f"{key} {found.get(key)!r}" for key in request if found.get(key) != request[key])
+        changes = ", ".join(_differences(found, request))
         raise ValueError(
             f"An unfinished collection of {name!r} has other arguments ({changes}). Call with those to finish it, "
             "pass another name, or overwrite=True to drop it."

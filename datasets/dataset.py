@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_agents.configs import whole_number
+from wm_agents.datasets.frame_files import take
 
 if TYPE_CHECKING:  # torch comes with these; a collection process does without
     from wm_agents.types import Hindsight, Window
-
-
-LARGE = 1 << 30
-"""Bytes of a memory map that does not stay in the memory of the process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +62,10 @@ class TrajectoryDataset:
     def frames_at(self, index: np.ndarray) -> np.ndarray:
         """Read frames, uint8 ``[..., H, W, C]``, by their indices ``[...]``.
 
-        Frames of a large memory map leave the memory of the process after each read, and stay in the system's cache of
-        files while there is room: training on any amount of data takes as much memory as training on little.
+        Frames of a large memory map do not stay in the memory of the process, but in the system's cache of files while
+        there is room: training on any amount of data takes as much memory as training on little.
         """
-        frames = np.asarray(self.pixels[index])
-        for part in getattr(self.pixels, "parts", [self.pixels]):
-            mapped = getattr(part, "_mmap", None)
-            if isinstance(mapped, mmap.mmap) and len(mapped) > LARGE and hasattr(mmap, "MADV_DONTNEED"):
-                mapped.madvise(mmap.MADV_DONTNEED)
-        return frames
+        return take(self.pixels, index)
 
     def frame_indices(self) -> np.ndarray:
         """Return the indices (int64 ``[frames]``) of all frames, episode by episode."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wm_agents.datasets.dataset import TrajectoryDataset
+from wm_agents.datasets.frame_files import take
 
 
 def concatenate(datasets: Sequence[TrajectoryDataset]) -> TrajectoryDataset:
@@ -76,5 +77,5 @@ class ChainedFrames:
         which = np.searchsorted(self.ends, rows, side="right")
         for part, frames in enumerate(self.parts):
             here = which == part
-            out[here] = frames[rows[here] - (self.ends[part - 1] if part else 0)]
+            out[here] = take(frames, rows[here] - (self.ends[part - 1] if part else 0))
         return out

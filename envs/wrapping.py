@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.wrappers import TimeLimit
 
 from wm_agents.configs import checked_image_size, whole_number
 from wm_agents.envs import foreign
 from wm_agents.envs.wrapped import GOAL_STEPS, WrappedEnv
+
+VERSION = 1
+"""Of how frames are made: the next number where the same options give other images, so that old data are told apart."""
+UNSEEN = {"env", "image_size", "goals", "goal_steps", "success", "mode"}
+"""Options of :func:`wrap` that recorded frames do not depend on, or that are known anyway."""
 
 
 def wrap(
@@ -138,6 +147,52 @@ def registered_spec(env_id: str) -> str | None:
     return spec_json(spec) or ""
 
 
+def view_of(env_id: str) -> dict[str, Any] | None:
+    """What the frames of an environment depend on beside its id, as JSON types: the identity of data of it.
+
+    Returns:
+        The version of the wrapper, what is wrapped, and the options that shape frames; None for tasks that need no
+        wrapping.
+
+    Raises:
+        ValueError: There is no such environment.
+    """
+    spec = foreign.find_spec(env_id)
+    creator = _creator(spec)
+    if creator is registered:
+        inner, options = spec.kwargs["env"], spec.kwargs["wrapping"]
+    elif hasattr(creator, "successes"):
+        return None
+    else:
+        env = None if isinstance(creator, type) else _own_task(spec)
+        if env is not None:
+            env.close()
+            return None
+        inner, options = env_id, {}
+    usual = {
+        name: parameter.default
+        for name, parameter in inspect.signature(wrap).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    shown = {name: value for name, value in {**usual, **options}.items() if name not in UNSEEN}
+    return {"version": VERSION, "env": _described(inner), "options": _described(shown)}
+
+
+def _described(value: Any) -> Any:
+    """A value as JSON types; functions by their names, arrays by a hash."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if isinstance(value, functools.partial):
+        return [_described(value.func), _described(value.args), _described(value.keywords)]
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
 def spec_json(spec: gym.envs.registration.EnvSpec | None) -> str | None:
     """Return a specification as JSON, or None where there is none or it holds functions or arrays."""
     try:
@@ -166,8 +221,12 @@ def open_task(env_id: str, **options: Any) -> gym.Env:
         ValueError: There is no such environment, or it cannot be wrapped.
     """
     spec = foreign.find_spec(env_id)
-    entry: Any = spec.entry_point
-    creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+    return _own_task(spec, **options) or wrap(env_id, **_translated(options))
+
+
+def _own_task(spec: gym.envs.registration.EnvSpec, **options: Any) -> gym.Env | None:
+    """Open what is a goal task by itself, or was registered as one; None for all other environments."""
+    creator = _creator(spec)
     if creator is registered or hasattr(creator, "successes"):
         return gym.make(spec, disable_env_checker=True, **options)
     if not isinstance(creator, type):  # a function: what it makes tells
@@ -178,4 +237,10 @@ def open_task(env_id: str, **options: Any) -> gym.Env:
             env.close()
         except (TypeError, gym.error.Error):
             pass
-    return wrap(env_id, **_translated(options))
+    return None
+
+
+def _creator(spec: gym.envs.registration.EnvSpec) -> Any:
+    """The class or function behind an id."""
+    entry: Any = spec.entry_point
+    return load_env_creator(entry) if isinstance(entry, str) else entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from dot_env import Dot
 from gymnasium import spaces
+from rich.console import Console
 
 import wm_agents
 from wm_agents import budgets, evaluation, solving
@@ -46,6 +48,10 @@ def test_from_nothing_to_an_agent(kind, little):
     observation, _ = gym.make(env_id).reset(seed=0)
     wm_agents.load(little / "run" / "agent.safetensors").predict(observation)
 
+    chosen = json.loads((little / "run" / solving.PLAN_FILE).read_text())["budget"]["temperature"]
+    agent = wm_agents.load(little / "run" / "agent.safetensors", agent="gc-idm")
+    assert (chosen is None) == (kind == "continuous")
+    assert agent.settings.temperature == (chosen or 0.0)
     written = (little / "run" / "agent.safetensors").read_bytes()
     plan = (little / "run" / solving.PLAN_FILE).read_text()
     again = solving.solve(env_id, 0.5, out=little / "run", tasks=3)
@@ -68,8 +74,53 @@ def test_an_interrupted_run_goes_on(little, monkeypatch):
     assert json.loads((little / "run" / solving.PLAN_FILE).read_text()) == plan
 
 
+def test_a_run_with_other_images_is_another_run(little, monkeypatch):
+    recorded = []
+
+    def stopped(recipe):
+        recorded.append(recipe.dataset)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solving.pipeline, "collect", stopped)
+    register_wrapped("dots/viewed-v0", functools.partial(Dot, render_mode="rgb_array"), goal_steps=10)
+    for wrapping in ({"resize": "crop"}, {"resize": "pad"}, {"resize": "pad", "goal_steps": 12}):
+        out = little / "-".join(map(str, wrapping.values()))
+        with pytest.raises(KeyboardInterrupt):
+            solving.solve("dots/viewed-v0", 0.5, out=out, tasks=2, wrapping=wrapping)
+    crop, pad, also_pad = (name.split("-")[-2] for name in recorded)
+    assert crop != pad == also_pad
+    with pytest.raises(ValueError, match=r"holds another run .*images made otherwise"):
+        solving.solve("dots/viewed-v0", 0.5, out=little / "crop", tasks=2, wrapping={"resize": "pad"})
+
+
 def _interrupt(*args, **options):
     raise KeyboardInterrupt
+
+
+def test_discrete_choices_are_those_that_solve_most_development_goals(monkeypatch):
+    asked = []
+
+    class Player:
+        def __init__(self, model, heads, temperature, device):
+            self.temperature = temperature
+
+    def evaluate(player, manifest, **_):
+        asked.append(manifest)
+        return result({0.0: 3, 0.5: 9, 1.0: 9}[player.temperature], 0)
+
+    class Agent:
+        world_model, heads, device = None, {}, "cpu"
+
+    class Plan:
+        def tasks(self, count, seed):
+            return count, seed
+
+    monkeypatch.setattr(solving, "GCIDM", Player)
+    monkeypatch.setattr(solving.evaluation, "evaluate", evaluate)
+    said = io.StringIO()
+    assert solving._best_temperature(Agent(), Plan(), 20, Console(file=said)) == 0.5, "the lower of equals"
+    assert asked == [(20, 1001)] * 3, "development goals, the same for all"
+    assert "acts with 0.5" in said.getvalue()
 
 
 @pytest.mark.parametrize(

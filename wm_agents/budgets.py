@@ -36,6 +36,10 @@ MOST = {"world-model": 6000, "predictor": 4000, "gc-idm": 15_000, "steps-to-goal
 """And at most: with more next to nothing is gained."""
 PLAN_SECONDS = 0.05
 """Seconds of a CEM plan for one of several environments; a plan is made every action block."""
+TEMPERATURES = (0.0, 0.5, 1.0)
+"""Of GC-IDM where actions are discrete: the best on development goals is taken, the lowest of equals."""
+DEVELOPMENT = 40
+"""Development goals that this is decided on, or as many as are held out, where those are fewer."""
 GOAL_STEPS = 50
 """How far goals are in tasks of the library."""
 
@@ -51,6 +55,7 @@ class Budget:
         parts: Of the data, at most :data:`PARTS`; 0 until all are there.
         span: Actions in a typical recorded episode: half of them have as many.
         updates: Gradient steps of each stage, by name; empty until the data are there.
+        temperature: Of GC-IDM's draw among discrete actions, chosen on development goals; None until then.
     """
 
     episodes: int
@@ -59,9 +64,10 @@ class Budget:
     parts: int = 0
     span: int = 40
     updates: dict[str, int] = dataclasses.field(default_factory=dict)
+    temperature: float | None = None
 
 
-def first(minutes: float, speed: float, tasks: int, goal_steps: int) -> Budget:
+def first(minutes: float, speed: float, tasks: int, goal_steps: int, discrete: bool = False) -> Budget:
     """Return what to record, before anything is known of the training.
 
     Args:
@@ -70,10 +76,12 @@ def first(minutes: float, speed: float, tasks: int, goal_steps: int) -> Budget:
         tasks: That two agents are evaluated on.
         goal_steps: How far goals are. Episodes are twice as long, and so is the time for a task, of which about six
             tenths are needed.
+        discrete: Whether actions are: then GC-IDM is evaluated on development goals, too.
     """
     length = 2 * goal_steps
     steps = 0.6 * tasks * length
-    reserved = min(2 * steps / speed + PLAN_SECONDS * steps / 5 + 15, 0.4 * 60 * minutes)
+    more = len(TEMPERATURES) * min(DEVELOPMENT, tasks) / tasks if discrete else 0.0
+    reserved = min((2 + more) * steps / speed + PLAN_SECONDS * steps / 5 + 15, 0.4 * 60 * minutes)
     frames = COLLECTING * (60 * minutes - reserved) * speed * 0.8 * cores()
     episodes = int(min(max(frames / (length + 1) / PARTS, 8), 150))
     return Budget(episodes, length, round(reserved, 1))
@@ -155,11 +163,12 @@ def recipe(env_id: str, policy: str, budget: Budget, *, goal_steps: int, discret
     )
     search: dict[str, Any] = {"horizon": 8, "objective": "temporal-distance", "samples": 100, "elites": 10}
     search |= {"iterations": 6, "proposals": "none" if discrete else "gc-idm"}
+    options = {"cem": search} | ({"gc-idm": {"temperature": budget.temperature}} if budget.temperature else {})
     return Recipe(
         env_id,
         data,
         tuple(dataclasses.replace(stage, data=names) for stage in stages),
-        {"cem": search},
+        options,
         offset="random",
         budget=2 * goal_steps,
         variant=variant,

@@ -41,8 +41,10 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "load_checkpoint",
+    "load_heads",
     "read_tensors",
     "save_checkpoint",
+    "save_heads",
     "versions",
     "write_atomically",
     "write_tensors",
@@ -130,14 +132,46 @@ def pack_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, str]:
         "provenance": checkpoint.provenance,
         "world_model": {"kind": kind, "config": dataclasses.asdict(model.config)},
         "identity": getattr(model.encoder, "identity", None),
-        "heads": {name: dataclasses.asdict(head.config) for name, head in checkpoint.heads.items()},
         "needs": [*foreign(parts), *(need for need in checkpoint.needs if need[0] not in NETWORKS)],
     }
-    for name, head in checkpoint.heads.items():
+    own, configs = _stored_heads(checkpoint.heads)
+    return pack({name: _smallest(value) for name, value in (tensors | own).items()}, {**header, "heads": configs})
+
+
+def _stored_heads(heads: Mapping[str, Head]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and configurations of heads, as files have them."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, head in heads.items():
         if HEADS.name_of(type(head)) != name:
             raise ValueError(f"{type(head).__name__} is registered as {HEADS.name_of(type(head))!r}, not as {name!r}.")
         tensors |= {f"heads.{name}.{key}": value for key, value in head.state_dict().items()}
-    return pack({name: _smallest(value) for name, value in tensors.items()}, header)
+    return tensors, {name: dataclasses.asdict(head.config) for name, head in heads.items()}
+
+
+def save_heads(heads: Mapping[str, Head], path: str | os.PathLike[str]) -> str:
+    """Write heads alone, for a world model whose own file stays as it is; return the content hash.
+
+    Raises:
+        ValueError: A head is of a class that is not registered under its name.
+    """
+    tensors, configs = _stored_heads(heads)
+    return write_tensors({name: _smallest(value) for name, value in tensors.items()}, {"heads": configs}, path)
+
+
+def load_heads(path: str | os.PathLike[str], world_model: WorldModel) -> dict[str, Head]:
+    """Read what :func:`save_heads` wrote, for the world model that the heads were made on.
+
+    Raises:
+        CheckpointError: As for :func:`load_checkpoint`, or the heads are of another world model.
+    """
+    tensors, header = read_tensors(path)
+    try:
+        heads = {name: _head(name, config, tensors, world_model) for name, config in header["heads"].items()}
+        for head in heads.values():
+            head.check(world_model)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold heads of this world model ({error}).") from error
+    return heads
 
 
 def content_of(checkpoint: Checkpoint, without: Container[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -14,12 +15,13 @@ import torch
 from rich.console import Console
 
 from wm_agents import budgets, datasets, evaluation, pipeline
-from wm_agents.agents import MPC, WorldModelAgent
+from wm_agents.agents import GCIDM, MPC, WorldModelAgent
 from wm_agents.configs import check_numbers, whole_number
 from wm_agents.envs import WrappedEnv, register_wrapped
-from wm_agents.envs.wrapping import open_task
+from wm_agents.envs.wrapping import open_task, view_of
 from wm_agents.evaluation.environments import check_env_id
 from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.evaluation.tasks import DEVELOPMENT_SEED
 from wm_agents.recipes import Recipe
 
 PLAN_FILE = "plan.json"
@@ -99,8 +101,13 @@ def solve(
     check_output(out, folder=True)
     began = time.perf_counter()
     with torch.inference_mode(False):
-        recipe, manifest = _planned(env_id, minutes, out, tasks, policy, device, console, began)
-        agent = pipeline.reproduce(recipe, out, seed=seed, device=device, command=command)
+        plan = _planned(env_id, minutes, out, tasks, policy, device, console, began)
+        manifest = plan.tasks(tasks, 0)
+        agent = pipeline.reproduce(plan.recipe(), out, seed=seed, device=device, command=command)
+        if plan.discrete and plan.budget.temperature is None:
+            plan.change(temperature=_best_temperature(agent, plan, min(tasks, budgets.DEVELOPMENT), console))
+            agent = pipeline.reproduce(plan.recipe(), out, seed=seed, device=device, command=command)
+    recipe = plan.recipe()
     search = MPC(agent.world_model, heads=agent.heads, planner="cem", **recipe.options["cem"])
     results: list[evaluation.EvaluationResult] = []
     for player, name in ((agent, "gc-idm"), (search, "cem")):
@@ -135,6 +142,47 @@ def _named(env: Any, wrapping: dict[str, Any] | None) -> str:
     return own
 
 
+@dataclasses.dataclass
+class _Plan:
+    """What is recorded and trained, kept with the run after each change.
+
+    Attributes:
+        path: Of its file.
+        asked: What the run is of, as JSON types; another run has another folder.
+        goal_steps: How far goals are.
+        discrete: Whether actions are.
+        budget: Sizes and steps.
+    """
+
+    path: Path
+    asked: dict[str, Any]
+    goal_steps: int
+    discrete: bool
+    budget: budgets.Budget
+
+    def recipe(self) -> Recipe:
+        """How the agents are made, as far as it is decided."""
+        view, budget = self.asked["view"], self.budget
+        variant = f"-{budget.episodes}x{budget.length}"
+        if view is not None:  # data that show the environment otherwise are others
+            variant += "-" + hashlib.sha256(json.dumps(view, sort_keys=True).encode()).hexdigest()[:6]
+        env_id, policy = self.asked["env_id"], self.asked["policy"]
+        return budgets.recipe(
+            env_id, policy, budget, goal_steps=self.goal_steps, discrete=self.discrete, variant=variant
+        )
+
+    def tasks(self, count: int, seed: int) -> evaluation.Manifest:
+        """Draw goals of episodes that are not recorded."""
+        env_id, policy = self.asked["env_id"], self.asked["policy"]
+        budget = self.recipe().budget
+        return evaluation.make_manifest(env_id, tasks=count, offset="random", budget=budget, seed=seed, policy=policy)
+
+    def change(self, **decided: Any) -> None:
+        """Decide more, and keep it."""
+        self.budget = dataclasses.replace(self.budget, **decided)
+        write_json(self.path, {**self.asked, "budget": dataclasses.asdict(self.budget)})
+
+
 def _planned(
     env_id: str,
     minutes: float,
@@ -144,7 +192,7 @@ def _planned(
     device: str,
     console: Console,
     began: float,
-) -> tuple[Recipe, evaluation.Manifest]:
+) -> _Plan:
     """Decide what to record and to train, once for a run, and draw the tasks; the data are there afterwards."""
     env = open_task(env_id)
     try:
@@ -152,70 +200,82 @@ def _planned(
         goal_steps = task.goal_steps if isinstance(task, WrappedEnv) else budgets.GOAL_STEPS
         policy = policy or getattr(task, "policy", None) or datasets.default_policy(env_id)
         discrete = not isinstance(task.action_space, gym.spaces.Box)
-        kept = _read_plan(out, env_id, minutes, policy)
+        asked = {"env_id": env_id, "minutes": minutes, "policy": policy, "view": view_of(env_id)}
+        kept = _read_plan(out, asked)
         if kept is None:
             speed = budgets.measure_frames(env)
-            kept = budgets.first(minutes, speed, tasks, goal_steps)
+            kept = budgets.first(minutes, speed, tasks, goal_steps, discrete)
             console.print(
                 f"{env_id}: {speed:.0f} frames a second in one process; up to {budgets.PARTS * kept.episodes} "
                 f"episodes of {kept.length} steps are recorded.\nA goal is reached when {_test(task)}.",
                 highlight=False,
                 soft_wrap=True,
             )
-            _keep_plan(out, env_id, minutes, policy, kept)
     finally:
         env.close()
-
-    def plan(budget: budgets.Budget) -> Recipe:
-        variant = f"-{budget.episodes}x{budget.length}"
-        return budgets.recipe(env_id, policy, budget, goal_steps=goal_steps, discrete=discrete, variant=variant)
-
-    manifest = evaluation.make_manifest(env_id, tasks=tasks, offset="random", budget=plan(kept).budget, policy=policy)
-    manifest.save(out / "tasks.json")
+    plan = _Plan(out / PLAN_FILE, asked, goal_steps, discrete, kept)
+    plan.change()
+    plan.tasks(tasks, 0).save(out / "tasks.json")
     spent = budgets.COLLECTING * (60 * minutes - kept.reserved)
-    for parts in range(1, budgets.PARTS + 1) if not kept.parts else ():
-        kept = dataclasses.replace(kept, parts=parts)
-        pipeline.collect(plan(kept))
+    parts = kept.parts
+    for number in range(1, budgets.PARTS + 1) if not parts else ():
+        parts, plan.budget = number, dataclasses.replace(plan.budget, parts=number)
+        pipeline.collect(plan.recipe())
         if time.perf_counter() - began > spent:
             break
-    _keep_plan(out, env_id, minutes, policy, kept)
-    if not kept.updates:
-        recorded = pipeline.collect(plan(kept))
+    plan.change(parts=parts)
+    if not plan.budget.updates:
+        recorded = pipeline.collect(plan.recipe())
         lengths = np.concatenate([part.lengths for part in recorded.values()])
-        kept = dataclasses.replace(kept, span=int(np.median(lengths)))
-        data = recorded["main"]
-        update = budgets.measure_updates(data, budgets.world_model_training(12), plan(kept).stage("world-model").model)
+        plan.budget = dataclasses.replace(plan.budget, span=int(np.median(lengths)))
+        model = plan.recipe().stage("world-model").model
+        update = budgets.measure_updates(recorded["main"], budgets.world_model_training(12), model)
         left = 60 * minutes - (time.perf_counter() - began) - kept.reserved
-        kept = dataclasses.replace(kept, updates=budgets.updates(left, update))
-        _keep_plan(out, env_id, minutes, policy, kept)
+        plan.change(updates=budgets.updates(left, update))
         console.print(
-            f"{1000 * update:.0f} ms an update: " + ", ".join(f"{n} {s:,} steps" for n, s in kept.updates.items()),
+            f"{1000 * update:.0f} ms an update: "
+            + ", ".join(f"{n} {s:,} steps" for n, s in plan.budget.updates.items()),
             highlight=False,
             soft_wrap=True,
         )
-    return plan(kept), manifest
+    return plan
+
+
+def _best_temperature(agent: WorldModelAgent, plan: _Plan, goals: int, console: Console) -> float:
+    """How GC-IDM chooses among discrete actions: as solves most development goals, which are none of the held-out ones.
+
+    The most probable action can be one that changes nothing, and then it is so for ever; a draw goes on.
+    """
+    manifest = plan.tasks(goals, DEVELOPMENT_SEED)
+    found = {}
+    for temperature in budgets.TEMPERATURES:
+        player = GCIDM(agent.world_model, heads=agent.heads, temperature=temperature, device=agent.device)
+        result = evaluation.evaluate(player, manifest, progress=False, known_floors={})
+        found[temperature] = result.success_rate
+    best = max(found, key=lambda temperature: (found[temperature], -temperature))
+    rates = ", ".join(f"{temperature:g} {rate:.0%}" for temperature, rate in found.items())
+    console.print(
+        f"GC-IDM on {goals} development goals, by temperature: {rates}. It acts with {best:g}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return best
 
 
 def _test(task: Any) -> str:
     return task.success_tests["moderate"]
 
 
-def _read_plan(out: Path, env_id: str, minutes: float, policy: str) -> budgets.Budget | None:
+def _read_plan(out: Path, asked: dict[str, Any]) -> budgets.Budget | None:
     path = out / PLAN_FILE
     if not path.exists():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
-    asked = {"env_id": env_id, "minutes": minutes, "policy": policy}
     if {name: stored.get(name) for name in asked} != asked:
-        raise ValueError(
-            f"{out} holds another run ({stored['env_id']}, {stored['minutes']:g} minutes): give another out."
-        )
+        same = stored["env_id"] == asked["env_id"] and stored["minutes"] == asked["minutes"]
+        what = "policy or images made otherwise" if same else f"{stored['env_id']}, {stored['minutes']:g} minutes"
+        raise ValueError(f"{out} holds another run ({what}): give another out.")
     return budgets.Budget(**stored["budget"])
-
-
-def _keep_plan(out: Path, env_id: str, minutes: float, policy: str, kept: budgets.Budget) -> None:
-    content = {"env_id": env_id, "minutes": minutes, "policy": policy, "budget": dataclasses.asdict(kept)}
-    write_json(out / PLAN_FILE, content)
 
 
 def verdict(results: list[evaluation.EvaluationResult]) -> str:

@@ -176,10 +176,13 @@ def page(folder: Path) -> str:
     ]
     if not found:
         return "\n".join([*lines, "Not measured yet.", ""])
-    agents, protocols = (" ".join(sorted({one["key"][name] for one in found})) for name in ("agent", "protocol"))
-    tasks = max(one["tasks"] for one in found)
-    options = f"--agents {agents} --tasks {tasks} --protocols {protocols} --page docs/loops.md"
-    lines.append(f"Regenerate it: `python examples/benchmarks/loops.py {options}`.")
+    commands = []
+    for count in sorted({one["tasks"] for one in found}):
+        mine = [one for one in found if one["tasks"] == count]
+        agents, protocols = (" ".join(sorted({one["key"][name] for one in mine})) for name in ("agent", "protocol"))
+        options = f"--agents {agents} --tasks {count} --protocols {protocols} --page docs/loops.md"
+        commands.append(f"python examples/benchmarks/loops.py {options}")
+    lines += ["Regenerate it:", "", "```bash", *commands, "```"]
     for protocol in dict.fromkeys(one["key"]["protocol"] for one in found):
         mine = [one for one in found if one["key"]["protocol"] == protocol]
         goals = {"any": "Any goal", "any-2": "Any goal, second set"}.get(protocol, f"Goals {protocol}")

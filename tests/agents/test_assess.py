@@ -56,7 +56,9 @@ def agent():
 
 
 def test_without_calibration_nothing_is_claimed():
-    found = wm_agents.load("pointmaze-umaze/gc-idm").assess(observation())
+    bare = wm_agents.load("pointmaze-umaze/gc-idm")
+    del bare.heads["assessment"]
+    found = bare.assess(observation())
     assert (found.success_probability, found.expected_steps, found.known) == (None, None, False)
     assert "wm-agents calibrate" in found.reason
     assert "unknown" in str(found)
@@ -98,6 +100,38 @@ def test_images_from_elsewhere_are_not_known(agent, what, odd):
     found = agent.assess({**seen, what: made[odd] if odd in made else observation(odd)["pixels"]})
     assert (found.success_probability, found.expected_steps, found.known) == (None, None, False)
     assert "outside the data: the " + ("goal" if what == "goal_pixels" else "current") in found.reason
+    assert ("is blank" in found.reason) == (odd == "black")
+
+
+SHIPPED = {
+    "pointmaze-umaze": ("gc-idm", "hierarchical"),
+    "tworoom": ("gc-idm", "hierarchical"),
+    "pointmaze-medium": ("gc-idm", "hierarchical"),
+    "pointmaze-large": ("gc-idm",),
+    "reacher": ("gc-idm", "hierarchical"),
+    "pusht": ("gc-idm",),
+    "cube-single": ("gc-idm",),
+}
+
+
+@pytest.fixture(scope="module")
+def frames() -> dict[str, dict[str, np.ndarray]]:
+    """An observation of each task that ships."""
+    return {task: observation(wm_agents.load(f"{task}/gc-idm").env_id) for task in SHIPPED}
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, names in SHIPPED.items() for name in names])
+def test_shipped_agents_know_their_task_and_nothing_of_other_images(task, name, frames):
+    player, seen = wm_agents.load(f"{task}/{name}", device="cpu"), frames[task]
+    assert player.assess(seen).known
+    same = player.assess({**seen, "goal_pixels": seen["pixels"]})
+    assert (same.known, same.expected_steps) == (True, 0)
+    plain = {level: np.full_like(seen["pixels"], level) for level in (0, 128, 255)}
+    noise = np.random.default_rng(0).integers(0, 256, seen["pixels"].shape, dtype=np.uint8)
+    others = [frames[other]["pixels"] for other in SHIPPED if other != task]
+    for what in ("pixels", "goal_pixels"):
+        for image in (*plain.values(), noise, 255 - seen[what], *others):
+            assert not player.assess({**seen, what: image}).known
 
 
 def test_a_start_that_is_the_goal_takes_no_steps(agent):
@@ -171,8 +205,9 @@ def test_calibration_is_of_one_agent_with_its_options_and_networks(agent, tmp_pa
 
 def test_another_world_models_calibration_is_refused(agent):
     other = wm_agents.load("pointmaze-medium/gc-idm")
+    heads = {**other.heads, "assessment": agent.heads["assessment"]}
     with pytest.raises(ValueError, match="assessment head was made on another world model"):
-        GCIDM(other.world_model, heads=[*other.heads.values(), agent.heads["assessment"]])
+        GCIDM(other.world_model, heads=heads)
 
 
 def test_the_estimate_of_steps_is_used_where_there_is_one(agent):

@@ -79,6 +79,43 @@ def test_they_are_saved_evaluated_and_fit_their_environment(made, tmp_path):
         loaded.set_env("wm/TwoRoom-v0")
 
 
+def test_a_temperature_draws_actions_with_the_networks_probabilities(made, tmp_path):
+    *_, agent = made
+    frames = {key: np.zeros((32, 32, 3), np.uint8) for key in ("pixels", "goal_pixels")}
+
+    def actions(player, steps=400):
+        memory, taken = None, []
+        for _ in range(steps):
+            action, memory = player.predict(frames, memory)
+            taken.append(np.ravel(action))
+        return np.stack(taken)
+
+    still = wm_agents.GCIDM(agent.world_model, heads=agent.heads, seed=1)
+    assert len(np.unique(actions(still, 5), axis=0)) == 1, "the same image gives the same action for ever"
+    drawn = wm_agents.GCIDM(agent.world_model, heads=agent.heads, seed=1, temperature=1.0)
+    found = actions(drawn)
+    model = agent.world_model
+    z = model.features(model.encode(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)))
+    scores = agent.inverse_dynamics(z, z, z, torch.zeros(1, dtype=torch.long))[0]
+    for column, group in zip(found.T, scores.split(model.spec.choices), strict=True):
+        shares = np.bincount(column.astype(int), minlength=len(group)) / len(column)
+        assert np.abs(shares - torch.softmax(group.detach(), 0).numpy()).max() < 0.1
+    np.testing.assert_array_equal(actions(drawn, 20), found[:20], err_msg="the seed fixes the draws")
+    pair = {key: np.stack([value, value + 9]) for key, value in frames.items()}
+    both = drawn.predict(pair, None)[0]
+    assert (both[0] == drawn.predict({key: value[0] for key, value in pair.items()}, None)[0]).all()
+    drawn.save(tmp_path / "agent.safetensors")
+    assert wm_agents.load(tmp_path / "agent.safetensors").settings.temperature == 1.0
+
+
+def test_a_temperature_of_continuous_actions_is_refused():
+    with pytest.raises(ValueError, match="temperature is for discrete actions"):
+        wm_agents.load("pointmaze-umaze/gc-idm", temperature=1.0)
+    for wrong in (-1, float("nan"), "hot"):
+        with pytest.raises(ValueError, match="temperature"):
+            wm_agents.load("pointmaze-umaze/gc-idm", temperature=wrong)
+
+
 def test_gc_idm_proposes_plans(made):
     *_, agent = made
     observation = {key: np.zeros((32, 32, 3), np.uint8) for key in ("pixels", "goal_pixels")}

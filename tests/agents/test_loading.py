@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -21,7 +22,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 import wm_agents
 from wm_agents import CEMMPC, GCIDM, evaluation, list_checkpoints
 from wm_agents.agents import loading
-from wm_agents.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from wm_agents.checkpoint import Checkpoint, CheckpointError, load_heads, save_checkpoint, save_heads
+from wm_agents.models import AssessmentConfig, AssessmentHead
 from wm_agents.recipes import recipe
 from wm_agents.registry import PLANNERS
 
@@ -62,11 +64,15 @@ def test_a_shipped_gc_idm_reaches_its_goals(name: str) -> None:
 
 
 def test_what_is_listed_is_there_and_nothing_else() -> None:
-    files = {path.stem for path in LIBRARY.glob("*.safetensors")}
-    assert files == set(loading.shipped())
-    assert {name.partition("/")[0] for name in SHIPPED} == files
-    for task, digest in loading.shipped().items():
-        assert hashlib.sha256((LIBRARY / f"{task}.safetensors").read_bytes()).hexdigest() == digest
+    files = {path.name for path in LIBRARY.glob("*.safetensors")}
+    assert files == set(loading._digests())
+    tasks = set(loading.shipped())
+    assert {name.partition("/")[0] for name in SHIPPED} == tasks
+    assert files - {f"{task}.safetensors" for task in tasks} <= {
+        loading.CALIBRATION.format(task=task) for task in tasks
+    }
+    for name, digest in loading._digests().items():
+        assert hashlib.sha256((LIBRARY / name).read_bytes()).hexdigest() == digest
     assert sum(path.stat().st_size for path in LIBRARY.glob("*.safetensors")) < 45e6
 
 
@@ -235,3 +241,25 @@ def test_saved_weights_are_those_of_the_agent(trained: Any, tmp_path: Path) -> N
     assert not loaded.inverse_dynamics.training
     assert not any(parameter.requires_grad for parameter in loaded.world_model.parameters())
     np.testing.assert_array_equal(loaded.action_space.high, [1, 1])
+
+
+def test_a_calibration_lies_beside_its_checkpoint(library: Path, trained: Any) -> None:
+    assert "assessment" not in wm_agents.load("pointmaze-umaze/gc-idm", device="cpu").heads
+    head = AssessmentHead(AssessmentConfig(trained.world_model.spec.feature_size, agents=("gc-idm",), options=("{}",)))
+    head.stamp(trained.world_model)
+    file = library / "pointmaze-umaze.assessment.safetensors"
+    save_heads({"assessment": head}, file)
+    sums = library / "SHA256SUMS"
+    sums.write_text(sums.read_text() + f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n")
+    assert list(loading.shipped()) == ["pointmaze-umaze"], "a calibration is no task"
+    agent = wm_agents.load("pointmaze-umaze/gc-idm", device="cpu")
+    assert agent.heads["assessment"].config == head.config
+    other = copy.deepcopy(trained.world_model)
+    with torch.no_grad():
+        for weights in other.encoder.parameters():
+            weights.mul_(3.0).add_(0.1)
+    with pytest.raises(CheckpointError, match="another world model"):
+        load_heads(file, other)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        wm_agents.load("pointmaze-umaze/gc-idm")

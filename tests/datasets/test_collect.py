@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +14,13 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
+from dot_env import Dot
 from filelock import FileLock
 
 from wm_agents.datasets import POLICIES, collect, default_name, load, task_name
 from wm_agents.datasets import episodes as episodes_module
 from wm_agents.datasets.episodes import episode_path, save_episode
+from wm_agents.envs import register_wrapped, wrapping
 
 ENV_ID = "wm/PointMaze-UMaze-v0"
 NAME = "wm/pointmaze-umaze/waypoint-v0"
@@ -212,7 +216,7 @@ def test_unfinished_collection_of_other_arguments_is_not_lost(monkeypatch: pytes
         stop_at(patch, 2, InterruptedHereError())
         with pytest.raises(InterruptedHereError):
             collect(ENV_ID, workers=1, **SMALL)
-    with pytest.raises(ValueError, match=r"unfinished collection .*\(seed 0\)"):
+    with pytest.raises(ValueError, match=r"unfinished collection .*\(seed 0 instead of 1\)"):
         collect(ENV_ID, workers=1, seed=1, **SMALL)
     assert episode_path(partial, 1).exists()
     assert collect(ENV_ID, workers=1, seed=1, overwrite=True, **SMALL).provenance["seed"] == 1
@@ -258,3 +262,41 @@ def test_unknown_task() -> None:
 def test_workers_start_without_torch() -> None:
     script = "import sys; import wm_agents.datasets.worker; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def wrapped(env_id: str, **options: Any) -> str:
+    """Register a wrapped environment of another package, anew under the same id."""
+    gym.registry.pop(env_id, None)
+    register_wrapped(env_id, functools.partial(Dot, render_mode="rgb_array"), image_size=32, **options)
+    return env_id
+
+
+def test_data_of_an_environment_that_was_shown_otherwise_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {**SMALL, "workers": 1, "name": "dots/shown-v0"}
+    made = collect(wrapped("dots/Shown-v0"), **options)
+    assert made.provenance["view"]["version"] == wrapping.VERSION
+    again = collect(wrapped("dots/Shown-v0", goal_steps=7, success="pixels", mode="strict"), **options)
+    assert np.array_equal(again.pixels, made.pixels), "goals and tests of success are not in the frames"
+    with pytest.raises(ValueError, match=r"already exists, made with focus True instead of False\."):
+        collect(wrapped("dots/Shown-v0", focus=False), **options)
+    with pytest.raises(ValueError, match="resize 'stretch' instead of 'crop'"):
+        collect(wrapped("dots/Shown-v0", resize="crop"), **options)
+    replaced = collect(wrapped("dots/Shown-v0", focus=False), **options, overwrite=True)
+    assert replaced.provenance["view"]["options"]["focus"] is False
+    monkeypatch.setattr(wrapping, "VERSION", wrapping.VERSION + 1)
+    with pytest.raises(ValueError, match="version 1 instead of 2"):
+        collect(wrapped("dots/Shown-v0", focus=False), **options)
+
+
+def test_an_identity_is_json_and_only_of_what_is_wrapped() -> None:
+    def turned(env: Any) -> None: ...
+
+    seen = wrapping.view_of(wrapped("dots/Options-v0", bounds=(np.zeros(2), 1), success=turned))
+    assert seen is not None
+    assert json.loads(json.dumps(seen)) == seen
+    assert seen["env"][0] == "dot_env.Dot"
+    assert seen != wrapping.view_of(wrapped("dots/Options-v0", bounds=(np.ones(2), 1)))
+    assert wrapping.view_of(ENV_ID) is None
+    plain = wrapping.view_of("Pendulum-v1")
+    assert plain is not None
+    assert plain["env"] == "Pendulum-v1"

@@ -20,6 +20,7 @@ from minari.namespace import list_local_namespaces
 
 from wm_agents import cli
 from wm_agents.datasets import ActionsOutsideWarning, collect, concatenate, import_dataset, list_datasets, load
+from wm_agents.datasets.frame_files import take
 from wm_agents.datasets.writing import lossless_images
 
 pytest_plugins = ["foreign_files"]
@@ -244,7 +245,7 @@ def test_a_dataset_that_may_only_be_read_is_cached_with_the_user(
 # Large data.
 
 
-def test_frames_of_large_data_leave_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_large_data_stay_out_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     create("demo/large-v0", [np.zeros((300, 2))])
     data = load("demo/large-v0")
 
@@ -258,9 +259,29 @@ def test_frames_of_large_data_leave_the_memory(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(data.frames_at(index), expected)
     if sys.platform == "linux":
         assert resident() > 200  # kB, of 231
-    monkeypatch.setattr("wm_agents.datasets.dataset.LARGE", 0)
-    np.testing.assert_array_equal(data.frames_at(index), expected)
+    monkeypatch.setattr("wm_agents.datasets.frame_files.LARGE", 0)
+    shuffled = np.random.default_rng(0).permutation(300).reshape(30, 10)
+    np.testing.assert_array_equal(data.frames_at(shuffled), expected[shuffled])
     np.testing.assert_array_equal(concatenate([data, data]).frames_at(index), expected)
+    assert data.frames_at(np.array(7)).shape == expected[7].shape
+    assert data.frames_at(np.zeros((0, 2), int)).shape == (0, 2, *expected.shape[1:])
     if sys.platform == "linux":
         assert resident() == 0
-    np.testing.assert_array_equal(data.pixels[index], expected)
+    for wrong in (-1, 301):
+        with pytest.raises(IndexError, match="count from 0 to 300"):
+            data.frames_at(np.array([0, wrong]))
+
+
+def test_a_large_file_that_was_replaced_is_not_read_in_place_of_the_loaded_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("wm_agents.datasets.frame_files.LARGE", 0)
+    path = tmp_path / "pixels.bin"
+    frames = np.arange(60, dtype=np.uint8).reshape(5, 12)
+    frames.tofile(path)
+    mapped = np.memmap(path, np.uint8, "r", shape=(5, 12))
+    (tmp_path / "other").write_bytes(bytes(60))
+    (tmp_path / "other").replace(path)
+    np.testing.assert_array_equal(take(mapped, np.array([4, 0])), frames[[4, 0]])
+    part = np.memmap(path, np.uint8, "r", offset=12, shape=(4, 12))
+    assert not take(part, np.array([3])).any()

@@ -32,6 +32,13 @@ from wm_agents.evaluation.video import compose
 UMAZE = "wm/PointMaze-UMaze-v0"
 
 
+def bare() -> wm_agents.GCIDM:
+    """A shipped agent without its calibration."""
+    agent = wm_agents.load("pointmaze-umaze/gc-idm", device="cpu")
+    del agent.heads["assessment"]
+    return agent
+
+
 def test_calibration_error_of_known_cases():
     chances, solved = np.repeat([0.2, 0.8], 100), np.tile(np.arange(10) < 2, 20)
     solved[100:] = ~solved[100:]
@@ -84,7 +91,7 @@ def small():
 def measured(small, tmp_path_factory):
     """The agent, its calibration, and where the runs are."""
     folder = tmp_path_factory.mktemp("runs")
-    agent = wm_agents.load("pointmaze-umaze/gc-idm", device="cpu")
+    agent = bare()
     return agent, calibrate(agent, folder, tasks=50), folder
 
 
@@ -96,7 +103,7 @@ def test_an_agent_is_calibrated_on_near_and_far_development_tasks(measured):
     assert {one["budget"] for one in sets.values()} == {300}
     assert sum(one["tasks"] for one in sets.values()) == found.measured["tasks"] == 60
     assert len(found.predicted) == len(found.solved) == found.measured["rows"]
-    assert found.measured["solved"] > 0.8
+    assert 0.6 < found.measured["solved"] < 1, "an eighth of the time is too short for some"
     assert abs(found.measured["predicted"] - found.measured["solved"]) < 0.1
     assert found.head.config.agents == ("gc-idm",)
     assert found.head.config.limit == 300
@@ -199,7 +206,7 @@ def test_evaluation_shows_what_was_expected(measured, tmp_path):
 
 def test_an_agent_without_calibration_says_nothing():
     tasks = make_manifest(UMAZE, tasks=2, offset=25, budget=3, seed=2001)
-    result = evaluate(wm_agents.load("pointmaze-umaze/gc-idm"), tasks, video=1, progress=False)
+    result = evaluate(bare(), tasks, video=1, progress=False)
     assert result.to_dict()["assessment"] is None
     assert result.recordings[0].caption == ""
 

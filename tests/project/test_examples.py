@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -28,6 +29,19 @@ RUNS = {
 }
 
 
+def run(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MINARI_DATASETS_PATH": str(folder / "minari"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 def test_every_example_is_listed():
     # Those in examples/benchmarks measure for minutes to hours; what they call is tested elsewhere.
     found = {path.name for path in EXAMPLES.glob("*.py")}
@@ -37,18 +51,25 @@ def test_every_example_is_listed():
 @pytest.mark.parametrize("name", RUNS)
 def test_example_runs(name, tmp_path):
     arguments, said = RUNS[name]
-    environment = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "minari"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run(EXAMPLES / name, *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert said in done.stdout
+
+
+def test_ogbench_is_recorded_trained_and_evaluated(tmp_path):
+    pytest.importorskip("ogbench")
+    script = EXAMPLES / "benchmarks" / "ogbench_cube.py"
+    done = run(script, "all", "single", "--quick", "--workers", "1", "--agents", "gc-idm", "random", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| gc-idm | simplified | 5 |" in done.stdout
+    folder = tmp_path / "runs" / "ogbench-quick" / "single"
+    assert len(list((folder / "cells").glob("*.json"))) == 2 * 5
+    with np.load(folder / "play" / "00000.npz") as stored:
+        assert stored["states"].shape == (61, 6 + 5)
+        yaw = np.arctan2(stored["states"][:, 4], stored["states"][:, 3]) / 2
+        assert np.ptp(yaw) > 0.05, "the gripper turns"
+        assert np.abs(stored["actions"][:, 3]).max() > 0.05
+        assert stored["qpos"].shape[0] == stored["qvel"].shape[0] == 61
 
 
 @pytest.mark.parametrize("name", RUNS)

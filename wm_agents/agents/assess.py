@@ -25,6 +25,8 @@ SLACK = 1.5
 """Times the largest novelty of the development tasks beyond which nothing is known."""
 SAME = 1e-3
 """Squared latent distance, per coordinate, within which start and goal are one."""
+BLANK = 8
+"""Levels of each colour, of 255, that an image has at least, unless it shows nothing at all."""
 BOUNDS = 0.01, 0.99
 """Probabilities are kept in these: no calibration says more."""
 
@@ -99,6 +101,9 @@ def assess(
         number = head.config.agents.index(agent.name)
         situation = situation_of(agent, head.to(agent.device), pixels, goals)
         found = _judge(head, number, situation, budget or head.config.limit)
+        for what, images in (("goal", goals), ("current", pixels)):
+            for row in np.flatnonzero(np.ptp(images.reshape(len(images), -1, 3), axis=1).max(axis=1) <= BLANK):
+                found[row] = Assessment(None, None, f"outside the data: the {what} image is blank", False)
     return found if vectorized else found[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.controller import Controller, Decision, Frames
 from wm_agents.agents.memory import Fields
 from wm_agents.checkpoint import Checkpoint, CheckpointError, versions
-from wm_agents.configs import check_counts, check_flags
+from wm_agents.configs import check_counts, check_flags, check_numbers
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, StepsToGoal
 from wm_agents.training import InverseDynamicsTrainingConfig, train_inverse_dynamics
 
@@ -38,6 +39,10 @@ class GCIDMController(Controller):
         horizon: Environment steps to a goal whose distance nobody says; None: unknown.
         countdown: Let the horizon shrink by one each step since the goal was given.
         distance: Estimates the steps to a goal at an unknown distance, instead of ``horizon``.
+        temperature: Of the draw among discrete actions; 0 takes the most probable one.
+
+    Raises:
+        ValueError: A temperature for continuous actions.
     """
 
     def __init__(
@@ -46,11 +51,15 @@ class GCIDMController(Controller):
         horizon: int | None = None,
         countdown: bool = False,
         distance: StepsToGoal | None = None,
+        temperature: float = 0.0,
     ) -> None:
+        if temperature and not network.config.choices:
+            raise ValueError("temperature is for discrete actions, and these are continuous: leave it at 0.")
         self.network = network
         self.horizon = horizon
         self.countdown = countdown
         self.distance = distance
+        self.temperature = temperature
 
     def modules(self) -> Iterable[nn.Module]:
         return (self.network,) if self.distance is None else (self.network, self.distance)
@@ -73,8 +82,21 @@ class GCIDMController(Controller):
         seen += 1
         before = torch.from_numpy(recent[:, 0]).to(z.device)
         goal = frames.world_model.features(frames.goal)
-        actions = self.network(z, before, goal, self._steps(frames, z, goal))
-        return Decision(actions.cpu().numpy(), len(frames), 0)
+        actions = self.network(z, before, goal, self._steps(frames, z, goal)).cpu().numpy()
+        if self.temperature:
+            actions = actions + self.temperature * self._noise(frames, actions.shape[1])
+        return Decision(actions, len(frames), 0)
+
+    @staticmethod
+    def _noise(frames: Frames, size: int) -> np.ndarray:
+        """Gumbel noise ``[N, size]``: the largest sum of it and a score is a draw from the softmax of the scores.
+
+        It depends on the seed, the step and the frame alone, whatever N is and whatever came before.
+        """
+        keys = [
+            (frames.seed, step, zlib.crc32(image)) for step, image in zip(frames.elapsed, frames.pixels, strict=True)
+        ]
+        return np.stack([np.random.default_rng(key).gumbel(size=size) for key in keys]).astype(np.float32)
 
     def _steps(self, frames: Frames, z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Environment steps to the goal that the network is given, int64 ``[N]``; 0 where the distance is unknown."""
@@ -107,13 +129,18 @@ class GCIDMOptions:
             "estimated" if the agent has that head, otherwise None.
         countdown: Decrease a horizon that is a number by one with each step of the episode (the paper's protocol), for
             a goal at a known distance.
+        temperature: Of discrete actions alone. 0 takes the most probable action, 1 draws from the probabilities that
+            the network gives, and numbers in between prefer the probable ones. A draw gets out of places where the
+            most probable action changes nothing.
     """
 
     horizon: int | Literal["auto", "estimated"] | None = "auto"
     countdown: bool = False
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         check_flags(self, ("countdown",))
+        check_numbers(self, ("temperature",), 0)
         check_horizon(self)
         if self.countdown and (self.horizon is None or isinstance(self.horizon, str)):
             raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
@@ -178,7 +205,8 @@ class GCIDM(WorldModelAgent):
             return UnfittedController()
         network, horizon = self.head("gc-idm", "GCIDM"), self.settings.horizon
         told = None if isinstance(horizon, str) else horizon
-        return GCIDMController(network, told, self.settings.countdown, distance_of(self, horizon))
+        settings = self.settings
+        return GCIDMController(network, told, settings.countdown, distance_of(self, horizon), settings.temperature)
 
     def fit(
         self,

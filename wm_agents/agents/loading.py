@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,13 +15,18 @@ from safetensors import SafetensorError, safe_open
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.files import SUFFIXES, find_file, open_checkpoint
 from wm_agents.agents.mpc import MPC
-from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs
+from wm_agents.checkpoint import Checkpoint, CheckpointError, MissingPartError, check_needs, load_heads
 from wm_agents.registry import AGENTS, PLANNERS, did_you_mean
 
+T = TypeVar("T")
 ALIASES = {"cem-mpc": "cem"}
 """Names of agents in version 0.1 -> now."""
 NEEDS = {"hierarchical": "graph", "hiql": "hiql"}
 """Agents that need a head which not every shipped file has."""
+
+
+CALIBRATION = "{task}.assessment.safetensors"
+"""Name of the file beside a shipped checkpoint with the calibration of its agents; it can be made anew alone."""
 
 
 def agent_names() -> list[str]:
@@ -65,9 +71,14 @@ def _heads_of(task: str) -> set[str]:
 
 def shipped() -> dict[str, str]:
     """Tasks with a checkpoint inside the package, and its SHA-256."""
+    found = {name.removesuffix(".safetensors"): digest for name, digest in _digests().items()}
+    return {task: digest for task, digest in found.items() if "." not in task}
+
+
+def _digests() -> dict[str, str]:
+    """SHA-256 of every file of weights inside the package, by its name."""
     text = (resources.files("wm_agents.checkpoints") / "SHA256SUMS").read_text()
-    lines = (line.split() for line in text.splitlines() if line.strip())
-    return {name.removesuffix(".safetensors"): digest for digest, name in lines}
+    return {name: digest for digest, name in (line.split() for line in text.splitlines() if line.strip())}
 
 
 def load(
@@ -106,7 +117,7 @@ def load(
         raise ValueError(f"{message} To load your own, give the path of a .safetensors or .zip file.")
     if given and agent is not None and ALIASES.get(agent, agent) != kind:
         raise ValueError(f"{text!r} already names the agent {kind!r}: leave out agent={agent!r}.")
-    return agent_class(kind).from_checkpoint(_shipped_checkpoint(task, known[task]), env=env, device=device, **options)
+    return agent_class(kind).from_checkpoint(shipped_checkpoint(task), env=env, device=device, **options)
 
 
 def _is_file(name: str | Path) -> bool:
@@ -125,9 +136,22 @@ def _load_file(path: str | Path, agent: str | None, **options: Any) -> WorldMode
     return agent_class(wanted).from_checkpoint(checkpoint, **options)
 
 
-def _shipped_checkpoint(task: str, digest: str) -> Checkpoint:
-    path = resources.files("wm_agents.checkpoints") / f"{task}.safetensors"
-    with resources.as_file(path) as file:
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+def shipped_checkpoint(task: str) -> Checkpoint:
+    """Read the shipped checkpoint of a task, and the calibration beside it.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    checkpoint = _verified(f"{task}.safetensors", open_checkpoint)
+    calibration = CALIBRATION.format(task=task)
+    if calibration in _digests():
+        checkpoint.heads |= _verified(calibration, lambda file: load_heads(file, checkpoint.world_model))
+    return checkpoint
+
+
+def _verified(name: str, read: Callable[[Path], T]) -> T:
+    """Read a file inside the package that is what SHA256SUMS says."""
+    with resources.as_file(resources.files("wm_agents.checkpoints") / name) as file:
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != _digests()[name]:
             raise CheckpointError(f"the shipped checkpoint {file} is missing or damaged: install wm-agents again.")
-        return open_checkpoint(file)
+        return read(file)

@@ -221,11 +221,12 @@ def report(
     """Compare the shipped agents on every task: success with intervals, paired tests, cost, and the papers' numbers.
 
     Args:
-        out: Directory for report.md, report.json, figures and videos. The same command continues an interrupted run.
+        out: Directory for report.md, report.json, figures and videos. The same command continues an interrupted run,
+            and another one adds to the report: only missing cells are measured.
         quick: 20 tasks per cell instead of 200, goals up to 50 steps away, planners only as shipped, and no videos.
         tasks: Task names; by default all tasks that have a checkpoint.
-        agents: By default gc-idm, gc-idm-told, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and gradient-sgd;
-            other shipped agents work too.
+        agents: By default gc-idm, gc-idm-told, hierarchical, cem-mpc, cem-mpc+gc-idm, mppi, icem, gradient-adam and
+            gradient-sgd; other shipped agents work too.
         protocols: any and any-2 (two sets of random starts and goals, with the environment's own limit), or
             OFFSET/BUDGET in environment steps; by default any, any-2, 25/50, 50/100 and 100/200, and with --quick only
             25/50 and 50/100.

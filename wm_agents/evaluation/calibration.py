@@ -38,6 +38,8 @@ EPISODES, REFERENCES = 24, 512
 """Recorded episodes that references are taken from, and how many are kept."""
 EVERY = 5
 """Environment steps between frames that are looked at."""
+SHORTER = (2, 4, 8)
+"""Parts of the step limit within which a task's outcome counts, too: one run tells them all."""
 RIDGE, FOLDS = 1.0, 5
 """Weight of the penalty on squared coefficients, and parts of the tasks for cross-validation."""
 
@@ -189,11 +191,11 @@ def _fitted(
     outcomes: list[np.ndarray],
     limit: int,
 ) -> Calibration:
-    """Fit the regression on all tasks within several budgets, and cross-validate it by task."""
+    """Fit the regression on all tasks within several times, and cross-validate it by task."""
     features, solved, task = [], [], []
     for number, (manifest, situation, steps) in enumerate(zip(manifests.values(), situations, outcomes, strict=True)):
-        shorter = limit // 2 if manifest.offset == "random" else 2 * manifest.offset
-        for budget in dict.fromkeys((shorter, limit)):
+        usual = limit if manifest.offset == "random" else 2 * manifest.offset
+        for budget in sorted({usual, limit, *(max(1, limit // part) for part in SHORTER)}):
             features.append(situation.features(budget))
             solved.append((steps > 0) & (steps <= budget))
             task += [(number, index) for index in range(len(steps))]

@@ -17,7 +17,7 @@ import torch
 
 from wm_agents.agents.base import WorldModelAgent
 from wm_agents.agents.files import open_checkpoint
-from wm_agents.agents.loading import agent_names, load, shipped
+from wm_agents.agents.loading import agent_names, load, shipped, shipped_checkpoint
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
 from wm_agents.evaluation.files import file_sha256
@@ -34,6 +34,7 @@ TOLD = "gc-idm-told"
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gc-idm": ("gc-idm", {}),
     TOLD: ("gc-idm", {"horizon": 25, "countdown": True}),
+    "hierarchical": ("hierarchical", {}),
     "cem-mpc": ("cem-mpc", {}),
     "cem-mpc+gc-idm": ("cem-mpc", {"proposals": "gc-idm"}),
     "mppi": ("mppi", {}),
@@ -68,9 +69,8 @@ class Source:
             return file.stat().st_size
 
     def read(self) -> Checkpoint:
-        """Return what the file holds."""
-        with self._file() as file:
-            return open_checkpoint(file)
+        """Return what the file holds, a shipped one with its calibration."""
+        return shipped_checkpoint(self.task) if self.path is None else open_checkpoint(self.path)
 
     def _file(self) -> AbstractContextManager[Path]:
         if self.path is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wm_agents.evaluation.report.comparison import COMMITTED, is_told
+from wm_agents.evaluation.report.merging import EARLIER
 from wm_agents.evaluation.report.protocols import ANY_GOAL, title_of
 from wm_agents.evaluation.report.published import SOURCES, TASK_DIFFERENCES
 
@@ -14,6 +15,7 @@ Content = Mapping[str, Any]
 
 def to_markdown(content: Content) -> str:
     """Return the text of ``report.md`` for the content that ``summarise_cells`` returned."""
+    replaced = any(map(earlier, content["tasks"].values()))
     lines = [
         "# Report",
         "",
@@ -29,7 +31,8 @@ def to_markdown(content: Content) -> str:
         f"for one of {_num_envs(content)} environments in a call (fewer when few tasks are left), {_threads(content)} "
         f"in each of {content['workers']} processes on {content['cores']} cores: compare them within this run. "
         "`evaluations` are blocks rolled out for a plan. Jerk is the mean square of the third difference of executed "
-        "actions. ‡ marks an agent that was told how far the goal is. "
+        "actions. ‡ marks an agent that was told how far the goal is"
+        f"{', § one that was measured with an earlier file of the task' if replaced else ''}. "
         f"Planners' rollouts: {_precisions(content)}. The cells took {content['cpu_seconds']:,.0f} s of CPU.",
     ]
     lines += ["", "## At a glance", "", *_overview(content)]
@@ -113,8 +116,8 @@ def _overview_rows(content: Content, longer: bool) -> Iterator[tuple[str, str, d
                 shown = {}
                 for row, success in zip(rows, rates, strict=True):
                     text = f"**{success:.1f}**" if len(rows) > 1 and success == max(rates) else f"{success:.1f}"
-                    text += "†" if len(row["cells"]) < len(part["checkpoints"]) else ""
-                    shown[row["agent"]] = text + _told(row, protocol)
+                    text += "†" if len(row["cells"]) < len({one["seed"] for one in part["checkpoints"]}) else ""
+                    shown[row["agent"]] = text + _marks(row, protocol, part)
                 floor = 100 * protocol["floors"]["random"][which]["moderate"]["rate"]
                 yield label, title_of(name, protocol["budget"]), shown, f"{floor:.1f}"
 
@@ -140,14 +143,14 @@ def _task(task: str, part: Content) -> Iterator[str]:
     )
     for name, protocol in part["protocols"].items():
         heading = title_of(name, protocol["budget"])
-        yield from ("", f"### {task}, {heading}", "", *_protocol(protocol))
+        yield from ("", f"### {task}, {heading}", "", *_protocol(protocol, part))
     if part["latency"]:
         yield from ("", f"### {task}, cost of a decision", "", *_latency(part["latency"]))
     if part["published"]:
         yield from ("", f"### {task}, beside published numbers", "", *_published(task, part))
 
 
-def _protocol(protocol: Content) -> Iterator[str]:
+def _protocol(protocol: Content, part: Content) -> Iterator[str]:
     subset = protocol["subset"]
     moving = f"; {subset['label']} in {subset['tasks']} of them" if subset else ""
     drawn = f", drawn with seed {protocol['seed']}" if protocol.get("seed") else ""
@@ -163,7 +166,7 @@ def _protocol(protocol: Content) -> Iterator[str]:
     ]
     rows += [
         [
-            row["agent"] + _told(row, protocol),
+            row["agent"] + _marks(row, protocol, part),
             row["replan_steps"],
             *(rate(row[which][mode]) for which in scores for mode in ("moderate", "strict")),
             _number(row["ms_per_decision"], 2),
@@ -255,8 +258,14 @@ def _each(row: Content) -> str:
     return f"{row['agent']} ({row['replan_steps']}) {rates}"
 
 
-def _told(row: Content, protocol: Content) -> str:
-    return "‡" if is_told(row["options"], protocol["offset"]) else ""
+def earlier(part: Content) -> set[str]:
+    """Hashes of a task's checkpoints that have been replaced since rows were measured with them."""
+    return {one["sha256"] for one in part["checkpoints"] if one["file"] == EARLIER}
+
+
+def _marks(row: Content, protocol: Content, part: Content) -> str:
+    told = "‡" if is_told(row["options"], protocol["offset"]) else ""
+    return told + ("§" if earlier(part) & {cell.get("checkpoint_sha256") for cell in row["cells"]} else "")
 
 
 def _against(found: Content | None) -> str:

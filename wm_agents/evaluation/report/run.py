@@ -20,8 +20,9 @@ from wm_agents.evaluation.report.comparison import AGENTS, Precision, Source, Tr
 from wm_agents.evaluation.report.figures import latency_figure, success_figure
 from wm_agents.evaluation.report.latency import cost_of_a_decision
 from wm_agents.evaluation.report.markdown import to_markdown
+from wm_agents.evaluation.report.merging import UNMEASURED, merge, read_report
 from wm_agents.evaluation.report.protocols import ANY_GOAL, PROTOCOLS, SEED, Protocol
-from wm_agents.evaluation.report.summary import Tasks, summarise_cells
+from wm_agents.evaluation.report.summary import REFERENCE, Tasks, summarise_cells
 
 FULL, QUICK = 200, 20
 """Tasks a cell."""
@@ -54,8 +55,9 @@ def run_report(
 
     A cell is one agent of one checkpoint on one set of tasks. Cells that an earlier run left in ``out``, with the same
     tasks, weights and options, are not measured again; each is written when it is done, so that an interruption costs
-    those under way only. A cell that fails is named in the report and does not stop the others, and so is a protocol
-    at which a task has too few goals that are not reached at the start.
+    those under way only. What else the report in ``out`` has stays in it, so agents, tasks and protocols can be added.
+    A cell that fails is named in the report and does not stop the others, and so is a protocol at which a task has too
+    few goals that are not reached at the start.
 
     Args:
         out: Directory of everything that is written.
@@ -81,7 +83,8 @@ def run_report(
         What ``report.json`` holds.
 
     Raises:
-        ValueError: An unknown task, agent or protocol, a number out of range, or nothing to evaluate.
+        ValueError: An unknown task, agent or protocol, a number out of range, nothing to evaluate, or a report in
+            ``out`` with another number of tasks per cell.
         RuntimeError: Cells failed; the report of the others is written.
         OSError: ``out`` cannot be written to.
     """
@@ -92,31 +95,30 @@ def run_report(
     count, num_envs = whole_number("tasks_per_cell", count, 1), whole_number("num_envs", num_envs, 1)
     workers = _cores() if workers is None else whole_number("workers", workers, 0)
     check_output(out, folder=True)
+    before = read_report(out, count)
     chosen = sources(tasks, checkpoints)
     wanted = [Protocol.parse(text) for text in dict.fromkeys(protocols or (NEAR if quick else PROTOCOLS))]
     trials, left_out = build(chosen, wanted, agents, count, precision, not quick)
+    references, _ = build(chosen, wanted, [REFERENCE], count, precision, not quick)
     _check_any(trials, left_out)
+
+    def cell(trial: Trial) -> Cell:
+        video = out / "videos" / f"{trial.name}.mp4" if videos and not quick else None
+        return measuring.trial_cell(trial, *known[trial.tasks_name], num_envs, device, video)
 
     with Runner(workers, console) as runner:
         known = _tasks(trials, out, runner, left_out)
         trials = [trial for trial in trials if trial.tasks_name in known]
         _check_any(trials, left_out)
-        cells = [
-            measuring.trial_cell(
-                trial,
-                *known[trial.tasks_name],
-                num_envs,
-                device,
-                out / "videos" / f"{trial.name}.mp4" if videos and not quick else None,
-            )
-            for trial in sorted(trials, key=_work, reverse=True)
-        ]
         grid = Grid(out / "cells")
+        cells = [cell(trial) for trial in sorted(trials, key=_work, reverse=True)]
         failed = grid.run(cells, runner) if measure else {}
     left_out += [f"{name}: {error}" for name, error in failed.items()]
-    results = {cell.name: found for cell in cells if (found := grid.read(cell)) is not None}
-    if len(results) < len(cells) and not measure:
-        left_out.append(f"{len(cells) - len(results)} of {len(cells)} cells: not measured yet")
+    unmeasured = len(grid.missing(cells))
+    if unmeasured and not measure:
+        left_out.append(f"{unmeasured} of {len(cells)} cells: {UNMEASURED}")
+    trials += [trial for trial in references if trial not in trials and trial.tasks_name in known]
+    results = {trial.name: found for trial in trials if (found := grid.read(cell(trial))) is not None}
     settings = {
         "command": command,
         "quick": quick,
@@ -129,6 +131,8 @@ def run_report(
     }
     latency = _latency(chosen, out, device, left_out) if timing else {}
     content = summarise_cells(trials, known, results, settings, latency, left_out)
+    if before is not None:
+        content = merge(before, content)
     _write(content, out)
     if failed:
         raise RuntimeError(f"{len(failed)} cells failed, the report names them: {next(iter(failed.items()))}")
