@@ -46,13 +46,13 @@ def checked_image_size(value: Any) -> int:
     return whole_number("image_size", value, 16, 2048)
 
 
-def check_counts(config: Any, names: Iterable[str], least: int = 1) -> None:
-    """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``.
+def check_counts(config: Any, names: Iterable[str], least: int = 1, most: int | None = None) -> None:
+    """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``, and at most ``most``.
 
     NumPy's integers become Python's, because JSON only knows these.
     """
     for name in names:
-        value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least)
+        value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least, most)
         object.__setattr__(config, name, value)
 
 

@@ -88,6 +88,10 @@ class LearnerConfig(SplitConfig):
         return dataclasses.replace(self, steps=30, evaluate_every=10)  # type: ignore[call-arg]
 
 
+class ShortEpisodesError(ValueError):
+    """No episode is as long as the samples that are learnt from."""
+
+
 class Learner(ABC):
     """One network in training.
 
@@ -146,9 +150,9 @@ class Learner(ABC):
         for data, purpose in ((self.train_data, "training"), (self.validation_data, "validation")):
             longest = max(data.lengths, default=0)
             if longest < needed:
-                raise ValueError(
+                raise ShortEpisodesError(
                     f"{self.name} learns from {what}, {needed} actions, but the longest episode of {data.name} that is "
-                    f"kept for {purpose} has {longest}: make that shorter, or record longer episodes."
+                    f"kept for {purpose} has {longest}: learn from fewer at once, or record longer episodes."
                 )
 
     def validate(self) -> dict[str, float]:
