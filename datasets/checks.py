@@ -73,7 +73,9 @@ def each(values: Any, column: str) -> Iterable[Any]:
         ColumnError: It is one thing, or nothing.
     """
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable) or not getattr(values, "ndim", 1):
-        raise ColumnError(column, f"it is {' '.join(repr(values).split())[:60]}, where an array, a list or a generator is needed.")
+        raise ColumnError(
+            column, f"it is {' '.join(repr(values).split())[:60]}, where an array, a list or a generator is needed."
+        )
     return values
 
 
@@ -107,7 +109,9 @@ def numbers(values: Any, what: str, rows: str) -> np.ndarray:
         raise ColumnError(column, f"its rows differ in length, or are no numbers ({error}).") from error
     if array.ndim != 2 or not array.shape[1]:
         way_out = f" For {what}s of one number: {what}s[:, None]." if array.ndim == 1 else ""
-        raise ColumnError(column, f"it has the shape {array.shape}; [{rows}, numbers of each {what}] is needed.{way_out}")
+        raise ColumnError(
+            column, f"it has the shape {array.shape}; [{rows}, numbers of each {what}] is needed.{way_out}"
+        )
     bad = np.flatnonzero(~(np.abs(array) <= np.finfo(np.float32).max).all(axis=1))
     if len(bad):
         large = np.isfinite(array[bad[0]]).all()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -37,13 +38,15 @@ class Inner:
 
         Raises:
             ValueError: ``reset`` takes no seed or options, or returns something else than an observation and a dict.
+            RuntimeError: It fails.
         """
         try:
-            result = self.env.reset(seed=int(seed), options=self._options)
-        except TypeError as error:
+            with failing(self.name, "reset"):
+                result = self.env.reset(seed=int(seed), options=self._options)
+        except RuntimeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            raise ValueError(f"{self.name}: reset must take seed=None and options=None ({error}).") from error
+            raise ValueError(f"{self.name}: reset must take seed=None and options=None.") from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
             raise ValueError(f"{self.name}: reset must return (observation, info), with a dict as info. {UPDATE}")
         return result
@@ -53,8 +56,10 @@ class Inner:
 
         Raises:
             ValueError: ``step`` returns something else than Gymnasium's five values.
+            RuntimeError: It fails.
         """
-        result: Any = self.env.step(action)
+        with failing(self.name, "step"):
+            result: Any = self.env.step(action)
         if not isinstance(result, tuple) or len(result) != 5 or not isinstance(result[4], dict):
             raise ValueError(
                 f"{self.name}: step must return (observation, reward, terminated, truncated, info), with a dict as "
@@ -101,6 +106,16 @@ class Inner:
             got = type(value).__name__ if not numbers.size else f"{numbers.size} numbers"
             raise ValueError(f"{self.name}: the observation is {got} where observation_space has {space}.")
         return numbers
+
+
+@contextlib.contextmanager
+def failing(name: str, where: str) -> Iterator[None]:
+    """Turn whatever a foreign environment raises into a ``RuntimeError`` of one line, which names the environment."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RuntimeError(f"the environment {name} fails in {where}: {reason}") from error
 
 
 UPDATE = "Environments of the old Gym need Gymnasium's interface first."

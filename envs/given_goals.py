@@ -29,7 +29,9 @@ def given_goals(goals: Any, test: Test, view: View, size: int) -> list[Moment] |
     """
     if isinstance(goals, str):
         if goals not in ("rollout", OWN):
-            raise ValueError(f"{did_you_mean('kind of goals', goals, ('rollout', OWN))} Or images [M, H, W, 3], or a dataset.")
+            raise ValueError(
+                f"{did_you_mean('kind of goals', goals, ('rollout', OWN))} Or images [M, H, W, 3], or a dataset."
+            )
         return None
     images, states = getattr(goals, "pixels", goals), getattr(goals, "states", None)
     if not isinstance(images, list | tuple) and (np.ndim(images) != 4 or not len(images)):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from wm_agents.configs import checked_image_size
+from wm_agents.envs.contract import failing
 from wm_agents.envs.foreign import OwnContext
 from wm_agents.images import check_resize, resample, square_image, to_rgb
 from wm_agents.registry import did_you_mean
@@ -182,7 +183,7 @@ class View:
             return known[source]
         if source != "render":
             raise ValueError(did_you_mean("image of the observation", source, (*known, "render")))
-        with self._context.current():
+        with self._context.current(), failing(self.name, "render"):
             image = self._env.render()
         if image is None or isinstance(image, list):
             raise ValueError(

@@ -18,7 +18,8 @@ class Odd(Dot):
     """A dot that breaks one rule, from some step on.
 
     Args:
-        **answers: In place of ``observation``, ``reward``, ``info``, ``image``, or of all that ``reset`` or ``step`` return.
+        **answers: In place of ``observation``, ``reward``, ``info``, ``image``, or all
+            that ``reset`` or ``step`` return.
         late: Steps of an episode after which it does so.
     """
 
@@ -95,6 +96,28 @@ def test_an_environment_of_the_old_gym_is_told_apart():
         env = Dot("rgb_array")
         delattr(env, space)
         refused(f"has no {space}", lambda env=env: wm_agents.wrap(env))
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("where", ["reset", "step", "render"])
+def test_an_environment_that_fails_is_named(where, late):
+    class Fails(Dot):
+        broken = not late
+
+    def method(self, *args, **options):
+        if self.broken:
+            raise ZeroDivisionError("in the\nsimulator")
+        return getattr(Dot, where)(self, *args, **options)
+
+    setattr(Fails, where, method)
+
+    def run():
+        env = wm_agents.wrap(Fails("rgb_array"), success="far")
+        Fails.broken = True
+        env.reset(seed=0)
+
+    with pytest.raises(RuntimeError, match=f"environment Fails fails in {where}: ZeroDivisionError: in the simulator"):
+        run()
 
 
 def test_parts_of_an_observation_that_are_missing():

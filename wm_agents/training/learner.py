@@ -17,6 +17,7 @@ from torch import nn
 
 from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models import Head, WorldModel
+from wm_agents.training.checks import check_kinds
 from wm_agents.training.latents import check_dataset_fits, encode_frames
 from wm_agents.training.run import run
 from wm_agents.training.state import History
@@ -218,8 +219,10 @@ class LatentLearner(Learner):
         heads: Mapping[str, Head] | None = None,
         progress: bool = True,
     ) -> None:
+        training = self.Training() if training is None else training
+        check_kinds(dataset, training, self.Training)
         check_dataset_fits(world_model, dataset)
-        super().__init__(dataset, training or self.Training(), world_model.action_mean.device)
+        super().__init__(dataset, training, world_model.action_mean.device)
         self.world_model = world_model
         self.model = self.shape(model)
         for name in self.reads:
