@@ -103,6 +103,6 @@ def _bounded(space: spaces.Box, bounds: tuple[Any, Any] | None) -> spaces.Box:
     if not (low < high).all():
         fixed = np.flatnonzero(np.ravel(low >= high)).tolist()
         raise ValueError(
-            f"numbers {fixed} of the action space {space} cannot change: take them out with Gymnasium's TransformAction."
+            f"numbers {fixed} of the action space {space} cannot change: leave them out (gymnasium's TransformAction)."
         )
     return spaces.Box(low.ravel().astype(np.float32), high.ravel().astype(np.float32), dtype=np.float32)

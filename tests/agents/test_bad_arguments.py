@@ -95,7 +95,7 @@ def test_options_of_load(options, message):
 
 @pytest.mark.parametrize("name", [None, 3, "", "cem", "nope", "/tmp", "pointmaze-umaze/gcidm"])
 def test_names_of_no_agent(name):
-    with pytest.raises(ValueError, match="name must be|Unknown agent") as error:
+    with pytest.raises(ValueError, match=r"name must be|Unknown agent") as error:
         wm_agents.load(name)
     assert "/None" not in str(error.value)
 

@@ -12,7 +12,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import configure_logger
@@ -28,6 +27,7 @@ from wm_agents.agents.fitting import (
     check_seed,
     collect_heads,
     head_named,
+    made,
     warn_of_another_task,
 )
 from wm_agents.agents.imagining import imagine
@@ -109,7 +109,7 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
         self.env_id = ""
         super().__init__(
             policy=WorldModelPolicy,
-            env=env,
+            env=made(env, verbose),
             learning_rate=0.0,
             seed=seed,
             device=device,
@@ -201,10 +201,7 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Wrap as SB3 does, but leave images in HWC: the encoder takes them as the environment gives them."""
-        try:
-            env = maybe_make_env(env, verbose)
-        except gym.error.Error as error:
-            raise ValueError(f"env={env!r} cannot be made: {' '.join(str(error).split())}") from error
+        env = made(env, verbose)
         if isinstance(env, VecEnv):
             return env
         if not isinstance(env, gym.Env):

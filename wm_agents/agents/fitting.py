@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped, unwrap_vec_normalize
 
 from wm_agents.agents.policy import KEYS
@@ -98,6 +100,18 @@ def check_seed(seed: Any) -> int | None:
     if not whole or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be None or a whole number from 0 to 2**32 - 1, not {seed!r}.")
     return int(seed)
+
+
+def made(env: Any, verbose: int) -> Any:
+    """Make an environment of its id, as SB3 does; anything else stays what it is.
+
+    Raises:
+        ValueError: It cannot be made.
+    """
+    try:
+        return maybe_make_env(env, verbose)
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} cannot be made: {' '.join(str(error).split())}") from error
 
 
 def check_device(device: Any) -> None:
