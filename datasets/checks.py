@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from wm_agents.images import square_image
+from wm_agents.images import square_image, to_rgb
 from wm_agents.registry import did_you_mean
 
 
@@ -27,22 +27,56 @@ class ColumnError(ValueError):
         self.column, self.problem = column, problem
 
 
-def square_frames(images: Iterable[Any], size: int, rule: str) -> np.ndarray:
-    """Return the frames of an episode, all of one shape, as uint8 ``[N, size, size, 3]``.
+class SquareFrames:
+    """Makes the frames of one episode after the other square; all episodes must have frames of one aspect.
+
+    Args:
+        size: Height and width of the frames that are made.
+        rule: See :func:`~wm_agents.images.square_image`.
+    """
+
+    def __init__(self, size: int, rule: str) -> None:
+        self.size, self.rule = size, rule
+        self._first: tuple[int, int] | None = None
+
+    def of(self, images: Iterable[Any]) -> np.ndarray:
+        """Return the frames of an episode, all of one shape, as uint8 ``[N, size, size, 3]``.
+
+        Raises:
+            ColumnError: A frame is no image, or of another shape than the first, or another aspect than before.
+        """
+        frames, shape = [], None
+        for row, image in enumerate(each(images, "images")):
+            try:
+                rgb = to_rgb(image)
+            except ValueError as error:
+                raise ColumnError("images", f"frame {row} is not valid: {error}") from error
+            if shape not in (None, np.shape(image)):
+                raise ColumnError("images", f"frame {row} has the shape {np.shape(image)}, those before it {shape}.")
+            shape = np.shape(image)
+            height, width = rgb.shape[:2]
+            self._first = self._first or (height, width)
+            if abs(height * self._first[1] / (width * self._first[0]) - 1) > 0.02:
+                raise ColumnError(
+                    "images",
+                    f"its frames are {height} x {width} pixels, those of the first episode {self._first[0]} x "
+                    f"{self._first[1]}; all must have one aspect, as a camera has.",
+                )
+            frames.append(square_image(rgb, self.size, self.rule))
+        return np.stack(frames) if frames else np.zeros((0, self.size, self.size, 3), np.uint8)
+
+
+def each(values: Any, column: str) -> Iterable[Any]:
+    """Return what can be iterated over as it is.
 
     Raises:
-        ColumnError: A frame is no image, or of another shape than the first.
+        ColumnError: It is one thing, or nothing.
     """
-    frames, shape = [], None
-    for row, image in enumerate(images):
-        if shape not in (None, np.shape(image)):
-            raise ColumnError("images", f"frame {row} has the shape {np.shape(image)}, those before it {shape}.")
-        shape = np.shape(image)
-        try:
-            frames.append(square_image(image, size, rule))
-        except ValueError as error:
-            raise ColumnError("images", f"frame {row} is not valid: {error}") from error
-    return np.stack(frames) if frames else np.zeros((0, size, size, 3), np.uint8)
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable) or not getattr(values, "ndim", 1):
+        raise ColumnError(
+            column, f"it is {' '.join(repr(values).split())[:60]}, where an array, a list or a generator is needed."
+        )
+    return values
 
 
 def check_counts(frames: int, actions: int) -> None:
@@ -62,15 +96,26 @@ def check_counts(frames: int, actions: int) -> None:
 def numbers(values: Any, what: str, rows: str) -> np.ndarray:
     """Return float64 ``[rows, size]``."""
     column = f"{what}s"
+    if isinstance(values, Iterator):
+        values = list(values)
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)  # torch's tensors
+        if array.dtype.kind not in "biufO":
+            raise ColumnError(column, f"they are no numbers but {array.dtype}.")
+        array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if isinstance(error, ColumnError):
+            raise
         raise ColumnError(column, f"its rows differ in length, or are no numbers ({error}).") from error
     if array.ndim != 2 or not array.shape[1]:
-        raise ColumnError(column, f"it has the shape {array.shape}; [{rows}, numbers in a {what}] is needed.")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        way_out = f" For {what}s of one number: {what}s[:, None]." if array.ndim == 1 else ""
+        raise ColumnError(
+            column, f"it has the shape {array.shape}; [{rows}, numbers of each {what}] is needed.{way_out}"
+        )
+    bad = np.flatnonzero(~(np.abs(array) <= np.finfo(np.float32).max).all(axis=1))
     if len(bad):
-        raise ColumnError(column, f"row {bad[0]} is NaN or infinite.")
+        large = np.isfinite(array[bad[0]]).all()
+        raise ColumnError(column, f"row {bad[0]} is {'too large for float32' if large else 'NaN or infinite'}.")
     return array
 
 

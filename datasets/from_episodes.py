@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from wm_agents.configs import checked_image_size
-from wm_agents.datasets.checks import ColumnError, check_counts, numbers, refusal, square_frames
+from wm_agents.configs import check_flag, checked_image_size
+from wm_agents.datasets.checks import ColumnError, SquareFrames, check_counts, each, numbers, refusal
 from wm_agents.datasets.collect import episode_bar, versions, work_folder
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.loading import TOLERANCE, dataset_root, load
@@ -63,6 +63,9 @@ def from_episodes(
         OSError: The disk is too full; nothing has been written.
     """
     image_size, resize = checked_image_size(image_size), check_resize(resize)
+    overwrite, progress = check_flag("overwrite", overwrite), check_flag("progress", progress)
+    if not isinstance(env_id, str):
+        raise ValueError(f'env_id must be text, the id of an environment or "", not {env_id!r}.')
     if getattr(images, "ndim", 5) == 4 and getattr(actions, "ndim", 3) == 2:
         raise refusal(name, "images and actions are those of one episode: pass lists of episodes, [images], [actions].")
     if (action_low is None) != (action_high is None):
@@ -112,6 +115,11 @@ def _together(
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Yield frames, actions and states of one episode after the other; each must have as many."""
     sources = {"images": images, "actions": actions} | ({} if states is None else {"states": states})
+    for what, source in sources.items():
+        try:
+            each(source, what)
+        except ColumnError as error:
+            raise refusal(name, error.problem, column=what) from error
     for index, parts in enumerate(itertools.zip_longest(*sources.values(), fillvalue=_MISSING)):
         missing = [what for what, part in zip(sources, parts, strict=True) if part is _MISSING]
         if missing:
@@ -122,10 +130,11 @@ def _together(
 def _buffers(
     name: str, episodes: Iterable[tuple[Any, Any, Any]], image_size: int, resize: str
 ) -> Iterator[EpisodeBuffer]:
+    square = SquareFrames(image_size, resize)
     for index, (images, actions, states) in enumerate(episodes):
         try:
             taken = numbers(actions, "action", "T")
-            frames = square_frames(images, image_size, resize)
+            frames = square.of(images)
             check_counts(len(frames), len(taken))
             infos = {} if states is None else {"state": numbers(states, "state", "T+1")}
             if infos and len(infos["state"]) != len(frames):
@@ -145,7 +154,9 @@ def _bound(otherwise: float, value: Any, size: tuple[int, ...]) -> np.ndarray:
 def _state_names(episode: EpisodeBuffer, names: Sequence[str] | None) -> list[str]:
     size = np.shape((episode.infos or {}).get("state", np.zeros((1, 0))))[1]
     if names is not None and len(names) != size:
-        raise ValueError(f"state_names has {len(names)} names, a state {size} numbers.")
+        raise ValueError(f"state_names has {len(names)} names, a state {size} numbers: give one name for each.")
+    if names is not None and len(set(names)) < size:
+        raise ValueError(f"state_names must differ from each other, unlike {list(names)}.")
     return list(names) if names is not None else [f"state_{i}" for i in range(size)]
 
 

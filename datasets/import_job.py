@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from wm_agents.datasets.checks import ColumnError, refusal, square_frames
+from wm_agents.datasets.checks import ColumnError, SquareFrames, refusal
 from wm_agents.datasets.import_sources import Record, Source, replay_error
 from wm_agents.datasets.writing import bounded, episode_buffer
 
@@ -40,8 +40,9 @@ class Job:
         skip_invalid: bool,
     ) -> None:
         self.place, self.source, self.task, self.skip_invalid = place, source, task, skip_invalid
+        self._square = SquareFrames(image_size, resize)
         self.total = min(source.episodes, limit or source.episodes)
-        self.image_size, self.resize = image_size, resize
+        self.image_size = image_size
         self.scale = scale if scale is not None else source.default_action_scale(task) if task else 1.0
         own = source.action_space if self.scale == 1 else None
         free = gym.spaces.Box(-np.inf, np.inf, (source.action_size,), np.float32)
@@ -147,7 +148,7 @@ class Job:
             return np.stack(rendered)
         assert record.pixels is not None, "a source with a side has frames"
         try:
-            stored = square_frames(record.pixels, self.image_size, self.resize)
+            stored = self._square.of(record.pixels)
             if len(stored) != len(record.actions) + 1:
                 raise ColumnError("pixels", f"it has {len(stored)} frames for {len(record.actions)} actions.")
             return stored

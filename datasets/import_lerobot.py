@@ -163,6 +163,11 @@ class LeRobotDataset(Source):
         if abs(rate - self._fps) > 0.05 * self._fps:
             problem = f"it has {rate:.3g} rows a second; meta/info.json says {self._fps:g} frames a second."
             raise refusal(str(episode.table), problem, episode=index, column="timestamp")
+        late = np.abs(times - times[:1] - np.arange(len(times)) / self._fps) > 0.5 / self._fps
+        if late.any() or not np.isfinite(times).all():
+            row = int(np.argmax(late))
+            problem = f"row {row} is at {times[row]:g} s; rows are missing, doubled, or in another order."
+            raise refusal(str(episode.table), problem, episode=index, column="timestamp")
         if episode.video is None:
             return
         shown = video_info(episode.video).fps

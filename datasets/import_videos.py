@@ -7,6 +7,8 @@ holds the rows of all, with a column ``video`` or ``episode`` that tells whose t
 from __future__ import annotations
 
 import csv
+import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +22,8 @@ from wm_agents.datasets.videos import SUFFIXES, count_frames, read_video, video_
 
 TABLES = (".csv", ".npz", ".parquet")
 _WHOSE = ("video", "episode", "episode_index")
-_NOT_ACTIONS = (*_WHOSE, "frame", "frame_index", "index", "step", "time", "timestamp")
+_ORDERED = ("frame", "frame_index", "index", "step", "time", "timestamp")
+_NOT_ACTIONS = (*_WHOSE, *_ORDERED)
 
 Columns = dict[str, np.ndarray]
 """Columns of a table: numbers ``[rows]`` or ``[rows, size]``, or text ``[rows]``."""
@@ -39,26 +42,31 @@ class VideoFolder(Source):
     def __init__(self, place: str, task: Any | None, pixels: str | None = None) -> None:
         self.place = place
         folder = Path(place)
-        self._videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if pixels is not None:  # several cameras: only the videos of one
-            self._videos = [path for path in self._videos if pixels in path.stem]
+        self._videos = _files(folder, SUFFIXES)
         if not self._videos:
             raise refusal(place, f"there are no videos in it ({', '.join(SUFFIXES)}).")
+        if pixels is not None:  # several cameras: only the videos of one
+            self._videos = [path for path in self._videos if pixels in path.stem]
+            if not self._videos:
+                raise refusal(place, f"none of its videos has {pixels!r} in its name (pixels=, --pixels).")
         self._tables = _find_tables(folder, self._videos)
         self.files = (*self._videos, *sorted(set(self._tables.values())))
         self.episodes = len(self._videos)
         self._loaded: tuple[Path, Columns] | None = None
+        self._columns: list[str] = []  # of the last table's actions
+        self._order: list[str] = []  # of the first one's
         info = video_info(self._videos[0])
         self.image_shape = info.height, info.width
         actions, states = self._arrays(0)
         self.action_size = actions.shape[1]
+        self._order = self._columns
         self.state_names = tuple(f"state_{i}" for i in range(states.shape[1])) if states is not None else ()
 
     @classmethod
     def recognises(cls, place: str) -> bool:
         """Tell whether it is a folder with videos in it."""
         folder = Path(place)
-        return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+        return folder.is_dir() and bool(_files(folder, SUFFIXES))
 
     def read(self, index: int, *, pixels: bool) -> Record:
         """Read one episode; see :class:`~wm_agents.datasets.import_sources.Source`."""
@@ -71,8 +79,11 @@ class VideoFolder(Source):
                 f"or one less, are needed. {_rate_hint(video, frames, rows)}",
                 episode=index,
             )
-        if actions.shape[1] != self.action_size:
-            problem = f"it has actions of {actions.shape[1]} numbers, the first video of {self.action_size}."
+        if actions.shape[1] != self.action_size or set(self._columns) != set(self._order):
+            problem = (
+                f"its columns are {', '.join(self._columns)} ({actions.shape[1]} numbers), those of the first video "
+                f"{', '.join(self._order)} ({self.action_size})."
+            )
             raise refusal(str(self._tables[video]), problem, episode=index, column="actions")
         if states is not None and len(states) < frames:
             actions, states, frames = actions[: rows - 1], states[:rows], rows  # there is no state after the last row
@@ -88,15 +99,25 @@ class VideoFolder(Source):
         whose = next((name for name in _WHOSE if name in columns), None)
         try:
             if table.stem != video.stem and video.stem in columns:  # an npz of one array for each video
+                self._columns = ["actions"]
                 return _matrix({"actions": columns[video.stem]}, ("actions",)), None
             if table.stem != video.stem and whose is not None:
                 rows = _rows_of(columns[whose], video, index)
                 columns = {name: values[rows] for name, values in columns.items()}
-            actions = _matrix(columns, _named(columns, "action"))
+            _check_order(columns)
+            names = _named(columns, "action")
+            self._columns = sorted(names, key=self._order.index) if set(names) == set(self._order) else names
+            actions = _matrix(columns, self._columns)
             states = [name for name in columns if name.startswith("state")]
             return actions, _matrix(columns, states) if states else None
         except ColumnError as error:
             raise refusal(str(table), error.problem, episode=index, column=error.column) from error
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of a folder with one of these endings, in the order of their names, without hidden ones."""
+    found = (path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
 
 
 def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
@@ -105,9 +126,12 @@ def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
     Raises:
         ValueError: One has none; the message says what is missing.
     """
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
+    tables = _files(folder, TABLES)
     own = {path.stem: path for path in tables}
     if all(video.stem in own for video in videos):
+        every = {path.stem for path in _files(folder, SUFFIXES)}
+        if lonely := [path.name for path in tables if path.stem not in every]:
+            warnings.warn(f"{folder}: no video belongs to {', '.join(lonely)}, so it is left out.", stacklevel=5)
         return {video: own[video.stem] for video in videos}
     shared = [path for path in tables if path.stem not in {video.stem for video in videos}]
     without = [video.name for video in videos if video.stem not in own]
@@ -147,18 +171,53 @@ def read_table(path: Path) -> Columns:
                 return {name.removesuffix(".npy"): array.rows(0, array.shape[0]) for name, array in arrays.items()}
         except (OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
             raise refusal(str(path), f"it is no npz file, cut short or damaged ({error}).") from error
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> Columns:
+    """Read a csv file in UTF-8 whose first line names the columns, separated by commas, semicolons or tabs."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        separator = max(",;\t", key=first.count)
+        header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise refusal(str(path), f"it is no csv file in UTF-8 ({error}).") from error
-    rows = [row for row in rows if row]
     names = [name.strip() for name in header]
     ragged = [number for number, row in enumerate(rows) if len(row) != len(names)]
-    if not names or ragged:
-        found = f"row {ragged[0]} has {len(rows[ragged[0]])} of {len(names)} columns" if ragged else "it is empty"
-        raise refusal(str(path), f"{found}; a first line with the names of the columns, and rows are needed.")
+    problem = ""
+    if not names:
+        problem = "it is empty"
+    elif ragged:
+        problem = f"row {ragged[0]} has {len(rows[ragged[0]])} of {len(names)} columns"
+    elif not rows:
+        problem = "it has no rows"
+    elif all(_is_number(name) for name in names):
+        problem = "its first line has numbers and no names"
+    elif len(set(names)) < len(names):
+        problem = f"two of its columns have one name, of {', '.join(names)}"
+    if problem:
+        raise refusal(str(path), f"{problem}; a first line with the names of the columns, and rows are needed.")
+    if separator == ";":  # where it separates columns, a comma may separate decimals
+        rows = [[text if _is_number(text) else text.replace(",", ".", 1) for text in row] for row in rows]
     return {name: _parsed(path, name, [row[i] for row in rows]) for i, name in enumerate(names)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_order(columns: Columns) -> None:
+    """Raise ``ColumnError`` unless frame numbers and times, where there are any, grow from row to row."""
+    for name in _ORDERED:
+        values = columns.get(name, np.zeros(0))
+        if values.ndim == 1 and values.dtype.kind in "fiu" and (np.diff(values.astype(np.float64)) <= 0).any():
+            row = int(np.flatnonzero(np.diff(values.astype(np.float64)) <= 0)[0])
+            raise ColumnError(name, f"it does not grow from row {row} to row {row + 1}: sort the rows of an episode.")
 
 
 def _parsed(path: Path, name: str, texts: list[str]) -> np.ndarray:
@@ -168,13 +227,9 @@ def _parsed(path: Path, name: str, texts: list[str]) -> np.ndarray:
     except ValueError:
         if name in _WHOSE:
             return np.array([text.strip() for text in texts])
-    for row, text in enumerate(texts):
-        try:
-            float(text)
-        except ValueError:
-            problem = f"row {row} is {text!r}, which is no number." if text.strip() else f"row {row} is empty."
-            raise refusal(str(path), problem, column=name) from None
-    raise AssertionError("one of the texts is no number")
+    row = next(row for row, text in enumerate(texts) if not _is_number(text))
+    problem = f"row {row} is {texts[row]!r}, which is no number." if texts[row].strip() else f"row {row} is empty."
+    raise refusal(str(path), problem, column=name)
 
 
 def _named(columns: Columns, start: str) -> list[str]:

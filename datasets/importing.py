@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_agents.configs import task_name, whole_number
+from wm_agents.configs import check_flag, checked_image_size, task_name, whole_number
 from wm_agents.datasets.checks import refusal
 from wm_agents.datasets.collect import check_same, episode_bar, versions, work_folder
 from wm_agents.datasets.dataset import TrajectoryDataset
@@ -41,7 +41,6 @@ IMPORT_FORMATS = Registry(
 """Name to reader (a :class:`~wm_agents.datasets.import_sources.Source`), called as ``reader(place, task, pixels)``."""
 
 FRAMES = ("auto", "stored", "rendered")
-_SIZES = (16, 2048)  # of frames, as the environments have them
 
 
 def import_dataset(
@@ -95,6 +94,7 @@ def import_dataset(
         OSError: The disk is too full; nothing has been written.
     """
     place = str(source)
+    skip_invalid, overwrite = check_flag("skip_invalid", skip_invalid), check_flag("overwrite", overwrite)
     reader = _reader(place, format)
     check_resize(resize)
     image_size, episodes, action_scale = _checked(frames, image_size, episodes, action_scale)
@@ -110,7 +110,7 @@ def import_dataset(
                 "and frames and actions stay what they are."
             )
         opened: Source = stack.enter_context(contextlib.closing(reader(place, task, pixels)))
-        job = Job(place, opened, task, frames, image_size, resize, episodes, action_scale, bool(skip_invalid))
+        job = Job(place, opened, task, frames, image_size, resize, episodes, action_scale, skip_invalid)
         made = {
             "policy": "imported",
             "format": next(key for key in IMPORT_FORMATS if IMPORT_FORMATS.get(key) is reader),
@@ -139,12 +139,8 @@ def _checked(
     """Return the numbers as Python's, once all four arguments have been found valid."""
     if frames not in FRAMES:
         raise ValueError(did_you_mean("kind of frames", frames, FRAMES))
-    image_size = whole_number("image_size", image_size)
-    limit = None if episodes is None else whole_number("episodes", episodes)
-    if not _SIZES[0] <= image_size <= _SIZES[1] or (limit is not None and limit < 1):
-        raise ValueError(
-            f"image_size is {_SIZES[0]} to {_SIZES[1]} pixels and episodes at least 1; got {image_size} and {limit}."
-        )
+    image_size = checked_image_size(image_size)
+    limit = None if episodes is None else whole_number("episodes", episodes, 1)
     if action_scale is None:
         return image_size, limit, None
     number = isinstance(action_scale, (numbers.Real, np.ndarray)) and not isinstance(action_scale, (bool, np.bool_))

@@ -70,11 +70,15 @@ def dataset_root(name: str) -> Path:
         ValueError: ``name`` is no Minari id.
     """
     try:
-        minari.dataset.minari_dataset.parse_dataset_id(name)
-    except (ValueError, TypeError) as error:
+        version = minari.dataset.minari_dataset.parse_dataset_id(name)[2]
+        too_long = any(len(part.encode()) > 200 for part in name.split("/"))
+    except (ValueError, TypeError):
+        version, too_long = None, False
+    if version is None or too_long:
         raise ValueError(
-            f"{name!r} is not a dataset name: use [namespace/]name-v<number>, for example 'wm/tworoom/waypoint-v0'."
-        ) from error
+            f"{name!r} is not a dataset name: use [namespace/]name-v<number>, for example 'mine/robot-v0', of letters, "
+            "digits, - and _; a namespace has at least two of them, and no part more than 200."
+        )
     return get_dataset_path(name)
 
 
@@ -114,9 +118,9 @@ def load(name: str) -> TrajectoryDataset:
     Warns:
         ActionsOutsideWarning: Actions lie far outside the dataset's own action space.
     """
-    if not (get_dataset_path(name) / "data").is_dir():
-        _download(name)
     root = dataset_root(name)
+    if not (root / "data").is_dir():
+        _download(name)
     metadata = read_metadata(name, root)
     cache = open_cache(name, root)
     _warn_outside(name, cache)

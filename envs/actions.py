@@ -38,7 +38,9 @@ class Actions:
         elif isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
             self.space = spaces.MultiDiscrete([2] * space.shape[0])
         else:
-            raise ValueError(f"the environment's actions are {space}: {WAY_OUT}.")
+            raise ValueError(f"the environment's actions are {' '.join(str(space).split())}: {WAY_OUT}.")
+        if np.prod(self.space.shape or (), dtype=int) == 0 or (isinstance(space, spaces.Discrete) and space.n < 2):
+            raise ValueError(f"the environment's actions are {space}: there is nothing to choose.")
 
     def to_inner(self, action: Any) -> Any:
         """Return the environment's action; continuous ones are clipped.
@@ -47,12 +49,7 @@ class Actions:
             ValueError: The action has another shape, is not finite, or is no action of the space.
         """
         inner, space = self._inner, self.space
-        values = np.asarray(action)
-        if values.shape != space.shape or values.dtype.kind not in "bfiu" or not np.isfinite(values).all():
-            raise ValueError(
-                f"An action must be finite and of shape {space.shape}, as `env.action_space.sample()` returns it; "
-                f"got shape {values.shape}, values {values}."
-            )
+        values = checked_action(action, space)
         if isinstance(space, spaces.Box):
             assert isinstance(inner, spaces.Box)
             clipped = np.clip(values, space.low, space.high).reshape(inner.shape)
@@ -64,18 +61,48 @@ class Actions:
         return values.astype(inner.dtype)  # type: ignore[arg-type]
 
 
+def checked_action(action: Any, space: spaces.Space[Any]) -> np.ndarray:
+    """Return an action as an array.
+
+    Raises:
+        ValueError: It has another shape than the space, or is not finite.
+    """
+    try:
+        values = np.asarray(action)
+    except (TypeError, ValueError):  # lists of different lengths
+        values = np.asarray(None)
+    if values.shape != space.shape or values.dtype.kind not in "bfiu" or not np.isfinite(values).all():
+        shown = " ".join(str(action).split())
+        raise ValueError(
+            f"An action must be finite and of shape {space.shape}, as `env.action_space.sample()` returns it; got "
+            f"{f'shape {values.shape}, values ' if values.ndim else ''}{shown}."
+        )
+    return values
+
+
 def _bounded(space: spaces.Box, bounds: tuple[Any, Any] | None) -> spaces.Box:
     low, high = np.asarray(space.low, dtype=np.float64), np.asarray(space.high, dtype=np.float64)
     if bounds is not None:
-        if len(bounds) != 2:
-            raise ValueError("bounds are two: the lowest action and the highest.")
-        given = [np.broadcast_to(np.asarray(bound, dtype=np.float64), space.shape) for bound in bounds]
-        low, high = np.maximum(low, given[0]), np.minimum(high, given[1])
+        try:
+            lowest, highest = (np.broadcast_to(np.asarray(bound, np.float64), space.shape) for bound in bounds)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"bounds must be two, the lowest action and the highest, each a number or of shape {space.shape}; got "
+                f"{bounds!r}."
+            ) from None
+        if not (lowest < highest).all() or not (np.maximum(low, lowest) < np.minimum(high, highest)).all():
+            raise ValueError(
+                f"bounds must leave room between the lowest action and the highest, inside {space}; got {bounds!r}."
+            )
+        low, high = np.maximum(low, lowest), np.minimum(high, highest)
     large = 1e6  # some environments write "no bound" as the largest float
     if not ((low > -large) & (high < large)).all():
         raise ValueError(
             f"the action space {space} has no finite bounds: give bounds=(lowest, highest), for example bounds=(-1, 1)."
         )
     if not (low < high).all():
-        raise ValueError(f"bounds must leave room between the lowest action and the highest; got {low} and {high}.")
+        fixed = np.flatnonzero(np.ravel(low >= high)).tolist()
+        raise ValueError(
+            f"numbers {fixed} of the action space {space} cannot change: leave them out (gymnasium's TransformAction)."
+        )
     return spaces.Box(low.ravel().astype(np.float32), high.ravel().astype(np.float32), dtype=np.float32)

@@ -68,7 +68,7 @@ def make(env_id: str, side: int, **options: Any) -> gym.Env:
             env = gym.make(spec, **{**_sizes(_place(spec), side, given.get("render_kwargs")), **given})
         except TypeError:
             env = gym.make(spec, **given)
-    except (ImportError, gym.error.Error) as error:
+    except (ImportError, TypeError, gym.error.Error) as error:
         raise ValueError(f"{env_id} cannot be made: {str(error).splitlines()[0]}") from error
     with contextlib.suppress(Exception):  # there is no model of MuJoCo's, or not yet
         base: Any = env.unwrapped
@@ -112,6 +112,14 @@ class OwnContext:
                 yield
             finally:
                 self._enter = capture()
+
+    def __reduce__(self) -> tuple[type[OwnContext], tuple[()]]:
+        return OwnContext, ()  # contexts stay in their process
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OwnContext:
+        other = OwnContext()
+        other._enter = self._enter
+        return other
 
 
 @functools.cache

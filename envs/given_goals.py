@@ -29,13 +29,18 @@ def given_goals(goals: Any, test: Test, view: View, size: int) -> list[Moment] |
     """
     if isinstance(goals, str):
         if goals not in ("rollout", OWN):
-            raise ValueError(did_you_mean("kind of goals", goals, ("rollout", OWN)))
+            raise ValueError(
+                f"{did_you_mean('kind of goals', goals, ('rollout', OWN))} Or images [M, H, W, 3], or a dataset."
+            )
         return None
     images, states = getattr(goals, "pixels", goals), getattr(goals, "states", None)
-    if len(np.shape(images)) != 4 or not len(images):
+    if not isinstance(images, list | tuple) and (np.ndim(images) != 4 or not len(images)):
         raise ValueError(
-            f'goals must be "rollout", "own", images [M, H, W, 3], or a dataset; got shape {np.shape(images)}.'
+            f'goals must be "rollout", "own", images [M, H, W, 3], or a dataset; got '
+            f"{f'shape {np.shape(images)}' if np.ndim(images) else repr(images)}."
         )
+    if not len(images):
+        raise ValueError('goals has no images: give some, or goals="rollout".')
     has_states = states is not None and np.shape(states)[-1] == size
     if not (test.looks or isinstance(test, (InfoKey, Told))) and not has_states:
         raise ValueError(

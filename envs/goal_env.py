@@ -13,13 +13,13 @@ import numpy as np
 from gymnasium import spaces
 
 from wm_agents.configs import checked_image_size, whole_number
+from wm_agents.envs.actions import checked_action
 from wm_agents.envs.distractor import Distractor
-from wm_agents.envs.goals import Goals, offset_of
+from wm_agents.envs.goals import Goals, checked_reset_options, offset_of
 from wm_agents.registry import GOALS, did_you_mean
 
 RewardFn = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
 OBS_TYPES = ("pixels", "state", "pixels_state")
-_OPTIONS = ("state", "goal_state")
 RELABELLED = (
     "rewards of many goals at once, as hindsight replay asks for them: it relabels desired_goal and leaves goal_pixels "
     "as they are, so the two disagree. Make the environment with obs_type='state' for it."
@@ -244,11 +244,8 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             ValueError: An unknown option, an invalid state, a seed that is not a whole number, or goals that are
                 farther away than an episode is long.
         """
-        super().reset(seed=None if seed is None else whole_number("seed", seed))
-        given = dict(options or {})
-        for key in given:
-            if key not in _OPTIONS:
-                raise ValueError(did_you_mean("reset option", str(key), _OPTIONS))
+        super().reset(seed=None if seed is None else whole_number("seed", seed, 0))
+        given = checked_reset_options(options)
         fixed = {key: self.validate_state(value, f"options[{key!r}]") for key, value in given.items()}
         state, goal = self._draw_task(fixed.get("state"), fixed.get("goal_state"))
         self._set_state(state)
@@ -268,13 +265,7 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
             ValueError: The action has the wrong shape or is not finite.
         """
         space = self.action_space
-        values = np.asarray(action, dtype=np.float64)
-        if values.shape != space.shape or not np.isfinite(values).all():
-            raise ValueError(
-                f"An action must be finite and of shape {space.shape}, as `env.action_space.sample()` returns it; "
-                f"got shape {values.shape}, values {values}."
-            )
-        self._simulate(np.clip(values, space.low, space.high))
+        self._simulate(np.clip(checked_action(action, space).astype(np.float64), space.low, space.high))
         self._step_count += 1
         if self._distractor is not None:
             self._distractor.move()

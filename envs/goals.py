@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from wm_agents.configs import whole_number
@@ -9,6 +10,7 @@ from wm_agents.registry import did_you_mean
 
 Goals = Literal["any", "near"] | int
 """Two random states; or two states 25, or another number of, environment steps apart in one episode."""
+OPTIONS = ("state", "goal_state")
 NEAR = 25
 """Environment steps from start to goal where ``goals="near"``: what the published tables measure."""
 
@@ -28,3 +30,19 @@ def offset_of(goals: Any) -> int | None:
     except ValueError:
         way_out = '"any", "near", or a whole number of environment steps from start to goal, at least 1'
         raise ValueError(f"goals must be {way_out}, not {goals!r}.") from None
+
+
+def checked_reset_options(options: Any) -> dict[str, Any]:
+    """Return the options of a task's ``reset`` as a dict.
+
+    Raises:
+        ValueError: They are no dict, or one of them is neither ``state`` nor ``goal_state``.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f'options must be a dict, such as {{"state": state}}, not {options!r}.')
+    for key in options:
+        if key not in OPTIONS:
+            raise ValueError(did_you_mean("reset option", str(key), OPTIONS))
+    return dict(options)

@@ -6,6 +6,7 @@ limit only answer the same for both.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,7 @@ class InfoKey(Test):
 
     def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
         """See :meth:`Test.judge`."""
-        value = bool(now.info.get(self.key, False))
+        value = yes_or_no(now.info.get(self.key, False), self.description)
         return value, value
 
 
@@ -146,8 +147,26 @@ class Told(Test):
     def judge(self, now: Moment, goal: Moment) -> tuple[bool, bool]:
         """See :meth:`Test.judge`."""
         given = ({**moment.info, "state": moment.state.copy()} for moment in (now, goal))
-        value = bool(self.function(*given))
+        try:
+            answer = self.function(*given)
+        except Exception as error:  # whatever a user's function does wrong
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"{self.description} failed ({reason}); it gets two dicts, and returns a bool.") from error
+        value = yes_or_no(answer, self.description)
         return value, value
+
+
+def yes_or_no(answer: Any, test: str) -> bool:
+    """Return a test's answer as a bool.
+
+    Raises:
+        ValueError: It is neither True or False nor a single 1 or 0.
+    """
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        value = np.asarray(answer)
+        if value.size == 1 and value.dtype.kind in "biuf" and value.item() in (0, 1):
+            return bool(value.item())
+    raise ValueError(f"a success test must say True or False; {test} says {' '.join(repr(answer).split())}.")
 
 
 def choose_test(success: Any, trial: Any, env: Any, own_goals: bool) -> Test:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from wm_agents.envs.actions import Actions
+from wm_agents.envs.contract import Inner
 from wm_agents.envs.success import Moment
 from wm_agents.envs.views import View, moving_part
 
@@ -33,22 +32,20 @@ class Trial:
 
 
 def try_out(
-    env: gym.Env,
+    inner: Inner,
     actions: Actions,
     view: View,
     behave: Callable[[np.random.Generator], Any],
     focus: bool,
-    reset_options: dict[str, Any] | None,
 ) -> Trial:
     """Explore for a while, and set the view by what is seen: its box to what moves, its cells to the numbers' ranges.
 
     Args:
-        env: The environment.
+        inner: The environment.
         actions: Its actions.
         view: Where its images come from.
         behave: Makes an exploration policy from a source of randomness.
         focus: Whether to set ``view.box``.
-        reset_options: For ``env.reset``.
 
     Raises:
         ValueError: All images have one colour.
@@ -56,17 +53,17 @@ def try_out(
     squares, found, episodes = [], [], []
     for episode in range(EPISODES):
         with view.drawing():
-            observation, info = env.reset(seed=episode, options=reset_options)
+            observation, info = inner.reset(episode)
         behaviour = behave(np.random.default_rng([episode, 2]))
         for step in range(SPAN):
-            state = numbers(env.observation_space, observation)
+            state = inner.numbers(observation)
             if step % EVERY == 0:
                 achieved = observation.get("achieved_goal") if isinstance(observation, dict) else None
                 squares.append(view.square(observation))
                 found.append((observation, Moment(state, None if achieved is None else np.array(achieved), None, info)))
                 episodes.append(episode)
             with view.drawing():
-                observation, _, terminated, truncated, info = env.step(actions.to_inner(behaviour.act(state)))
+                observation, _, terminated, truncated, info = inner.step(actions.to_inner(behaviour.act(state)))
             if terminated or truncated:
                 break
     if all(square.min() == square.max() for square in squares):
@@ -82,17 +79,3 @@ def try_out(
         for square, (observation, moment) in zip(squares, found, strict=True)
     ]
     return Trial(moments, np.array(episodes), info)
-
-
-def numbers(space: spaces.Space[Any], observation: Any) -> np.ndarray:
-    """The numbers of an observation, float64 ``[S]``, without the goal's; none where it holds anything else."""
-    if isinstance(space, spaces.Dict):
-        kept = [key for key, part in space.spaces.items() if key != "desired_goal" and is_vector(part)]
-        parts = [np.ravel(observation[key]) for key in kept]
-        return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
-    return np.ravel(observation).astype(np.float64) if is_vector(space) else np.zeros(0)
-
-
-def is_vector(space: spaces.Space[Any]) -> bool:
-    """Whether its elements are a number, or a row of numbers."""
-    return isinstance(space, spaces.Box) and (len(space.shape) == 1 or space.shape == ())

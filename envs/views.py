@@ -12,8 +12,9 @@ import numpy as np
 from scipy import ndimage
 
 from wm_agents.configs import checked_image_size
+from wm_agents.envs.contract import failing
 from wm_agents.envs.foreign import OwnContext
-from wm_agents.images import check_resize, resample, square_image
+from wm_agents.images import check_resize, resample, square_image, to_rgb
 from wm_agents.registry import did_you_mean
 
 GRID = 16
@@ -29,6 +30,7 @@ class View:
 
     Args:
         env: The environment.
+        name: What errors call it.
         size: Height and width of the frames.
         sources: Keys of the observation that hold images, "observation" where that is one, "render" for ``render()``.
         resize: See :func:`wm_agents.envs.wrap`.
@@ -41,18 +43,21 @@ class View:
     def __init__(
         self,
         env: gym.Env,
+        name: str,
         size: int,
         sources: str | Sequence[str] | None,
         resize: str,
         proprioception: str | Sequence[int] | None = None,
     ) -> None:
         self.size, self.resize = checked_image_size(size), check_resize(resize)
-        self.sources = ("render",) if sources is None else (sources,) if isinstance(sources, str) else tuple(sources)
+        named = ("render",) if sources is None else (sources,) if isinstance(sources, str) else sources
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+            raise ValueError(f'pixels must be "render", a key of the observation, or some of them, not {sources!r}.')
+        self.sources = tuple(named)
         if not 1 <= len(self.sources) <= 4:
             raise ValueError(f"one to four images share a frame; got pixels={self.sources}.")
         self.box = (0.0, 0.0, 1.0, 1.0)
-        self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        self._env, self._context = env, OwnContext()
+        self.name, self._env, self._context = name, env, OwnContext()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._numbers = proprioception
         self._ranges: tuple[np.ndarray, np.ndarray] | None = None
@@ -93,6 +98,7 @@ class View:
         Nobody knows the numbers of those others: their cells are gray.
         """
         square = self._squared(image, what)
+        self._check_aspect(np.shape(image), what)
         if np.shape(image)[:2] == (self.size, self.size) and self._numbers is not None:
             return square
         picture = square if np.shape(image)[:2] == (self.size, self.size) else self._cut(square)
@@ -149,28 +155,35 @@ class View:
 
     def _square(self, source: str, observation: Any) -> np.ndarray:
         image = self._image(source, observation)
-        shape = np.shape(image)
+        square, shape = self._squared(image, f"an image of {self.name}"), np.shape(image)
         if self._shapes.setdefault(source, shape) != shape:
             raise ValueError(f"the images of {self.name} change their size, from {self._shapes[source]} to {shape}.")
-        return self._squared(image, f"an image of {self.name}")
+        return square
+
+    def _check_aspect(self, shape: tuple[int, ...], what: str) -> None:
+        """Refuse an image of the user's that another camera took; frames, which are square, are as they should be."""
+        height, width = _sides(shape)
+        known = [_sides(seen) for seen in self._shapes.values()]
+        if height != width and len(known) == 1 and abs(height * known[0][1] / (width * known[0][0]) - 1) > 0.02:
+            raise ValueError(
+                f"{what} is {height} x {width} pixels, those of {self.name} are {known[0][0]} x {known[0][1]}: give "
+                f"images of that aspect, or square ones of {self.size} x {self.size}."
+            )
 
     def _squared(self, image: Any, what: str) -> np.ndarray:
-        sides = np.shape(image)[-2:] if np.shape(image)[:1] in ((1,), (3,), (4,)) else np.shape(image)[:2]
-        side = (max if self.resize == "pad" else min)(sides, default=0)
         try:
-            return square_image(image, side, self.resize)
+            rgb = to_rgb(image)
+            return square_image(rgb, (max if self.resize == "pad" else min)(rgb.shape[:2]), self.resize)
         except ValueError as error:
             raise ValueError(f"{what} cannot be used: {error}") from None
 
     def _image(self, source: str, observation: Any) -> Any:
-        if isinstance(observation, dict) and source in observation:
-            return observation[source]
-        if source == "observation" and not isinstance(observation, dict):
-            return observation
+        known = _flattened(observation) if isinstance(observation, dict) else {"observation": observation}
+        if source in known:
+            return known[source]
         if source != "render":
-            known = (*(observation if isinstance(observation, dict) else ("observation",)), "render")
-            raise ValueError(did_you_mean("image of the observation", source, known))
-        with self._context.current():
+            raise ValueError(did_you_mean("image of the observation", source, (*known, "render")))
+        with self._context.current(), failing(self.name, "render"):
             image = self._env.render()
         if image is None or isinstance(image, list):
             raise ValueError(
@@ -178,6 +191,20 @@ class View:
                 'render_mode="rgb_array", or say in pixels= which part of the observation is an image.'
             )
         return image
+
+
+def _flattened(observation: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The parts of an observation by their keys; those of dicts in it are joined with "/"."""
+    parts: dict[str, Any] = {}
+    for key, value in observation.items():
+        parts |= _flattened(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return parts
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of an image ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``."""
+    first = len(shape) == 3 and shape[2] not in (1, 3, 4)
+    return (shape[1], shape[2]) if first else (shape[0], shape[1])
 
 
 def moving_part(squares: np.ndarray, stretch: bool) -> tuple[float, float, float, float]:

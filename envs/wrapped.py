@@ -10,16 +10,18 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from wm_agents.configs import checked_image_size, whole_number
+from wm_agents.configs import check_flag, checked_image_size, whole_number
 from wm_agents.envs.actions import Actions
+from wm_agents.envs.contract import Inner
 from wm_agents.envs.given_goals import OWN, given_goals, own_goal
+from wm_agents.envs.goals import checked_reset_options
 from wm_agents.envs.success import Moment, choose_test
-from wm_agents.envs.trials import numbers, try_out
+from wm_agents.envs.trials import try_out
 from wm_agents.envs.views import View
 from wm_agents.registry import POLICIES, did_you_mean
 
 MODES = ("moderate", "strict")
-GOAL_STEPS = 50
+GOAL_STEPS, MOST_STEPS = 50, 10_000
 
 
 class NotRepeatableWarning(UserWarning):
@@ -64,22 +66,27 @@ class WrappedEnv(gym.Wrapper):
         reset_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(env)
+        if isinstance(env.unwrapped, WrappedEnv):
+            raise ValueError(f"{env} is wrapped already: wrap the environment inside, {env.unwrapped.env}.")
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        self._inner = Inner(env, name, reset_options)
         if mode not in MODES:
             raise ValueError(did_you_mean("success mode", str(mode), MODES))
         self.image_size, self.mode = checked_image_size(image_size), mode
-        self.goal_steps = whole_number("goal_steps", goal_steps, 1)
+        self.goal_steps = whole_number("goal_steps", goal_steps, 1, MOST_STEPS)
         self.policy = policy
         self.actions = Actions(env.action_space, bounds)
         self.action_space = self.actions.space
         image = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(pixels=image, goal_pixels=image)
-        self.view = View(env, image_size, pixels, resize, proprioception)
+        self.view = View(env, name, self.image_size, pixels, resize, proprioception)
         self._own_spec = env.spec
         self._warned = False
-        self.reset_options = reset_options
+        self._started = False
         self.draws = True
         """Whether observations have frames; without, they are black, and steps are quick."""
-        trial = try_out(env, self.actions, self.view, lambda rng: self._behaviour(self, rng), focus, reset_options)
+        focus = check_flag("focus", focus)
+        trial = try_out(self._inner, self.actions, self.view, lambda rng: self._behaviour(self, rng), focus)
         self.own_goals = isinstance(goals, str) and goals == OWN
         self.test = choose_test(success, trial, env, self.own_goals)
         self.success_tests = dict.fromkeys(MODES, self.test.description)
@@ -126,10 +133,7 @@ class WrappedEnv(gym.Wrapper):
         """
         if seed is not None:
             gym.Env.reset(self, seed=whole_number("seed", seed, 0))
-        given = dict(options or {})
-        for key in given:
-            if key not in ("state", "goal_state"):
-                raise ValueError(did_you_mean("reset option", str(key), ("state", "goal_state")))
+        given = checked_reset_options(options)
         drawn = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         start = _address(given.get("state", (drawn, 0)))
         if "goal_state" in given:
@@ -141,12 +145,12 @@ class WrappedEnv(gym.Wrapper):
         else:
             goal = self._goal_after(start)
         now = self._lead(*start)[-1]
-        self._goal = goal
+        self._goal, self._started = goal, True
         return self._observe(now), self._info(now, 0.0)
 
     def explore(self, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode without a goal: nothing is reached, and the goal image is black."""
-        self._goal = None
+        self._goal, self._started = None, True
         now = self._restart(seed)
         return self._observe(now), self._info(now, 0.0)
 
@@ -155,7 +159,10 @@ class WrappedEnv(gym.Wrapper):
 
         Raises:
             ValueError: The action is none of the space.
+            gymnasium.error.ResetNeeded: There was no ``reset`` before.
         """
+        if not self._started:
+            raise gym.error.ResetNeeded("call env.reset() before env.step().")
         now, reward, terminated, truncated = self._advance(action)
         info = self._info(now, reward)
         success = info["is_success"]
@@ -171,7 +178,7 @@ class WrappedEnv(gym.Wrapper):
         """
         seed, step = _address(address, own=self.own_goals)
         if step < 0:
-            observation, info = self._reset_inner(seed)
+            observation, info = self._reset(seed)
             return own_goal(observation, info, self.view)
         if seed >= 0:
             return self._lead(seed, step)[-1]
@@ -218,17 +225,17 @@ class WrappedEnv(gym.Wrapper):
 
     # How it works.
 
-    def _reset_inner(self, seed: int) -> tuple[Any, dict[str, Any]]:
+    def _reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
         with self.view.drawing():
-            return self.env.reset(seed=int(seed), options=self.reset_options)
+            return self._inner.reset(seed)
 
     def _restart(self, seed: int) -> Moment:
-        return self._moment(*self._reset_inner(seed))
+        return self._moment(*self._reset(seed))
 
     def _advance(self, action: Any) -> tuple[Moment, float, bool, bool]:
         with self.view.drawing():
-            observation, reward, terminated, truncated, info = self.env.step(self.actions.to_inner(action))
-        return self._moment(observation, info), float(reward), bool(terminated), bool(truncated)
+            observation, reward, terminated, truncated, info = self._inner.step(self.actions.to_inner(action))
+        return self._moment(observation, info), reward, terminated, truncated
 
     def _lead(self, seed: int, steps: int, whole: bool = True, judged: bool = False) -> list[Moment]:
         """Reset to a seed and follow the exploration policy; return all moments, of which the last has a frame.
@@ -302,7 +309,7 @@ class WrappedEnv(gym.Wrapper):
 
     def _moment(self, observation: Any, info: dict[str, Any]) -> Moment:
         achieved = observation.get("achieved_goal") if isinstance(observation, dict) else None
-        state = numbers(self.env.observation_space, observation)
+        state = self._inner.numbers(observation)
         frame = self.view.frame(observation, state) if self.draws else None
         return Moment(state, None if achieved is None else np.array(achieved), frame, info)
 

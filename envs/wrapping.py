@@ -92,9 +92,13 @@ def wrap(
     elif options:
         raise ValueError(f"{sorted(options)} are options of an id: make the environment with them.")
     else:
-        inner = env if isinstance(env, gym.Env) else env()
+        inner = env() if callable(env) else env
         if not isinstance(inner, gym.Env):
-            raise ValueError(f"wrap takes a Gymnasium environment, its id, or a function of it; got {type(inner)}.")
+            several = ": wrap each environment, then vectorise them" if hasattr(inner, "num_envs") else ""
+            raise ValueError(
+                "wrap takes a Gymnasium environment, its id, or a function that makes one, not "
+                f"{'one that makes ' if callable(env) else ''}{type(inner).__name__}{several}."
+            )
     wrapped = WrappedEnv(
         inner,
         image_size=size,

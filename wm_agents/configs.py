@@ -14,25 +14,26 @@ import numpy as np
 T = TypeVar("T")
 
 
-def whole_number(name: str, value: Any, least: int | None = None) -> int:
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
     """Return ``value`` as Python's int; it must be an int or one of NumPy's integers, not a boolean or a float.
 
     Args:
         name: Name of the number in the message.
         value: The number.
         least: The smallest one that is allowed.
+        most: The largest one that is allowed.
 
     Raises:
-        ValueError: It is not a whole number, or is too small.
+        ValueError: It is not a whole number, or is too small or too large.
     """
     if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         try:
             number = operator.index(value)
-            if least is None or number >= least:
+            if (least is None or number >= least) and (most is None or number <= most):
                 return number
         except TypeError:
             pass
-    of = "" if least is None else f" of at least {least}"
+    of = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
     raise ValueError(f"{name} must be a whole number{of}, such as {max(4, least or 0)}, not {value!r}.")
 
 
@@ -42,19 +43,16 @@ def checked_image_size(value: Any) -> int:
     Raises:
         ValueError: It is not a whole number from 16 to 2048.
     """
-    size = whole_number("image_size", value)
-    if not 16 <= size <= 2048:
-        raise ValueError(f"image_size is 16 to 2048 pixels, not {size}.")
-    return size
+    return whole_number("image_size", value, 16, 2048)
 
 
-def check_counts(config: Any, names: Iterable[str], least: int = 1) -> None:
-    """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``.
+def check_counts(config: Any, names: Iterable[str], least: int = 1, most: int | None = None) -> None:
+    """Raise ``ValueError`` unless the named fields are whole numbers of at least ``least``, and at most ``most``.
 
     NumPy's integers become Python's, because JSON only knows these.
     """
     for name in names:
-        value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least)
+        value = whole_number(f"{type(config).__name__}.{name}", getattr(config, name), least, most)
         object.__setattr__(config, name, value)
 
 
@@ -94,13 +92,17 @@ def check_texts(config: Any, names: Iterable[str]) -> None:
         object.__setattr__(config, name, tuple(value))
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value`` as Python's bool, or raise ``ValueError`` unless it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, not {value!r}.")
+    return bool(value)
+
+
 def check_flags(config: Any, names: Iterable[str]) -> None:
     """Raise ``ValueError`` unless the named fields are True or False."""
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{type(config).__name__}.{name} must be True or False, not {value!r}.")
-        object.__setattr__(config, name, bool(value))
+        object.__setattr__(config, name, check_flag(f"{type(config).__name__}.{name}", getattr(config, name)))
 
 
 def build_config(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -12,6 +12,10 @@ from wm_agents.registry import did_you_mean
 RESIZE_RULES = ("stretch", "crop", "pad")
 """How an image becomes square: as a whole, its centre only, or as a whole between black bars."""
 
+KINDS = "images are [H, W], [H, W, 3] or [H, W, 4]"
+ROUNDING = 1e-3
+"""How far floats may lie outside 0 to 1, as they do after resizing."""
+
 
 def check_resize(rule: str) -> str:
     """Return the rule, or raise ``ValueError`` with the known ones."""
@@ -60,21 +64,26 @@ def resample(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def to_rgb(image: Any) -> np.ndarray:
     """Return one image as uint8 ``[H, W, 3]``; arguments and errors are those of :func:`square_image`."""
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError):  # a tuple of different things
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it is no array of numbers but a {type(image).__name__}; {KINDS}.")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ValueError(f"it has the shape {np.shape(image)}; images are [H, W], [H, W, 3] or [H, W, 4].")
+        raise ValueError(f"it has the shape {np.shape(image)}; {KINDS}.")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise ValueError("it holds NaN or infinite values.")
-        if array.min() < 0 or array.max() > 1:
+        if array.min() < -ROUNDING or array.max() > 1 + ROUNDING:
             raise ValueError(
                 f"it holds floats from {array.min():g} to {array.max():g}; images are floats from 0 to 1, or uint8."
             )
-        array = np.rint(255 * array).astype(np.uint8)
+        array = np.rint(255 * np.clip(array, 0, 1)).astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(f"it is {array.dtype}; images are uint8, or floats from 0 to 1.")
     if array.shape[2] == 4:

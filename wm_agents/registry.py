@@ -45,7 +45,9 @@ def load_plugins() -> None:
 
 
 def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown name: what was asked for, the nearest match, all that exist.
+    """Return the message for an unknown name: what was asked for, the nearest match, and those that exist.
+
+    Of more than 40 names it lists the 10 that are most alike.
 
     Args:
         kind: Kind of part, in words ("planner").
@@ -56,6 +58,9 @@ def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names) if names else "none"
+    if len(names) > 40:
+        alike = difflib.get_close_matches(name, names, n=10, cutoff=0.0)
+        listing = f"{', '.join(alike)}, and {len(names) - len(alike)} more"
     return f"Unknown {kind} {name!r}.{hint} Known: {listing}."
 
 

@@ -17,7 +17,7 @@ from foreign_files import CUBE, LENGTHS, MARKS, PUSHT, QUIET, REACHER, UMAZE, le
 
 from wm_agents import cli
 from wm_agents.datasets import IMPORT_FORMATS, collect, import_dataset, import_job, load
-from wm_agents.datasets.checks import square_frames
+from wm_agents.datasets.checks import SquareFrames
 from wm_agents.datasets.import_sources import replay_error
 from wm_agents.datasets.import_tables import OGBenchTable
 
@@ -220,12 +220,12 @@ def test_replay_tells_right_actions_from_wrong_ones() -> None:
 
 def test_shrinking_averages_areas() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
-    small = square_frames(frames, 32, "stretch")
+    small = SquareFrames(32, "stretch").of(frames)
     assert (
         np.abs(small.astype(float) - frames.reshape(2, 32, 7, 32, 7, 3).mean(axis=(2, 4))).max() < 1
     )  # rounded once a direction
     assert (
-        square_frames(np.full((1, 224, 224, 3), 77, np.uint8), 64, "stretch").tolist()
+        SquareFrames(64, "stretch").of(np.full((1, 224, 224, 3), 77, np.uint8)).tolist()
         == np.full((1, 64, 64, 3), 77).tolist()
     )
 

@@ -192,8 +192,8 @@ def test_sizes_that_do_not_fit_are_damage(cube_columns: dict[str, Any], tmp_path
     [
         ({"format": "lewm-hdf"}, "Did you mean 'lewm-hdf5'"),
         ({"frames": "store"}, "Did you mean 'stored'"),
-        ({"image_size": 4}, "image_size is 16 to 2048"),
-        ({"episodes": 0}, "episodes at least 1"),
+        ({"image_size": 4}, "image_size must be a whole number from 16 to 2048"),
+        ({"episodes": 0}, "episodes must be a whole number of at least 1"),
         ({"name": "no version"}, "name-v<number>"),
     ],
 )

@@ -207,7 +207,10 @@ def test_videos_say_what_is_missing_or_wrong(tmp_path: Path) -> None:
     refused(root, r"b\.mp4, episode 1: .*The video has 10 frames a second; the rows look like 50 a second")
     root = copy()
     write_csv(root / "b.csv", {"action_0": range(7), "action_1": range(7)})
-    refused(root, r"b\.csv, episode 1, column 'actions': it has actions of 2 numbers, the first video of 3")
+    refused(
+        root,
+        r"b\.csv, episode 1, column 'actions': its columns are action_0, action_1 \(2 numbers\), those of the first",
+    )
     root = copy()
     write_csv(root / "b.csv", {"action_0": [1, 2, "nan", 4, 5, 6, 7]})
     refused(root, r"b\.csv, episode 1, column 'action_0': row 2 is NaN")

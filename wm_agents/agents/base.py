@@ -12,7 +12,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import configure_logger
@@ -22,11 +21,13 @@ from wm_agents.agents.assess import Assessment, assess
 from wm_agents.agents.controller import Controller
 from wm_agents.agents.fitting import (
     action_space_of,
+    check_device,
     check_env_fits,
     check_head,
     check_seed,
     collect_heads,
     head_named,
+    made,
     warn_of_another_task,
 )
 from wm_agents.agents.imagining import imagine
@@ -35,6 +36,7 @@ from wm_agents.agents.memory import Memory
 from wm_agents.agents.policy import KEYS, LAST, WorldModelPolicy
 from wm_agents.agents.storing import StoredAgent
 from wm_agents.agents.untrained import from_nothing
+from wm_agents.configs import whole_number
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
 from wm_agents.registry import WORLD_MODELS, did_you_mean
@@ -82,7 +84,8 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
         tensorboard_log: str | None = None,
         **options: Any,
     ) -> None:
-        seed = check_seed(seed)
+        seed, verbose = check_seed(seed), whole_number("verbose", verbose, 0)
+        check_device(device)
         self.exploration = np.random.default_rng(seed or 0)  # of what is tried in learn
         self.provenance: dict[str, Any] = {}
         if not isinstance(world_model, WorldModel):
@@ -106,7 +109,7 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
         self.env_id = ""
         super().__init__(
             policy=WorldModelPolicy,
-            env=env,
+            env=made(env, verbose),
             learning_rate=0.0,
             seed=seed,
             device=device,
@@ -198,7 +201,7 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Wrap as SB3 does, but leave images in HWC: the encoder takes them as the environment gives them."""
-        env = maybe_make_env(env, verbose)
+        env = made(env, verbose)
         if isinstance(env, VecEnv):
             return env
         if not isinstance(env, gym.Env):

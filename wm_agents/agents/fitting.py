@@ -7,14 +7,17 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped, unwrap_vec_normalize
 
 from wm_agents.agents.policy import KEYS
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
-from wm_agents.registry import HEADS
+from wm_agents.registry import HEADS, did_you_mean
 
 OTHER_NAMES = {"inverse_dynamics": "gc-idm"}
 """Keywords by which heads were given to constructors in version 0.1, where they are not the head's name."""
@@ -99,12 +102,38 @@ def check_seed(seed: Any) -> int | None:
     return int(seed)
 
 
+def made(env: Any, verbose: int) -> Any:
+    """Make an environment of its id, as SB3 does; anything else stays what it is.
+
+    Raises:
+        ValueError: It cannot be made.
+    """
+    try:
+        return maybe_make_env(env, verbose)
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} cannot be made: {' '.join(str(error).split())}") from error
+
+
+def check_device(device: Any) -> None:
+    """Raise ``ValueError`` unless torch knows a device by that name; as in SB3, the CPU stands in for a missing GPU."""
+    try:
+        if device != "auto":
+            torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(did_you_mean("device", str(device), ("auto", "cpu", "cuda"))) from None
+
+
 def warn_of_another_task(env: VecEnv, env_id: str, stacklevel: int) -> None:
     """Warn when an environment has another id than the one that an agent was trained for."""
     try:
         found = {spec.id for spec in env.get_attr("spec") if spec is not None}
     except (AttributeError, NotImplementedError):  # a VecEnv of one's own, without a spec
         return
+    warn_of_ids(env_id, found, stacklevel + 1)
+
+
+def warn_of_ids(env_id: str, found: set[str], stacklevel: int) -> None:
+    """Warn when the id that an agent was trained for is not among those in which it acts."""
     trained = env_id.rpartition(":")[2]
     if trained and found and trained not in found:
         warnings.warn(

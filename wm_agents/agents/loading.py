@@ -101,6 +101,8 @@ def load(
         ValueError: Unknown name (the message lists the known ones), or an env that does not fit.
         CheckpointError: The file is missing, damaged or tampered with.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"name must be the name of a shipped agent or a path, not {name!r}.")
     text, known = str(name), shipped()
     task, _, given = text.partition("/")
     kind = ALIASES.get(given or str(agent), given or str(agent))
@@ -113,7 +115,7 @@ def load(
             f"It has {', '.join(_agents_of(task))}."
         )
     if not inside:
-        message = did_you_mean("agent", text if given else f"{text}/{agent}", list_checkpoints())
+        message = did_you_mean("agent", text if given or agent is None else f"{text}/{agent}", list_checkpoints())
         raise ValueError(f"{message} To load your own, give the path of a .safetensors or .zip file.")
     if given and agent is not None and ALIASES.get(agent, agent) != kind:
         raise ValueError(f"{text!r} already names the agent {kind!r}: leave out agent={agent!r}.")

@@ -25,6 +25,8 @@ from wm_agents.registry import ACTION_SPACES, PLANNERS, did_you_mean
 
 PROPOSALS = ("none", "gc-idm", "diffusion")
 ARRIVALS = ("horizon", "estimated")
+LONGEST = 1000
+"""Blocks in the longest plan; memory and time grow with it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class MPCOptions:
     planner_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_counts(self, ("horizon", "receding_horizon"))
+        check_counts(self, ("horizon", "receding_horizon"), most=LONGEST)
         check_flags(self, ("shrinking",))
         if self.receding_horizon > self.horizon:
             raise ValueError(

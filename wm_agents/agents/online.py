@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from wm_agents.agents.policy import NOISE
 from wm_agents.agents.replay_files import empty_replay
 from wm_agents.agents.untrained import heads_to_learn
 from wm_agents.checkpoint import versions
-from wm_agents.configs import check_counts, check_numbers, whole_number
+from wm_agents.configs import check_counts, check_flag, check_numbers, whole_number
 from wm_agents.registry import did_you_mean
 from wm_agents.training.continued import ContinuedTraining
 from wm_agents.training.latents import check_dataset_fits
+from wm_agents.training.learner import ShortEpisodesError
 
 if TYPE_CHECKING:
     from wm_agents.agents.base import WorldModelAgent
@@ -123,7 +125,13 @@ class OnlineRun:
             if agent.num_timesteps >= total or not going:
                 self.explorer.finish()
             if going and len(self.buffer):
-                self._train()
+                try:
+                    self._train()
+                except ShortEpisodesError as error:
+                    if agent.num_timesteps >= agent.online.learning_starts:
+                        raise
+                    message = f"learn() has acted, but not trained, in {agent.num_timesteps} steps: {error}"
+                    warnings.warn(message, UserWarning, stacklevel=4)
             self.due = self._next(agent.num_timesteps)
         callback.on_training_end()
 
@@ -245,6 +253,13 @@ def learn(
 ) -> None:
     """See :meth:`wm_agents.agents.base.WorldModelAgent.learn`."""
     total = whole_number("total_timesteps", total_timesteps, 1)
+    if log_interval is not None:
+        whole_number("log_interval", log_interval, 1)
+    check_flag("progress_bar", progress_bar)
+    check_flag("reset_num_timesteps", reset_num_timesteps)
+    for hook in callback if isinstance(callback, list) else [] if callback is None else [callback]:
+        if not isinstance(hook, BaseCallback) and (isinstance(callback, list) or not callable(hook)):
+            raise ValueError(f"callback must be one of SB3's callbacks, a list of them, or a function, not {hook!r}.")
     if agent.env is None:
         raise ValueError("learn() acts in an environment, and this agent has none: pass env= or call set_env().")
     if not agent.world_model.losses:

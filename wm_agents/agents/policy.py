@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -185,8 +185,8 @@ class WorldModelPolicy(BasePolicy):
                 "predict() was given a tuple. Gymnasium's reset returns (obs, info): pass obs alone. "
                 "SB3's VecEnv.reset returns obs."
             )
-        if not isinstance(observation, dict) or any(key not in observation for key in KEYS):
-            given = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
+        if not isinstance(observation, Mapping) or any(key not in observation for key in KEYS):
+            given = sorted(observation) if isinstance(observation, Mapping) else type(observation).__name__
             raise ValueError(
                 f"the observation must be a dict with {KEYS[0]!r} and {KEYS[1]!r}, not {given}: "
                 'make the environment with obs_type="pixels" or "pixels_state".'
@@ -194,15 +194,20 @@ class WorldModelPolicy(BasePolicy):
         size = self.world_model.spec.image_size
         images = []
         for key in KEYS:
-            value = np.asarray(observation[key])
+            try:
+                value = np.asarray(observation[key])
+            except ValueError:  # images of several shapes
+                value = np.asarray(None)
             if value.dtype != np.uint8:
-                raise ValueError(f"observation[{key!r}] must be uint8 in 0..255, not {value.dtype}.")
+                kind = value.dtype if value.dtype.kind in "biufc" else "something else"
+                raise ValueError(f"observation[{key!r}] must be uint8 in 0..255, not {kind}.")
             if value.shape[-3:] == (3, size, size):
                 value = np.moveaxis(value, -3, -1)
             if value.ndim not in (3, 4) or value.shape[-3:] != (size, size, 3):
                 raise ValueError(
                     f"observation[{key!r}] has shape {value.shape}; the agent was trained on ({size}, {size}, 3) "
-                    f"images, or [N, {size}, {size}, 3]: make the environment with image_size={size}."
+                    f"images in colour, or [N, {size}, {size}, 3]: make the environment with image_size={size}, or "
+                    "the image with wm_agents.images.square_image."
                 )
             images.append(value)
         if images[0].shape != images[1].shape:
@@ -222,18 +227,25 @@ class WorldModelPolicy(BasePolicy):
 
     def _memory(self, n: int, state: Collection[np.ndarray], episode_start: np.ndarray | None) -> Fields:
         fresh = self.initial_memory(n)
+        if isinstance(state, str | Mapping) or not isinstance(state, Collection):
+            raise ValueError(f'state must be what predict() returned, None, or "last", not {state!r}.')
         pairs = zip(state, fresh.values(), strict=False)
         if len(state) != len(fresh) or any(np.shape(old) != new.shape for old, new in pairs):
             raise ValueError(
                 f"the state does not belong to this agent with {n} environments: pass what the last predict() of the "
                 "same agent and the same environments returned, or None."
             )
+        if not all(np.asarray(old).dtype.kind in "biuf" and np.isfinite(old).all() for old in state):
+            raise ValueError("the state holds NaN or no numbers: pass what the last predict() returned, or None.")
         memory = {name: np.array(old, dtype=new.dtype) for old, (name, new) in zip(state, fresh.items(), strict=True)}
         if episode_start is not None:
-            marked = np.asarray(episode_start, dtype=bool)
-            if marked.shape not in ((), (n,)):
-                raise ValueError(f"episode_start has shape {marked.shape}; one boolean for each of {n} is needed.")
-            rows = np.broadcast_to(marked, (n,))
+            marked = np.asarray(episode_start)
+            if marked.shape not in ((), (n,)) or not np.isin(marked, (0, 1)).all():
+                raise ValueError(
+                    f"episode_start must be one boolean for each of {n} environments, not {marked} of shape "
+                    f"{marked.shape}."
+                )
+            rows = np.broadcast_to(marked.astype(bool), (n,))
             if rows.any():
                 for name, values in memory.items():
                     values[rows] = fresh[name][rows]

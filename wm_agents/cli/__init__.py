@@ -62,9 +62,19 @@ def main() -> None:
             soft_wrap=True,
         )
         raise SystemExit(130) from None
-    except (ImportError, ValueError, RuntimeError, OSError, gym.error.Error) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(str(error))}", highlight=False, soft_wrap=True)
+    except (ImportError, ValueError, RuntimeError, OSError, MemoryError, gym.error.Error) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {rich_escape(_told(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+
+
+def _told(error: BaseException) -> str:
+    """The text of an error, in one line; those of the system get a way out."""
+    text = " ".join(line.strip() for line in str(error).splitlines())
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: use smaller numbers, of samples, batches or images. {text}".strip()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}. Check the path, and that you may read and write there."
+    return text or type(error).__name__
 
 
 def _run(arguments: list[str]) -> None:

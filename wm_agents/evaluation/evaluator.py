@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wm_agents.agents.assess import Assessment
+from wm_agents.agents.fitting import warn_of_ids
+from wm_agents.configs import check_flag
 from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.environments import open_env, whole_number
 from wm_agents.evaluation.normalisation import find_normalisation
@@ -70,12 +72,18 @@ def evaluate(
         ValueError: The agent's spaces do not fit the environment, an action has the wrong shape or is not finite,
             a task to record is not in the manifest, or the agent has no plan or no viewer to draw it.
     """
-    if not callable(getattr(agent, "predict", None)):
+    if not callable(getattr(agent, "predict", None)) or isinstance(agent, type):
         raise ValueError(
-            f"the agent must have predict(), and {type(agent).__name__} has none: open files with wm_agents.load, "
+            f"the agent must be an object with predict(), not {_described(agent)}: open files with wm_agents.load, "
             "those of Stable-Baselines3 with evaluation.load_sb3(path, trust=True)."
         )
-    num_envs = whole_number("num_envs", num_envs, 1)
+    if not isinstance(manifest, Manifest):
+        raise ValueError(
+            f"the tasks must be a Manifest, not {_described(manifest)}: evaluation.make_manifest draws one, and "
+            "Manifest.load(path) reads one."
+        )
+    num_envs, progress = whole_number("num_envs", num_envs, 1), check_flag("progress", progress)
+    warn_of_ids(str(getattr(agent, "env_id", "")), {manifest.env_id.rpartition(":")[2]}, stacklevel=3)
     seed = None if seed is None else whole_number("seed", seed, 0)
     recorded = _recorded(video, len(manifest))
     if imagined:
@@ -251,6 +259,10 @@ def _check_imagining(agent: Any, recorded: Sequence[int]) -> None:
             f"({type(agent).__name__}) makes none: leave it out."
         )
     agent.head("viewer", "imagined=True")
+
+
+def _described(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
 
 
 def _recorded(video: int | Sequence[int] | None, tasks: int) -> list[int]:

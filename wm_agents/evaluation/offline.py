@@ -178,6 +178,7 @@ def offline_scores(
     """
     world_model = agent.world_model
     check_dataset_fits(world_model, dataset)
+    check_same_task(agent, dataset)
     samples, seed = whole_number("samples", samples, 1), whole_number("seed", seed, 0)
     data = dataset.split(validation_fraction)[1] if validation_fraction else dataset
     rows = []
@@ -192,6 +193,15 @@ def offline_scores(
             f"{needed} are needed: score other episodes (validation_fraction), or train with shorter action blocks."
         )
     return OfflineScores(agent.name, dataset.name, len(data), tuple(rows))
+
+
+def check_same_task(agent: Any, dataset: TrajectoryDataset) -> None:
+    """Raise ``ValueError`` if the agent is known to be for another environment than the episodes are of."""
+    own, other = (env_id.rpartition(":")[2] for env_id in (getattr(agent, "env_id", ""), dataset.env_id))
+    if own and other and own != other:
+        raise ValueError(
+            f"{dataset.name} has episodes of {other}, the agent was trained for {own}: take data of its task."
+        )
 
 
 def _past(agent: Any, data: TrajectoryDataset, blocks: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,17 @@ from wm_agents.losses import LossTerm
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
+
+
+def check_kinds(dataset: Any, config: Any, kind: type[Any]) -> None:
+    """Raise ``ValueError`` unless the first is a dataset, and the second of the class of a training's options."""
+    if not all(hasattr(dataset, name) for name in ("pixels", "actions", "lengths", "split")):
+        raise ValueError(
+            f"the data must be a dataset, not {type(dataset).__name__}: open one with datasets.load(name), or make "
+            "one with datasets.from_episodes(images, actions, name=...)."
+        )
+    if not isinstance(config, kind):
+        raise ValueError(f"training must be a {kind.__name__}, not {type(config).__name__}.")
 
 
 def check_dataset(dataset: TrajectoryDataset) -> None:
@@ -30,8 +41,7 @@ def check_dataset(dataset: TrajectoryDataset) -> None:
 
 def check_terms(terms: Mapping[str, LossTerm], data: TrajectoryDataset, frames: int) -> None:
     """Raise ``ValueError`` if a loss term needs more than windows of ``frames`` frames, or actions that change."""
-    rows = data.frame_indices()
-    taken = data.actions[rows[~np.isin(rows, data.starts + data.lengths)]]  # without the zeros at ends of episodes
+    changing = actions_change(data)
     for name, term in terms.items():
         least = getattr(term, "least_frames", 2)
         if frames < least:
@@ -39,8 +49,15 @@ def check_terms(terms: Mapping[str, LossTerm], data: TrajectoryDataset, frames: 
                 f"the loss term {name!r} needs windows of {least} frames, not {frames}: set frames={least} in "
                 "TrainingConfig, or leave the term out."
             )
-        if getattr(term, "reads_actions", False) and not (taken != taken[:1]).any():
+        if getattr(term, "reads_actions", False) and not changing:
             raise ValueError(
                 f"the loss term {name!r} learns from actions, and those of {data.name} never change: leave the term "
                 "out, or record data with actions."
             )
+
+
+def actions_change(data: TrajectoryDataset) -> bool:
+    """Whether not all actions are one and the same."""
+    rows = data.frame_indices()
+    taken = data.actions[rows[~np.isin(rows, data.starts + data.lengths)]]  # without the zeros at ends of episodes
+    return bool((taken != taken[:1]).any())

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from wm_agents.configs import check_numbers
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
+from wm_agents.training.checks import actions_change
 from wm_agents.training.heads import train_head
 from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
 from wm_agents.training.state import History
@@ -49,6 +50,12 @@ class InverseDynamicsLearner(HeadLearner):
 
     head = InverseDynamics
     Training = InverseDynamicsTrainingConfig
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if data or options do not fit, or nothing can be learnt from the actions."""
+        super().check()
+        if not actions_change(self.dataset):
+            raise ValueError(f"gc-idm learns from actions, and those of {self.dataset.name} never change.")
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
         value = imitation(self.module, self.latents, self.config, data, size, rng)

@@ -17,6 +17,7 @@ from torch import nn
 
 from wm_agents.configs import check_counts, check_numbers
 from wm_agents.models import Head, WorldModel
+from wm_agents.training.checks import check_kinds
 from wm_agents.training.latents import check_dataset_fits, encode_frames
 from wm_agents.training.run import run
 from wm_agents.training.state import History
@@ -88,6 +89,10 @@ class LearnerConfig(SplitConfig):
         return dataclasses.replace(self, steps=30, evaluate_every=10)  # type: ignore[call-arg]
 
 
+class ShortEpisodesError(ValueError):
+    """No episode is as long as the samples that are learnt from."""
+
+
 class Learner(ABC):
     """One network in training.
 
@@ -148,9 +153,9 @@ class Learner(ABC):
         for data, purpose in ((self.train_data, "training"), (self.validation_data, "validation")):
             longest = max(data.lengths, default=0)
             if longest < needed:
-                raise ValueError(
+                raise ShortEpisodesError(
                     f"{self.name} learns from {what}, {needed} actions, but the longest episode of {data.name} that is "
-                    f"kept for {purpose} has {longest}: make that shorter, or record longer episodes."
+                    f"kept for {purpose} has {longest}: learn from fewer at once, or record longer episodes."
                 )
 
     def validate(self) -> dict[str, float]:
@@ -216,8 +221,10 @@ class LatentLearner(Learner):
         heads: Mapping[str, Head] | None = None,
         progress: bool = True,
     ) -> None:
+        training = self.Training() if training is None else training
+        check_kinds(dataset, training, self.Training)
         check_dataset_fits(world_model, dataset)
-        super().__init__(dataset, training or self.Training(), world_model.action_mean.device)
+        super().__init__(dataset, training, world_model.action_mean.device)
         self.world_model = world_model
         self.model = self.shape(model)
         for name in self.reads:

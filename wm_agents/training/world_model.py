@@ -27,7 +27,7 @@ from wm_agents.losses import (
 from wm_agents.models import ActionStatistics, LeWMConfig, WorldModel
 from wm_agents.registry import WORLD_MODELS, did_you_mean
 from wm_agents.training.balance import Balance
-from wm_agents.training.checks import check_dataset, check_terms
+from wm_agents.training.checks import check_dataset, check_kinds, check_terms
 from wm_agents.training.device import find_device
 from wm_agents.training.learner import Callback, Learner, LearnerConfig, Loss
 from wm_agents.training.probe import effective_dimension, position_probes, spread
@@ -104,7 +104,8 @@ class WorldModelLearner(Learner):
         *,
         device: torch.device | str = "auto",
     ) -> None:
-        training = training or TrainingConfig()
+        training = TrainingConfig() if training is None else training
+        check_kinds(dataset, training, TrainingConfig)
         check_dataset(dataset)
         self.kind: Any
         self.kind, config = kind_of(model or LeWMConfig())

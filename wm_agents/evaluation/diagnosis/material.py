@@ -13,6 +13,7 @@ import torch
 
 from wm_agents.envs.goal_env import GoalEnv
 from wm_agents.evaluation.environments import open_env
+from wm_agents.evaluation.offline import check_same_task
 from wm_agents.training.latents import check_dataset_fits, context, encode_frames
 from wm_agents.training.temporal_distance import imagine
 
@@ -119,11 +120,7 @@ def gather(agent: Any, dataset: TrajectoryDataset, validation_fraction: float, s
     """
     model = agent.world_model
     check_dataset_fits(model, dataset)
-    own, other = (env_id.rpartition(":")[2] for env_id in (agent.env_id, dataset.env_id))
-    if own and other and own != other:
-        raise ValueError(
-            f"{dataset.name} has episodes of {other}, the agent was trained for {own}: diagnose it on data of its task."
-        )
+    check_same_task(agent, dataset)
     fit, test = dataset.split(validation_fraction)
     fit, test = _limited(fit, FIT_FRAMES, seed), _limited(test, TEST_FRAMES, seed)
     needed = (context(model) + 1) * model.spec.action_block
