@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,11 @@ class Noise:
     """Steps over which the noise forgets itself."""
 
     def __init__(self, space: spaces.Space, scale: float, n: int, rng: np.random.Generator) -> None:
-        self.space, self.scale, self.rng = space, scale, rng
+        self.space, self.scale, self.rng = copy.deepcopy(space), scale, rng
+        self.space.seed(int(rng.integers(2**31)))
         self._scales, self._values = np.zeros(n), np.zeros((n, *(space.shape or ())))
 
-    def begin(self, row: int) -> None:
+    def begin(self, row: int | np.integer) -> None:
         """Draw a row's strength."""
         self._scales[row] = 2 * self.scale * self.rng.random()
 
@@ -57,7 +59,7 @@ class Noise:
         space = self.space
         scales = self._scales[rows].reshape(-1, *[1] * (actions.ndim - 1))
         if not isinstance(space, spaces.Box):
-            drawn = np.stack([self.rng.integers(0, space.nvec if hasattr(space, "nvec") else space.n) for _ in rows])
+            drawn = np.stack([np.asarray(space.sample()) for _ in rows])
             return np.where(self.rng.random(actions.shape) < scales, drawn, actions)
         keep = np.exp(-1 / self.STEPS)
         fresh = self.rng.standard_normal(actions.shape)
