@@ -18,7 +18,8 @@ from wm_agents.models.modes import prediction_modes
 
 HORIZON = 4
 """Blocks of a curious plan: short, because imagined latents soon leave what the world model has learned."""
-SEARCH: dict[str, Any] = {"samples": 64, "elites": 8, "iterations": 3}
+SEARCH: dict[str, Any] = {"samples": 64, "elites": 8, "iterations": 1}
+"""The best of some sequences. Further rounds of search only drive actions to their bounds."""
 SMOOTH: dict[str, Any] = {"colour": 2.0}
 """Red noise: candidates that keep their direction go far, others tremble on the spot."""
 CANDIDATES, NEIGHBOURS, RARE = 256, 5, 0.1
