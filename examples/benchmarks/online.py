@@ -28,7 +28,7 @@ import wm_agents
 from wm_agents import GCIDM, MPC, OnlineConfig, evaluation, pipeline
 from wm_agents.agents import WorldModelAgent
 from wm_agents.evaluation import Manifest
-from wm_agents.evaluation.files import write_json
+from wm_agents.evaluation.files import file_sha256, write_json
 from wm_agents.recipes import PLANNERS, Recipe, recipe
 
 RESULTS = Path("examples/benchmarks/results/online")
@@ -119,7 +119,7 @@ def train(task: str, steps: int, every: int, seed: int, folder: Path) -> None:
 
 
 def measure(task: str, steps: int, seed: int, tasks: int, draw: int, folder: Path, out: Path) -> None:
-    """Evaluate every point that is not yet in the results."""
+    """Evaluate every point whose file is not yet in the results."""
     wanted = {name: TASKS[task][name] for name in ("env_id", "offset", "budget")}
     manifest: Manifest = evaluation.make_manifest(tasks=tasks, seed=draw, **wanted)
     found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"points": {}}
@@ -133,7 +133,8 @@ def measure(task: str, steps: int, seed: int, tasks: int, draw: int, folder: Pat
         "spent": [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("spent-*.json"))],
     }
     for at, path in points(folder).items():
-        if str(at) in found["points"] or at > steps:
+        digest = file_sha256(path)
+        if at > steps or found["points"].get(str(at), {}).get("sha256") == digest:
             continue
         agent = wm_agents.load(path)
         if agent.provenance.get("untrained"):
@@ -142,7 +143,8 @@ def measure(task: str, steps: int, seed: int, tasks: int, draw: int, folder: Pat
         found.setdefault("floors", {name: floor.success_rate() for name, floor in result.floors.items()})
         low, high = result.outcomes.interval()
         solved = (result.outcomes.moderate > 0).tolist()
-        found["points"][str(at)] = {"success_rate": result.success_rate, "ci95": [low, high], "solved": solved}
+        point = {"sha256": digest, "success_rate": result.success_rate, "ci95": [low, high], "solved": solved}
+        found["points"][str(at)] = point
         write_json(out, found)
 
 
