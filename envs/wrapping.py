@@ -126,9 +126,13 @@ def register(name: str, env: str | Callable[[], gym.Env], **options: Any) -> Non
 
     Args:
         name: The new id, ``"my/Task-v0"``.
-        env: An id, or a function that makes the environment.
+        env: An id, or a function that makes the environment. Where the id was registered here, its options are
+            those of the new one, too.
         **options: Of :func:`wrap`.
     """
+    known = gym.registry.get(env) if isinstance(env, str) else None
+    if known is not None and _creator(known) is registered:
+        env, options = known.kwargs["env"], {**known.kwargs["wrapping"], **options}
     kwargs = {"env": env, "wrapping": options}
     gym.register(name, entry_point=f"{__name__}:registered", kwargs=kwargs)
 

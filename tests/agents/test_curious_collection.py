@@ -42,7 +42,7 @@ def test_an_interrupted_collection_ends_like_a_whole_one(datasets_path: Path) ->
             collect(ENV_ID, **SMALL)
     partial = datasets_path / "wm/pointmaze-umaze/.curious-v0.partial"
     assert [episode_path(partial, index).exists() for index in range(4)] == [True] * 3 + [False]
-    with pytest.raises(ValueError, match=r"unfinished collection .*\(episodes 5\)"):
+    with pytest.raises(ValueError, match=r"unfinished collection .*\(episodes 5 instead of 9\)"):
         collect(ENV_ID, **{**SMALL, "episodes": 9})
     assert collect(ENV_ID, **SMALL).provenance["sha256"] == whole.provenance["sha256"]
     assert collect(ENV_ID, **SMALL).name == "wm/pointmaze-umaze/curious-v0", "and it is loaded"

@@ -211,7 +211,10 @@ def test_it_goes_on_after_save_and_load(tmp_path):
     again.learn(70, reset_num_timesteps=False)
     assert again.num_timesteps == 200
     assert again.replay_buffer.dataset().lengths.sum() == 200
-    assert again.provenance["online"]["gradient_steps"] == {"world-model": 18 + 20, "gc-idm": 36 + 40}
+    made = again.provenance["online"]
+    assert (made["steps"], made["anew"]) == (200, True)
+    assert made["gradient_steps"]["world-model"] > 20, "the last training takes 20"
+    assert made["gradient_steps"]["gc-idm"] > 40
     with pytest.raises(CheckpointError, match="of another environment"):
         load("pointmaze-umaze/gc-idm", device="cpu").load_replay_buffer(tmp_path / "replay")
     agent.save(tmp_path / "agent.safetensors")

@@ -65,7 +65,7 @@ def test_device_and_logger(make: Make, tmp_path: Path) -> None:
     logger = configure(str(tmp_path), ["csv"])
     agent.set_logger(logger)
     assert agent.logger is logger
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="Unknown device 'nonsense'"):
         make(device="nonsense")
 
 
