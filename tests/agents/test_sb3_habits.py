@@ -67,7 +67,7 @@ def test_environments_may_be_given_by_id_and_are_monitored(build):
     for env in (None, 3, gym.make_vec("CartPole-v1", num_envs=2)):
         with pytest.raises(ValueError, match="env must be an environment, its id, or a VecEnv"):
             agent.set_env(env)
-    with pytest.raises(ValueError, match="env='tests/Smal-v0' cannot be made: .* Did you mean"):
+    with pytest.raises(ValueError, match=r"env='tests/Smal-v0' cannot be made: .* Did you mean"):
         agent.set_env("tests/Smal-v0")
     assert agent.get_env() is vec
 
