@@ -174,6 +174,11 @@ def test_a_training_begins_anew_only_with_all_that_was_learned_from(monkeypatch,
         seen.clear()
         again.learn(40, reset_num_timesteps=False, online=FAST)
         assert seen == [(110, 11, True) if with_data else (40, 4, False)]
+    older = GCIDM.load(tmp_path / "agent.safetensors", env=vec("box"), device="cpu")
+    del older.provenance["online"]["anew"]
+    seen.clear()
+    older.learn(40, reset_num_timesteps=False, online=FAST)
+    assert seen == [(40, 4, False)], "a file that does not say how it was trained"
     offline = GCIDM(agent.world_model, vec("box"), heads=agent.heads, device="cpu")
     seen.clear()
     offline.learn(70, online=FAST)

@@ -144,8 +144,8 @@ class OnlineRun:
         """Whether the data at hand are what the agent has learned from, and more, so that it can begin anew."""
         if self._untrained:
             return True
-        last = self.agent.provenance.get("online", {"anew": False})
-        if not last["anew"] or (last["data"] and self.data is None):
+        last = self.agent.provenance.get("online", {})
+        if not last.get("anew", False) or (last["data"] and self.data is None):
             return False
         return min(last["steps"], self.buffer.size // 2) <= sum(self.buffer.lengths)  # a full one drops the oldest
 

@@ -27,8 +27,8 @@ class ContinuedTraining:
     """Trains copies of a world model and of its heads, in rounds, on data that may change between the rounds.
 
     A round goes on from the present weights and with the optimizers' moments, or begins with fresh ones. Networks that
-    go on learning while their data grow end up worse than fresh ones on the same data (arXiv 1910.08475, 2205.07802;
-    docs/learn.md has our measurement), so that is for data of which the first part is gone. Either way, each round
+    go on learning while their data grow can end up worse than fresh ones on the same data (arXiv 1910.08475,
+    2205.07802), so that is for data of which the first part is gone. Either way, each round
     has a whole schedule of the learning rate, encodes all frames anew, trains the heads on the new latents, and stamps
     them. A head that is built and not trained, such as a graph, is always built anew.
 
