@@ -73,12 +73,13 @@ def rollout(
     """Run one exploration episode of ``steps`` actions.
 
     The start is a random free state. Goals and time limits do not end the episode: the unwrapped task is stepped. A
-    wrapped environment starts from the seed, and its episode may end early; one of fewer than 2 actions is tried again.
+    policy that is ``finished`` does, and a wrapped environment, which starts from the seed, may end it, too; an episode
+    of fewer than 2 actions is tried again.
 
     Args:
         env: A ``wm/...`` task, of any ``obs_type``, or a wrapped environment; pixels are kept where it shows them.
         policy: Name in ``POLICIES``, or what is called as they are.
-        steps: Number of actions, at least 1.
+        steps: Number of actions at most, at least 1.
         seed_sequence: All randomness comes from it: the same sequence gives the same episode.
 
     Raises:
@@ -111,7 +112,7 @@ def _rollout(task: Any, policy: str | Callable[..., Any], steps: int, seed_seque
         actions.append(np.asarray(behaviour.act(info["state"])))
         goal_states.append(behaviour.goal_state if behaviour.goal_state is not None else info["goal_state"])
         observation, _, terminated, truncated, info = task.step(actions[-1])
-        over = wrapped and (terminated or truncated)
+        over = getattr(behaviour, "finished", False) or (wrapped and (terminated or truncated))
         states.append(info["state"])
         if pixels:
             pixels.append(observation["pixels"])

@@ -38,6 +38,7 @@ class Policy(ABC):
         discrete: Whether actions are whole numbers; from ``low`` to ``high``, as continuous ones are.
         goal_state: float64 ``[S]``, the state that the policy is heading for, or None if it has no goal.
         pixels: uint8 ``[H, W, C]``, the present image; None where the task shows none.
+        finished: Whether the episode ends with the action that was given last.
     """
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
@@ -50,6 +51,7 @@ class Policy(ABC):
         self.high = np.asarray(choices - 1 if self.discrete else space.high, dtype=np.float64)
         self.goal_state: np.ndarray | None = None
         self.pixels: np.ndarray | None = None
+        self.finished = False
 
     @abstractmethod
     def act(self, state: np.ndarray) -> np.ndarray:

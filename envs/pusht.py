@@ -93,6 +93,9 @@ class PushT(GoalEnv):
     """How far from the agent an action of 1 puts its target, in px."""
     bounds: ClassVar[tuple[float, float, float, float]] = (_LOW, _HIGH, _LOW, _HIGH)
     """The walls' inner faces, ``(x_min, x_max, y_min, y_max)`` in px."""
+    agent_radius: ClassVar[float] = AGENT_RADIUS
+    gyration_radius: ClassVar[float] = float(np.sqrt(_BLOCK.moment / _BLOCK.mass))
+    """Of the block about its centre of mass, in px."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(action_space=spaces.Box(-1.0, 1.0, (2,), np.float32), **kwargs)
@@ -116,6 +119,41 @@ class PushT(GoalEnv):
         state = np.asarray(state)
         local = [(x + i * w, y + j * h) for (x, y), (w, h) in _BARS for i in (-1, 1) for j in (-1, 1)]
         return state[..., None, 2:4] + _rotate(np.array(local), state[..., None, 4])
+
+    def outline(self, spacing: float = 7.5) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the block's outline that the agent can touch from straight ahead, and the normals into the block.
+
+        Args:
+            spacing: Largest distance between neighbours, in px.
+
+        Returns:
+            Points and unit normals, both ``[K, 2]``, in the block's frame; points are relative to the centre of mass.
+        """
+        points, normals = [], []
+        for centre, half in _BARS:
+            for axis, side in ((0, -1), (0, 1), (1, -1), (1, 1)):
+                ends = half[1 - axis] - 3.0  # a push on a corner slips off
+                place = np.linspace(-ends, ends, int(2 * ends / spacing) + 2)
+                point = np.zeros((len(place), 2))
+                point[:, axis], point[:, 1 - axis] = side * half[axis], place
+                normal = np.zeros_like(point)
+                normal[:, axis] = -side
+                points.append(point + centre)
+                normals.append(normal)
+        point, normal = np.concatenate(points), np.concatenate(normals)
+        agent = point - (AGENT_RADIUS + 3.0) * normal  # not where the other bar is in the way
+        free = _distance_to_t(agent[:, 0], agent[:, 1]) > AGENT_RADIUS + 2.0
+        return point[free] - _CENTRE, normal[free]
+
+    def detours(self) -> np.ndarray:
+        """Points ``[K, 2]`` around the block, for ways around it, in px; frame and origin as in :meth:`outline`."""
+        aside = AGENT_RADIUS + 9.0
+        corners = [
+            (x + i * (w + aside), y + j * (h + aside)) for (x, y), (w, h) in _BARS for i in (-1, 1) for j in (-1, 1)
+        ]
+        turn = np.arange(8) * np.pi / 4
+        ring = 1.4 * _SPAN * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        return np.concatenate([np.array(corners) - _CENTRE, ring])
 
     # What GoalEnv asks for.
 

@@ -280,6 +280,7 @@ AGENTS = Registry(
 POLICIES = Registry(
     "exploration policy",
     {
+        "arrange": "wm_agents.datasets.arrange:PushTArrange",
         "curious": "wm_agents.agents.curious_collection:Curious",
         "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",

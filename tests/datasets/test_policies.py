@@ -17,6 +17,7 @@ from wm_agents.envs.pointmaze import PointMaze
 
 ENV_ID = "wm/PointMaze-UMaze-v0"
 TASKS = {
+    "arrange": "wm/PushT-v0",
     "oracle-play": "wm/Cube-Double-v0",
     "piecewise-random": "wm/Reacher-v0",
     "play": "wm/PushT-v0",
@@ -203,3 +204,18 @@ def test_reach_swings_the_wrist_from_limit_to_limit_and_arrives() -> None:
 def test_reach_is_for_arms(env: gym.Env) -> None:
     with pytest.raises(ValueError, match="needs an arm"):
         POLICIES.get("reach")(env.unwrapped, np.random.default_rng(0))
+
+
+def test_arrange_brings_block_and_agent_to_their_places_and_ends() -> None:
+    env = gym.make("wm/PushT-v0", obs_type="state")
+    for index in range(6):
+        episode = rollout(env, "arrange", 300, episode_seed("collect", 1, index))
+        apart = env.unwrapped.reached(episode.states[-1, :5], episode.goal_states[-1, :5])
+        assert len(episode.actions) < 300
+        assert apart["moderate"]
+        assert (episode.goal_states == episode.goal_states[0]).all()
+
+
+def test_arrange_is_for_a_block_to_push(env: gym.Env) -> None:
+    with pytest.raises(ValueError, match="needs PushT's block"):
+        POLICIES.get("arrange")(env.unwrapped, np.random.default_rng(0))

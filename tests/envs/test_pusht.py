@@ -315,3 +315,16 @@ def test_gym_make_with_a_budget():
     env = gym.make("wm/PushT-v0", obs_type="state", max_episode_steps=3)
     env.reset(seed=0)
     assert [env.step(np.zeros(2, np.float32))[3] for _ in range(3)] == [False, False, True]
+
+
+def test_outline_lies_on_the_block_and_its_normals_point_inward():
+    env = PushT(obs_type="state")
+    points, normals = env.outline(spacing=10.0)
+    states = np.zeros((len(points), 10))
+    states[:, 2:4] = 256.0
+    touching = env.block_centre(states) + points - env.agent_radius * normals
+    for apart in (0.5, 0.0):
+        states[:, :2] = touching - apart * normals
+        assert np.allclose(env.gap(states), apart, atol=1e-6)
+    states[:, :2] = touching + normals
+    assert (env.gap(states) < 0).all()
