@@ -48,12 +48,16 @@ class OraclePlay(Policy):
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return the oracle's noisy action; ``state`` is where the task is now."""
         if self.goal_state is None or self._oracle.done:
-            self.goal_state = self._new_goal(state)
-            with _numpy_seeded(self.rng):
-                self._oracle.reset(None, self._observe(state))
+            self._start(state)
         action = self._oracle.select_action(None, self._observe(state))
         self._step += 1
         return self._clip(action + self._noise * self.rng.standard_normal(len(action)))
+
+    def _start(self, state: np.ndarray) -> None:
+        """Choose the next goal, and plan the way there."""
+        self.goal_state = self._new_goal(state)
+        with _numpy_seeded(self.rng):
+            self._oracle.reset(None, self._observe(state))
 
     def _make_oracle(self) -> Any:
         from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
@@ -106,6 +110,32 @@ class OraclePlay(Policy):
             "privileged/target_block_pos": there[:3],
             "privileged/target_block_yaw": np.array([_yaw(there)]),
         }
+
+
+class OracleArrange(OraclePlay):
+    """The oracles of :class:`OraclePlay` bring every cube to a random place, one after the other, and the episode ends.
+
+    All places are drawn at its start, so its frames lead to its last one: demonstrations of far goals. The arm ends
+    anywhere above the table.
+    """
+
+    def __init__(self, env: Any, rng: np.random.Generator) -> None:
+        super().__init__(env, rng)
+        self._places = env.sample_state(rng)
+        self._next = 0
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the oracle's noisy action; the episode is over with the last cube's."""
+        action = super().act(state)
+        self.finished = self._oracle.done and self._next == len(self.env.cube_poses(state))
+        return action
+
+    def _new_goal(self, state: np.ndarray) -> np.ndarray:
+        goal = state.copy()
+        self._target = self._next
+        self.env.cube_poses(goal)[self._target] = self.env.cube_poses(self._places)[self._target]
+        self._next += 1
+        return goal
 
 
 class RandomPlay(Policy):

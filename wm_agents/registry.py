@@ -282,6 +282,7 @@ POLICIES = Registry(
     {
         "arrange": "wm_agents.datasets.arrange:PushTArrange",
         "curious": "wm_agents.agents.curious_collection:Curious",
+        "oracle-arrange": "wm_agents.datasets.manipulation:OracleArrange",
         "oracle-play": "wm_agents.datasets.manipulation:OraclePlay",
         "piecewise-random": "wm_agents.datasets.play:PiecewiseRandom",
         "play": "wm_agents.datasets.play:PushTPlay",

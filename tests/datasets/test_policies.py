@@ -18,6 +18,7 @@ from wm_agents.envs.pointmaze import PointMaze
 ENV_ID = "wm/PointMaze-UMaze-v0"
 TASKS = {
     "arrange": "wm/PushT-v0",
+    "oracle-arrange": "wm/Cube-Double-v0",
     "oracle-play": "wm/Cube-Double-v0",
     "piecewise-random": "wm/Reacher-v0",
     "play": "wm/PushT-v0",
@@ -219,3 +220,15 @@ def test_arrange_brings_block_and_agent_to_their_places_and_ends() -> None:
 def test_arrange_is_for_a_block_to_push(env: gym.Env) -> None:
     with pytest.raises(ValueError, match="needs PushT's block"):
         POLICIES.get("arrange")(env.unwrapped, np.random.default_rng(0))
+
+
+def test_oracle_arrange_brings_every_cube_to_its_place_and_ends() -> None:
+    env = gym.make("wm/Cube-Double-v0", obs_type="state")
+    task = env.unwrapped
+    far = []
+    for index in range(4):
+        episode = rollout(env, "oracle-arrange", 400, episode_seed("collect", 1, index))
+        assert len(episode.actions) < 400
+        end, goal = (task.achieved_goal(states[-1]) for states in (episode.states, episode.goal_states))
+        far.append(task.goal_distance(end, goal))
+    assert sorted(far)[2] < 0.04, "most oracles deliver"
