@@ -121,7 +121,7 @@ def test_symmetry_needs_motions_along_the_image(trained: Any, small_dataset: Any
     arm = dataclasses.replace(small_dataset, actions=np.zeros((len(small_dataset.actions), 5), np.float32))
     config = dataclasses.replace(trained.world_model.config, action_size=5)
     statistics = ActionStatistics(*(value * np.ones(5) for value in (-1, 1, 0, 1)))
-    with pytest.raises(ValueError, match="square_symmetry needs two actions"):
+    with pytest.raises(ValueError, match="square_symmetry needs two continuous actions"):
         train_predictor(LeWM(config, statistics), arm, PredictorTrainingConfig(square_symmetry=True), progress=False)
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from wm_agents.configs import check_numbers
+from wm_agents.configs import check_flags, check_numbers
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
 from wm_agents.training.checks import actions_change
 from wm_agents.training.heads import train_head
+from wm_agents.training.latents import encode_views
 from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
 from wm_agents.training.state import History
+from wm_agents.training.symmetry import check_symmetry, draw_views, view_actions
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -28,16 +30,19 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
         unknown_fraction: Fraction of pairs whose distance is hidden from the network.
         hidden_past: Fraction of pairs whose change since ``lag`` steps ago is hidden, as if nothing moved. A network
             that always sees how it just moved copies that motion instead of looking at the goal.
+        square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`).
         discount: Weight per step of distance if the distance is hidden: near goals show the direct way to far ones.
     """
 
     unknown_fraction: float = 0.5
     hidden_past: float = 0.0
+    square_symmetry: bool = False
     discount: float = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_numbers(self, ("unknown_fraction", "hidden_past"), 0, 1)
+        check_flags(self, ("square_symmetry",))
         check_numbers(self, ("discount",), 0, 1, above=True)
 
 
@@ -54,8 +59,13 @@ class InverseDynamicsLearner(HeadLearner):
     def check(self) -> None:
         """Raise ``ValueError`` if data or options do not fit, or nothing can be learnt from the actions."""
         super().check()
+        check_symmetry(self.config, self.dataset)
         if not actions_change(self.dataset):
             raise ValueError(f"gc-idm learns from actions, and those of {self.dataset.name} never change.")
+
+    def encode(self, progress: bool) -> torch.Tensor:
+        """Features ``[views, frames, F]``."""
+        return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
         value = imitation(self.module, self.latents, self.config, data, size, rng)
@@ -75,7 +85,7 @@ def imitation(
 
     Args:
         network: The :class:`InverseDynamics` that acts.
-        latents: ``[frames, F]``, of the dataset's frames.
+        latents: ``[views, frames, F]``, of the dataset's frames.
         training: An :class:`InverseDynamicsTrainingConfig`.
         data: The split to draw from.
         size: Number of pairs.
@@ -91,13 +101,16 @@ def imitation(
     weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
     if hidden.any():
         weights[hidden] /= weights[hidden].mean()
+    view = draw_views(latents, size, rng)
+    seen = torch.from_numpy(view)
     predicted = network(
-        latents[torch.from_numpy(pairs.frame)],
-        latents[torch.from_numpy(before)],
-        latents[torch.from_numpy(pairs.goal)],
+        latents[seen, torch.from_numpy(pairs.frame)],
+        latents[seen, torch.from_numpy(before)],
+        latents[seen, torch.from_numpy(pairs.goal)],
         torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
     )
-    errors = action_errors(predicted, torch.from_numpy(pairs.actions).to(latents.device), config.choices)
+    actions = view_actions(pairs.actions[:, None], view)[:, 0]
+    errors = action_errors(predicted, torch.from_numpy(actions).to(latents.device), config.choices)
     return (errors * torch.from_numpy(weights.astype(np.float32)).to(latents.device)).mean()
 
 

@@ -15,9 +15,10 @@ from wm_agents.configs import check_counts
 from wm_agents.models import InverseDynamics, WorldModel
 from wm_agents.models.imagined_control import imagine_control
 from wm_agents.training.gc_idm import InverseDynamicsTrainingConfig, imitation
-from wm_agents.training.latents import context
+from wm_agents.training.latents import context, encode_views
 from wm_agents.training.learner import LatentLearner, Loss, sized
 from wm_agents.training.state import History
+from wm_agents.training.symmetry import check_symmetry, draw_views, view_actions
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -59,6 +60,7 @@ class ImaginationLearner(LatentLearner):
 
     def check(self) -> None:
         super().check()
+        check_symmetry(self.config, self.dataset)
         if self.world_model.spec.choices:
             raise ValueError("imagination follows gradients through actions: leave it out where they are discrete.")
         config = self.heads["gc-idm"].config
@@ -72,9 +74,12 @@ class ImaginationLearner(LatentLearner):
         k, blocks = self.world_model.spec.action_block, self.config.blocks
         return k * (context(self.world_model) - 2 + blocks) + 1, f"ways of {blocks} blocks"
 
+    def encode(self, progress: bool) -> torch.Tensor:
+        """Features ``[views, frames, F]``."""
+        return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
+
     def build(self) -> nn.Module:
         self.frozen = copy.deepcopy(self.world_model).eval().requires_grad_(False)
-        self.recorded = torch.from_numpy(np.asarray(self.dataset.actions)).to(self.device)
         given = self.heads["gc-idm"]
         network = InverseDynamics(dataclasses.replace(given.config, dropout=0.0))
         network.load_state_dict(given.state_dict())
@@ -87,11 +92,13 @@ class ImaginationLearner(LatentLearner):
         blocks = int(rng.integers(1, longest, endpoint=True))
         before = k * int(rng.integers(context(frozen)))  # steps of the past that are known; at an episode's start none
         pairs = data.hindsight(size, before + k * blocks, rng, before + k * (blocks - 1) + 1)
+        view = draw_views(latents, size, rng)
+        shown_as = torch.from_numpy(view)
         seen = torch.from_numpy(pairs.frame[:, None] + np.arange(0, before + 1, k))
-        acted = torch.from_numpy(pairs.frame[:, None] + np.arange(before))
-        goal = latents[torch.from_numpy(pairs.goal)]
-        past = frozen.normalize(self.recorded[acted]).view(size, before // k, frozen.spec.block_size)
-        state = frozen.remember(frozen.unflatten(latents[seen]), past)
+        acted = view_actions(self.dataset.actions[pairs.frame[:, None] + np.arange(before)], view)
+        goal = latents[shown_as, torch.from_numpy(pairs.goal)]
+        past = frozen.normalize(torch.from_numpy(acted).to(self.device)).view(size, before // k, frozen.spec.block_size)
+        state = frozen.remember(frozen.unflatten(latents[shown_as[:, None], seen]), past)
         hidden = rng.random(size) < self.config.unknown_fraction
         steps = torch.from_numpy(np.where(hidden, 0, pairs.steps - before)).to(goal.device)
         imagined, actions = imagine_control(frozen, network, state, goal, steps, blocks)

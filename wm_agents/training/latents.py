@@ -14,7 +14,7 @@ from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
 from wm_agents.training.device import own_modes
 from wm_agents.training.display import progress_bar
-from wm_agents.training.symmetry import view_pixels
+from wm_agents.training.symmetry import VIEWS, view_pixels
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -67,6 +67,25 @@ def encode_frames(
     if view == 0:
         _kept[dataset] = (encoder, latents)
     return latents
+
+
+def encode_views(
+    world_model: WorldModel, dataset: TrajectoryDataset, square_symmetry: bool, *, progress: bool = True
+) -> torch.Tensor:
+    """Features ``[views, frames, F]`` of a dataset's frames, in all eight views of a square scene or as recorded.
+
+    Args:
+        world_model: Encodes the frames; its mode does not change.
+        dataset: The frames.
+        square_symmetry: All views (:mod:`wm_agents.training.symmetry`).
+        progress: Show bars.
+
+    Raises:
+        OSError: See :func:`encode_frames`.
+    """
+    if not square_symmetry:
+        return encode_frames(world_model, dataset, progress=progress)[None]
+    return torch.stack([encode_frames(world_model, dataset, view=view, progress=progress) for view in range(VIEWS)])
 
 
 def _zeros(frames: int, size: int, device: torch.device) -> torch.Tensor:

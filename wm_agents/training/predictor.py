@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from wm_agents.configs import check_counts
+from wm_agents.configs import check_counts, check_flags
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
-from wm_agents.training.latents import context, encode_frames
+from wm_agents.training.latents import context, encode_views
 from wm_agents.training.learner import LatentLearner, LearnerConfig, Loss
 from wm_agents.training.state import History
-from wm_agents.training.symmetry import VIEWS, view_actions
+from wm_agents.training.symmetry import check_symmetry, draw_views, view_actions
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -42,8 +42,7 @@ class PredictorTrainingConfig(LearnerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, ("blocks",))
-        if not isinstance(self.square_symmetry, bool):
-            raise ValueError(f"PredictorTrainingConfig.square_symmetry must be a bool, not {self.square_symmetry!r}.")
+        check_flags(self, ("square_symmetry",))
 
 
 class PredictorLearner(LatentLearner):
@@ -54,11 +53,7 @@ class PredictorLearner(LatentLearner):
 
     def check(self) -> None:
         super().check()
-        if self.config.square_symmetry and self.dataset.actions.shape[1] != 2:
-            raise ValueError(
-                f"square_symmetry needs two actions, motions along the image's axes; {self.dataset.name} has "
-                f"{self.dataset.actions.shape[1]}: leave it out."
-            )
+        check_symmetry(self.config, self.dataset)
 
     def needs(self) -> tuple[int, str]:
         blocks = self.config.blocks
@@ -73,8 +68,7 @@ class PredictorLearner(LatentLearner):
 
     def encode(self, progress: bool) -> torch.Tensor:
         """Features ``[views, frames, F]``."""
-        views = range(VIEWS if self.config.square_symmetry else 1)
-        return torch.stack([encode_frames(self.world_model, self.dataset, view=v, progress=progress) for v in views])
+        return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
         model: Any = self.module
@@ -83,9 +77,12 @@ class PredictorLearner(LatentLearner):
         start = data.segments(size, k * (seen - 1 + blocks), rng)
         frames = start[:, None] + k * np.arange(seen + blocks)
         steps = start[:, None] + np.arange(k * (seen - 1 + blocks))
-        view = rng.integers(len(self.latents), size=size)
-        taken = data.actions[steps] if len(self.latents) == 1 else view_actions(data.actions[steps], view)
-        actions = torch.from_numpy(taken).to(self.device).reshape(size, seen - 1 + blocks, -1)
+        view = draw_views(self.latents, size, rng)
+        actions = (
+            torch.from_numpy(view_actions(data.actions[steps], view))
+            .to(self.device)
+            .reshape(size, seen - 1 + blocks, -1)
+        )
         past, future = model.normalize(actions).split([seen - 1, blocks], dim=1)
         z = self.latents[torch.from_numpy(view)[:, None], torch.from_numpy(frames)]
         state = model.remember(model.unflatten(z[:, :seen]), past)
