@@ -12,14 +12,25 @@ import pytest
 import torch
 
 from wm_agents import datasets
-from wm_agents.models import ActionStatistics, LeWM, TemporalDistance, TemporalDistanceConfig
+from wm_agents.models import (
+    ActionStatistics,
+    InverseDynamics,
+    InverseDynamicsConfig,
+    LeWM,
+    TemporalDistance,
+    TemporalDistanceConfig,
+)
 from wm_agents.training import (
+    ImaginationTrainingConfig,
+    InverseDynamicsTrainingConfig,
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
     encode_frames,
+    train_inverse_dynamics,
     train_predictor,
     train_temporal_distance,
 )
+from wm_agents.training.imagination import ImaginationLearner
 from wm_agents.training.symmetry import VIEWS, view_actions
 from wm_agents.training.temporal_distance import imagine
 
@@ -117,12 +128,48 @@ def test_the_predictor_learns_from_all_views_of_the_data(trained: Any, small_dat
     assert error[1, 1:].mean() < 0.8 * error[0, 1:].mean()
 
 
+def test_gc_idm_learns_from_all_views_of_the_data(trained: Any, small_dataset: Any) -> None:
+    errors = []
+    for symmetry in (False, True):
+        training = InverseDynamicsTrainingConfig(steps=300, batch_size=256, square_symmetry=symmetry)
+        network, _ = train_inverse_dynamics(
+            trained.world_model, small_dataset, InverseDynamicsConfig(width=64, lag=0), training, progress=False
+        )
+        pairs = small_dataset.hindsight(512, 10, np.random.default_rng(0))
+        found = []
+        for view in range(1, VIEWS):
+            latents = encode_frames(trained.world_model, small_dataset, view=view, progress=False)
+            z, goal = latents[pairs.frame], latents[pairs.goal]
+            with torch.no_grad():
+                acted = network(z, z, goal, torch.from_numpy(pairs.steps)).numpy()
+            taken = view_actions(pairs.actions[:, None], np.full(512, view))[:, 0]
+            found.append(np.square(acted - taken).mean())
+        errors.append(np.mean(found))
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("practice", [False, True])
+def test_practice_in_imagination_reads_all_views(trained: Any, small_dataset: Any, practice: bool) -> None:
+    network = InverseDynamics(InverseDynamicsConfig(latent_size=trained.world_model.config.latent_size, width=32))
+    network.stamp(trained.world_model)
+    training = ImaginationTrainingConfig(steps=2, batch_size=16, blocks=2, square_symmetry=practice)
+    learner = ImaginationLearner(
+        trained.world_model, small_dataset, training=training, heads={"gc-idm": network}, progress=False
+    )
+    assert len(learner.latents) == (VIEWS if practice else 1)
+    learner.fit(progress=False)
+    assert not all(torch.equal(a, b) for a, b in zip(network.parameters(), learner.result.parameters(), strict=True))
+
+
 def test_symmetry_needs_motions_along_the_image(trained: Any, small_dataset: Any) -> None:
     arm = dataclasses.replace(small_dataset, actions=np.zeros((len(small_dataset.actions), 5), np.float32))
     config = dataclasses.replace(trained.world_model.config, action_size=5)
     statistics = ActionStatistics(*(value * np.ones(5) for value in (-1, 1, 0, 1)))
     with pytest.raises(ValueError, match="square_symmetry needs two continuous actions"):
         train_predictor(LeWM(config, statistics), arm, PredictorTrainingConfig(square_symmetry=True), progress=False)
+    training = InverseDynamicsTrainingConfig(square_symmetry=True)
+    with pytest.raises(ValueError, match="square_symmetry needs two continuous actions"):
+        train_inverse_dynamics(LeWM(config, statistics), arm, training=training, progress=False)
 
 
 def test_rollouts_longer_than_the_episodes_are_refused(trained: Any, small_dataset: Any) -> None:
