@@ -276,7 +276,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/PushT-v0",
-            {"main": Data("play", 4000, 150)},
+            {"main": Data("play", 4000, 150), "arrange": Data("arrange", 4000, 300)},
             (
                 Stage(
                     "world-model",
@@ -291,8 +291,11 @@ RECIPES: dict[str, Recipe] = {
                 ),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=320, max_horizon=75),
-                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
+                    InverseDynamicsConfig(width=448, max_horizon=250, dropout=0.0),
+                    InverseDynamicsTrainingConfig(
+                        steps=20_000, unknown_fraction=0.7, hidden_past=0.4, discount=0.995, square_symmetry=True
+                    ),
+                    data=("arrange",),
                 ),
                 Stage("imagination", training=ImaginationTrainingConfig(unknown_fraction=0.6)),
                 Stage("steps-to-goal", StepsToGoalConfig(max_steps=140)),
@@ -305,7 +308,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/Cube-Single-v0",
-            {"main": Data("oracle-play", 1500, 200)},
+            {"main": Data("oracle-play", 1500, 200), "arrange": Data("oracle-arrange", 2000, 300)},
             (
                 Stage(
                     "world-model",
@@ -315,8 +318,9 @@ RECIPES: dict[str, Recipe] = {
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=320, max_horizon=75),
-                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3),
+                    InverseDynamicsConfig(width=320, max_horizon=100),
+                    InverseDynamicsTrainingConfig(steps=12_000, unknown_fraction=0.5, hidden_past=0.4),
+                    data=("arrange",),
                 ),
                 Stage(
                     "temporal-distance",
