@@ -291,7 +291,7 @@ RECIPES: dict[str, Recipe] = {
                 ),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=448, max_horizon=250, dropout=0.0),
+                    InverseDynamicsConfig(width=400, max_horizon=250, dropout=0.0, embedding=128),
                     InverseDynamicsTrainingConfig(
                         steps=20_000, unknown_fraction=0.7, hidden_past=0.4, discount=0.995, square_symmetry=True
                     ),
@@ -318,9 +318,9 @@ RECIPES: dict[str, Recipe] = {
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=320, max_horizon=100),
-                    InverseDynamicsTrainingConfig(steps=12_000, unknown_fraction=0.5, hidden_past=0.4),
-                    data=("arrange",),
+                    InverseDynamicsConfig(width=384, max_horizon=100, embedding=128),
+                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.5, hidden_past=0.4),
+                    data=("main", "arrange"),
                 ),
                 Stage(
                     "temporal-distance",

@@ -25,6 +25,8 @@ class InverseDynamicsConfig:
         lag: Environment steps back to the earlier frame whose latent shows the velocity; 0 reads the current frame
             alone, as the paper does.
         dropout: Dropout after each hidden layer.
+        embedding: Numbers that one small network makes of each latent, now and goal alike, before the layers see them;
+            0 leaves it out, as in the paper. It helps where the latent folds what counts, such as the angle of a block.
         choices: Of the world model, for discrete actions.
     """
 
@@ -34,11 +36,12 @@ class InverseDynamicsConfig:
     max_horizon: int = 150
     lag: int = 5
     dropout: float = 0.1
+    embedding: int = 0
     choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self, ("latent_size", "action_size", "width", "max_horizon"))
-        check_counts(self, ("lag",), least=0)
+        check_counts(self, ("lag", "embedding"), least=0)
         check_numbers(self, ("dropout",), 0, 0.99)
         check_choices(self)
 
@@ -51,10 +54,10 @@ class InverseDynamics(Head):
     environment units, not squashed: callers clip it. For discrete actions it is their scores (logits), of which callers
     take the largest.
 
-    Two things are not in the paper (docs/agents/gc-idm.md has the measurements). 0 steps mean an *unknown* distance,
+    Three things are not in the paper (docs/agents/gc-idm.md has the measurements). 0 steps mean an *unknown* distance,
     which has its own learned embedding: the distance of a free goal is not known, and a fixed one is wrong for most
-    goals. And the change of the latent since ``lag`` steps ago is a third input: one frame does not show the velocity,
-    and a controller that does not see it overshoots.
+    goals. The change of the latent since ``lag`` steps ago is a third input: one frame does not show the velocity,
+    and a controller that does not see it overshoots. And the inputs can be embedded first, all by the same network.
 
     Args:
         config: The shape of the network.
@@ -68,14 +71,14 @@ class InverseDynamics(Head):
 
     def __init__(self, config: InverseDynamicsConfig) -> None:
         super().__init__(config)
-        width = config.width
-        layers: list[nn.Module] = []
-        for inputs in ((3 if config.lag else 2) * config.latent_size, width, width):
-            linear = nn.Linear(inputs, width)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout)]
-        self.body = nn.Sequential(*layers)
+        width, size = config.width, config.embedding or config.latent_size
+        self.embed: nn.Module = nn.Identity()
+        if config.embedding:
+            layers = [*_layer(config.latent_size, 2 * size), *_layer(2 * size, 2 * size), nn.Linear(2 * size, size)]
+            self.embed = nn.Sequential(*layers)
+        self.body = nn.Sequential()
+        for inputs in ((3 if config.lag else 2) * size, width, width):
+            self.body.extend([*_layer(inputs, width), nn.Dropout(config.dropout)])
         self.condition = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
         self.unknown = nn.Parameter(torch.zeros(width))
         self.modulation = nn.Linear(width, 2 * width)
@@ -99,7 +102,8 @@ class InverseDynamics(Head):
             z_goal: ``[B, D]``.
             steps_remaining: ``[B]``, whole environment steps to the goal; 0 where that is not known.
         """
-        inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
+        z, z_goal = self.embed(z), self.embed(z_goal)
+        inputs = [z, z_goal, z - self.embed(z_before)] if self.config.lag else [z, z_goal]
         hidden = self.body(torch.cat(inputs, dim=-1))
         steps = steps_remaining.clamp(0, self.config.max_horizon).long()
         # Not by indexing: its gradient is added up in whatever order the threads arrive.
@@ -119,6 +123,13 @@ class InverseDynamics(Head):
         table = self.modulation(torch.where((steps > 0).unsqueeze(-1), known, self.unknown))
         self._table, self._made_of = table.detach(), weights
         return table
+
+
+def _layer(inputs: int, outputs: int) -> list[nn.Module]:
+    linear = nn.Linear(inputs, outputs)
+    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
+    return [linear, nn.LayerNorm(outputs), nn.GELU()]
 
 
 def sinusoid(fraction: torch.Tensor, size: int = 64) -> torch.Tensor:
