@@ -103,12 +103,11 @@ def run_cell(
     """Train GC-IDM in one way with a share of labels, save the agent, evaluate it, and return what was measured."""
     began = time.process_time()
     world_model, known = load_checkpoint(file).world_model, labelled(data, share, seed)
-    learnt, measured = data, {}
+    learnt, measured = known, {}
     if way == INFERRED:
         learnt, world_model, measured = complete(study, world_model, data, known, seed)
-    learner = InverseDynamicsLearner(world_model, learnt, training=study.options(POLICY, seed), progress=False)
-    if way == LABELLED:
-        learner.train_data = known  # not by a dataset of its own: one episode cannot be split
+    learner = InverseDynamicsLearner(world_model, data, training=study.options(POLICY, seed), progress=False)
+    learner.train_data = learnt  # not as a dataset of its own: one episode cannot be split, and all latents are known
     learner.fit(progress=False)
     agent = GCIDM(world_model, heads=[learner.result], seed=seed)
     agent.env_id = ENV_ID
@@ -140,7 +139,7 @@ def steps_of(data: TrajectoryDataset) -> np.ndarray:
 @functools.cache
 def floors_of(tasks: Manifest) -> Any:
     """Success of random actions and of none; measured once."""
-    return floors(tasks, progress=False)
+    return floors(tasks)
 
 
 def main(study: Study) -> str:

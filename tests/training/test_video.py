@@ -57,8 +57,6 @@ def mapped(video_model: Any, small_dataset: Any) -> Any:
 def test_the_encoder_and_the_latent_actions_never_see_an_action(video_model: Any, small_dataset: Any) -> None:
     garbage = np.random.default_rng(3).uniform(-1, 1, small_dataset.actions.shape).astype(np.float32)
     other = on_video(dataclasses.replace(small_dataset, actions=garbage))
-    learned = {name for name, _ in video_model.named_parameters()} | {"encoder.", "projector."}
-    assert {name.split(".")[0] for name in learned} >= {"encoder", "projector", "inverse", "predictor"}
     for name, weight in video_model.named_parameters():
         assert torch.equal(weight, other.state_dict()[name]), name
     frames = torch.from_numpy(small_dataset.pixels[:20].copy())
@@ -161,8 +159,8 @@ def test_mistakes(video_model: Any, mapped: Any, small_dataset: Any, tmp_path: P
         infer_actions(mapped, "wm/small/waypoint-v0", progress=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"the data must be a dataset, not str"):
         train_action_maps(video_model, "wm/small/waypoint-v0", progress=False)  # type: ignore[arg-type]
+    still = dataclasses.replace(few, actions=np.zeros_like(few.actions))
     with pytest.raises(ValueError, match=r"action-maps learns from actions, and those of .* never change"):
-        still = dataclasses.replace(few, actions=np.zeros_like(few.actions))
         train_action_maps(video_model, still, MAPS, progress=False)
     with pytest.raises(ValueError, match=r"episode 1 of .* has 3 actions, and a latent action stands for 5"):
         infer_actions(mapped, dataclasses.replace(few, lengths=np.array([100, 3])), progress=False)
