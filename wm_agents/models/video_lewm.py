@@ -54,7 +54,8 @@ class VideoLeWM(LeWM):
     a latent action then means much the same everywhere, and few labels tell what.
 
     Two small networks translate between real and latent actions. :func:`wm_agents.training.train_action_maps` trains
-    them. With them, the world model imagines real actions as any other kind does; without, it refuses.
+    them. With them, the world model imagines real actions as any other kind does; without, it refuses. Loss terms get
+    zeros in place of the actions.
 
     Args:
         config: The shape of the networks.
@@ -114,7 +115,8 @@ class VideoLeWM(LeWM):
             "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=-1).mean(),
             "linear": (z[:, :-1] + step - z[:, 1:])[:, 1:].square().mean(),  # the first step does not show its past
         }
-        return LatentBatch(z, self.predictor(z[:, :-1], u).float(), actions, pixels, generator, self.spec.shape, own)
+        predicted, unseen = self.predictor(z[:, :-1], u).float(), torch.zeros_like(actions)
+        return LatentBatch(z, predicted, unseen, pixels, generator, self.spec.shape, own)
 
     def _posterior(
         self, before: torch.Tensor, z: torch.Tensor, after: torch.Tensor
