@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,18 +89,16 @@ def labelled(data: TrajectoryDataset, share: float, seed: int) -> TrajectoryData
 
 def train_encoder(study: Study, data: TrajectoryDataset, seed: int, file: Path) -> dict[str, Any]:
     """Train a world model on the frames, save it, and return what was measured."""
-    began, training = time.process_time(), study.options(VIDEO, seed)
-    run = file.with_suffix("")
+    training, run = study.options(VIDEO, seed), file.with_suffix("")
     world_model, history = train_world_model(data, MODEL, training, run_dir=run, device="cpu", progress=False)
     save_checkpoint(Checkpoint(world_model, env_id=ENV_ID), file)
-    return {"cpu_seconds": time.process_time() - began, **{name: points[-1][1] for name, points in history.items()}}
+    return {name: points[-1][1] for name, points in history.items()}
 
 
 def run_cell(
     study: Study, data: TrajectoryDataset, tasks: Manifest, file: Path, share: float, way: str, seed: int
 ) -> dict[str, Any]:
     """Train GC-IDM in one way with a share of labels, save the agent, evaluate it, and return what was measured."""
-    began = time.process_time()
     world_model, known = load_checkpoint(file).world_model, labelled(data, share, seed)
     learnt, measured = known, {}
     if way == INFERRED:
@@ -112,7 +109,6 @@ def run_cell(
     agent = GCIDM(world_model, heads=[learner.result], seed=seed)
     agent.env_id = ENV_ID
     agent.save(file.with_name(f"{file.stem}-{share:g}-{way.split()[0]}.safetensors"))
-    measured["cpu_seconds"] = time.process_time() - began
     result = evaluate(agent, tasks, seed=0, progress=False, known_floors=floors_of(tasks))
     return {**measured, **result.to_dict()}
 
@@ -184,13 +180,11 @@ def report(grid: Grid, seeds: list[int]) -> str:
         for way in ways()
     }
     first = cells[(*ways()[0], done[0])]
-    probe = np.array([cell["probe/position"] for cell in video])
     floor = ", ".join(f"{100 * first['floors'][name]:.0f}" for name in ("random", "noop"))
     lines = [
         f"Seeds {', '.join(map(str, done))}; {first['tasks']} tasks of seed {first['seed']}. Random actions and no "
         f"action solve {floor}% of them. "
-        f"Position R2 of the latents: {probe.min():.3f} to {probe.max():.3f}. Processor time of a world model: "
-        f"{np.mean([cell['cpu_seconds'] for cell in video]):.0f} s.",
+        f"Position R2 of the latents: {spread([cell['probe/position'] for cell in video])}.",
         "",
         f"| share | {LABELLED} | {INFERRED} | difference in points | p | R2 of inferred actions |",
         "|---|---|---|---|---|---|",
@@ -199,10 +193,10 @@ def report(grid: Grid, seeds: list[int]) -> str:
     p_values = dict(zip(tests, holm(test[2] for test in tests.values()), strict=True))
     for share in SHARES[:-1]:
         value, (low, high), _ = tests[share]
-        r2 = np.array([cells[share, INFERRED, seed]["action_r2"] for seed in done])
+        r2 = spread([cells[share, INFERRED, seed]["action_r2"] for seed in done])
         lines.append(
             f"| {share:.0%} | {rate(solved[share, LABELLED])} | {rate(solved[share, INFERRED])} | {100 * value:+.0f} "
-            f"[{100 * low:+.0f}, {100 * high:+.0f}] | {p_values[share]:.3f} | {r2.min():.2f} to {r2.max():.2f} |"
+            f"[{100 * low:+.0f}, {100 * high:+.0f}] | {p_values[share]:.3f} | {r2} |"
         )
     lines += [f"| 100% | {rate(solved[1.0, LABELLED])} | the same | | | |", ""]
     lines += [verdict(share, tests[share][0], p_values[share]) for share in SHARES[:-1]]
@@ -213,6 +207,11 @@ def rate(solved: np.ndarray) -> str:
     """Success in percent with its 95% interval."""
     low, high = runs_interval(solved)
     return f"{100 * solved.mean():.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def spread(values: list[float]) -> str:
+    """The range of the seeds' values; the value where there is one seed."""
+    return " to ".join(f"{value:.2f}" for value in sorted({min(values), max(values)}))
 
 
 def verdict(share: float, difference: float, p: float) -> str:

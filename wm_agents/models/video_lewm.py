@@ -50,8 +50,8 @@ class VideoLeWM(LeWM):
     Gaussian of d numbers; ``z_before`` is ``z`` itself where there was no earlier frame. The predictor gets a sample of
     it in place of the actions. What ``u`` can say of ``z_after`` is limited: d is small, noise is added, and the
     divergence from N(0, 1) is minimised ("kl"), as in latent action models (arXiv 2601.05230). The term "linear" is the
-    error of a linear prediction, ``z_after = z + L [z - z_before, u]``. It keeps latents as flat as the motion allows:
-    a latent action then means much the same everywhere, and few labels tell what.
+    error of a linear prediction, ``z_after = z + L [z - z_before, u]``. It pulls latents towards a flat space, in which
+    a latent action would mean the same everywhere.
 
     Two small networks translate between real and latent actions. :func:`wm_agents.training.train_action_maps` trains
     them. With them, the world model imagines real actions as any other kind does; without, it refuses. Loss terms get
