@@ -160,6 +160,7 @@ WORLD_MODELS = Registry(
         "patch": "wm_agents.models.patch:PatchWorldModel",
         "public-lewm": "wm_agents.models.public_lewm:PublicLeWM",
         "rssm": "wm_agents.models.rssm:RSSM",
+        "video-lewm": "wm_agents.models.video_lewm:VideoLeWM",
     },
 )
 ENCODERS = Registry(
@@ -249,6 +250,7 @@ OBJECTIVES = Registry(
 LEARNERS = Registry(
     "stage of training",
     {
+        "action-maps": "wm_agents.training.video:ActionMapsLearner",
         "imagination": "wm_agents.training.imagination:ImaginationLearner",
         "predictor": "wm_agents.training.predictor:PredictorLearner",
         "world-model": "wm_agents.training.world_model:WorldModelLearner",

@@ -12,6 +12,7 @@ from wm_agents.models.dino_wm import DinoWMConfig
 from wm_agents.models.patch import PatchConfig
 from wm_agents.models.public_lewm import PublicLeWMConfig
 from wm_agents.models.rssm import RSSMConfig
+from wm_agents.models.video_lewm import VideoLeWMConfig
 from wm_agents.registry import WORLD_MODELS
 
 SIZE, BLOCK = 32, 6
@@ -40,8 +41,9 @@ CONFIGS = {
         predictor_heads=1,
     ),
     "rssm": RSSMConfig(**SMALL, latent_size=6, recurrent_size=16),
+    "video-lewm": VideoLeWMConfig(**SMALL, latent_size=6, predictor_width=16, action_width=16),
 }
-SHAPES = {"dino-wm": (4, 6), "lewm": (6,), "patch": (4, 3), "public-lewm": (6,), "rssm": (6,)}
+SHAPES = {"dino-wm": (4, 6), "lewm": (6,), "patch": (4, 3), "public-lewm": (6,), "rssm": (6,), "video-lewm": (6,)}
 ACTIONS = ActionStatistics(-np.ones(2), np.ones(2), np.array([-0.1, 0.2]), np.array([0.3, 0.7]))
 
 
@@ -52,6 +54,8 @@ def make(kind, **changes):
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.1 * torch.randn(weight.shape) * weight.requires_grad
+    if kind == "video-lewm":
+        model.mapped.fill_(True)
     model.train()
     model.encode(images(40))
     return model.eval()

@@ -50,9 +50,8 @@ def _small_validations() -> Any:
 
 def test_every_shipped_stage_is_tested_here() -> None:
     trained = [name for name in HEADS if HEADS.get(name).learner is not None]
-    assert {name for name in (*trained, *LEARNERS) if learner_of(name).__module__.startswith("wm_agents.")} == set(
-        STAGES
-    )
+    names = {*trained, *LEARNERS} - {"action-maps"}  # test_video.py has it
+    assert {name for name in names if learner_of(name).__module__.startswith("wm_agents.")} == set(STAGES)
     with pytest.raises(ValueError, match=r"Unknown stage of training 'world-modle'. Did you mean 'world-model'"):
         learner_of("world-modle")
 

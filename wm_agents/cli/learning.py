@@ -91,7 +91,7 @@ def fit(
 
     Args:
         head: gc-idm, temporal-distance, denoiser, graph, macro-actions, waypoints, latent-actions, viewer, or one from
-            an installed plug-in. predictor and imagination train a network of the file further.
+            an installed plug-in. predictor, imagination and action-maps train a network of the file further.
         checkpoint: File with the world model. Heads and options that it contains are kept.
         dataset: Minari id.
         out: Directory of this run.

@@ -25,9 +25,10 @@ AUTO = "auto"
 class LossTerm(Protocol):
     """A differentiable scalar of a latent batch; lower is better.
 
-    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch. Two
-    class attributes, both optional, say what a term needs: ``least_frames`` in a window (2 without it), and
-    ``reads_actions``, without which data whose actions never change would do.
+    ``wm_agents.registry.LOSSES`` holds classes of terms, made with their options, or plain functions of a batch. Three
+    class attributes, all optional, say what a term needs: ``least_frames`` in a window (2 without it),
+    ``reads_actions``, without which data whose actions never change would do, and ``imagines``, for terms that call
+    ``batch.rollout``.
     """
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 
@@ -23,6 +23,8 @@ class Rollout:
             (RC-aux, arXiv 2605.07278). Weights are scaled to a sum of 1.
         alpha: How fast the exponential weights fall: 0.5 or 0.05 to 0.2 in Dual-WM, by task.
     """
+
+    imagines: ClassVar[bool] = True
 
     def __init__(self, weighting: Weighting = "exponential", alpha: float = 0.5) -> None:
         if weighting not in get_args(Weighting):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 
@@ -25,6 +26,8 @@ class VariableLength:
         longest: K, blocks; None: as many as the window has.
         curriculum: Let the longest horizon grow with the training; otherwise it is K from the start.
     """
+
+    imagines: ClassVar[bool] = True
 
     def __init__(self, longest: int | None = None, curriculum: bool = True) -> None:
         if longest is not None:

@@ -38,6 +38,7 @@ class WorldModel(ScaledActions, ABC):
 
     Config: ClassVar[type]
     losses: ClassVar[Mapping[str, float]]  # weights of the loss terms that train this kind, by name
+    reads_actions: ClassVar[bool] = True  # whether training reads actions
     encoder: nn.Module
 
     def __init__(self, config: Any, actions: ActionStatistics, shape: tuple[int, ...]) -> None:

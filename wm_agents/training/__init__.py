@@ -16,11 +16,13 @@ from wm_agents.training.run import DivergedError
 from wm_agents.training.state import History
 from wm_agents.training.steps_to_goal import StepsToGoalTrainingConfig, train_steps_to_goal
 from wm_agents.training.temporal_distance import TemporalDistanceTrainingConfig, train_temporal_distance
+from wm_agents.training.video import ActionMapsTrainingConfig, infer_actions, train_action_maps
 from wm_agents.training.viewer import ViewerTrainingConfig, train_viewer
 from wm_agents.training.waypoints import WaypointsTrainingConfig, train_waypoints
 from wm_agents.training.world_model import CollapseWarning, TrainingConfig, train_world_model
 
 __all__ = [
+    "ActionMapsTrainingConfig",
     "Callback",
     "CollapseWarning",
     "DenoiserTrainingConfig",
@@ -46,7 +48,9 @@ __all__ = [
     "encode_frames",
     "find_device",
     "fit_graph",
+    "infer_actions",
     "learner_of",
+    "train_action_maps",
     "train_denoiser",
     "train_head",
     "train_in_imagination",

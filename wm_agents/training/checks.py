@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 def check_kinds(dataset: Any, config: Any, kind: type[Any]) -> None:
     """Raise ``ValueError`` unless the first is a dataset, and the second of the class of a training's options."""
+    check_is_dataset(dataset)
+    if not isinstance(config, kind):
+        raise ValueError(f"training must be a {kind.__name__}, not {type(config).__name__}.")
+
+
+def check_is_dataset(dataset: Any) -> None:
+    """Raise ``ValueError`` unless it is a dataset."""
     if not all(hasattr(dataset, name) for name in ("pixels", "actions", "lengths", "split")):
         raise ValueError(
             f"the data must be a dataset, not {type(dataset).__name__}: open one with datasets.load(name), or make "
             "one with datasets.from_episodes(images, actions, name=...)."
         )
-    if not isinstance(config, kind):
-        raise ValueError(f"training must be a {kind.__name__}, not {type(config).__name__}.")
 
 
 def check_dataset(dataset: TrajectoryDataset) -> None:
@@ -54,6 +59,13 @@ def check_terms(terms: Mapping[str, LossTerm], data: TrajectoryDataset, frames: 
                 f"the loss term {name!r} learns from actions, and those of {data.name} never change: leave the term "
                 "out, or record data with actions."
             )
+
+
+def check_without_actions(terms: Mapping[str, LossTerm], kind: str) -> None:
+    """Raise ``ValueError`` if a loss term reads actions, or imagines with them; ``kind`` trains without any."""
+    for name, term in terms.items():
+        if getattr(term, "reads_actions", False) or getattr(term, "imagines", False):
+            raise ValueError(f"the loss term {name!r} reads actions, and {kind} is trained without: leave it out.")
 
 
 def actions_change(data: TrajectoryDataset) -> bool:

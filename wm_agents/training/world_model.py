@@ -27,7 +27,7 @@ from wm_agents.losses import (
 from wm_agents.models import ActionStatistics, LeWMConfig, WorldModel
 from wm_agents.registry import WORLD_MODELS, did_you_mean
 from wm_agents.training.balance import Balance
-from wm_agents.training.checks import check_dataset, check_kinds, check_terms
+from wm_agents.training.checks import check_dataset, check_kinds, check_terms, check_without_actions
 from wm_agents.training.device import find_device
 from wm_agents.training.learner import Callback, Learner, LearnerConfig, Loss
 from wm_agents.training.probe import effective_dimension, position_probes, spread
@@ -148,6 +148,8 @@ class WorldModelLearner(Learner):
         super().check()
         terms = make_losses(self.loss_weights, self.kind.losses)  # made anew after seeding
         check_terms(terms, self.train_data, self.config.frames)
+        if not self.kind.reads_actions:
+            check_without_actions(terms, self.kind.__name__)
 
     def needs(self) -> tuple[int, str]:
         frames = self.config.frames
@@ -242,8 +244,8 @@ def train_world_model(
     Args:
         dataset: What to learn from; split by episode into training and validation.
         model: Configuration of a kind of world model (:class:`wm_agents.models.LeWMConfig` is the default), or the
-            kind's name, "lewm", "patch", "dino-wm" or "rssm"; ``action_size`` and ``image_size`` are taken from the
-            data.
+            kind's name: "lewm", "patch", "dino-wm", "rssm" or "video-lewm"; ``action_size`` and ``image_size`` are
+            taken from the data.
         training: Options.
         objective: What to train for, a name in ``wm_agents.registry.TRAINING_OBJECTIVES`` such as "smwm"; the weights
             in ``training.loss_weights`` change single terms of it. None trains for ``training.loss_weights`` alone.
