@@ -148,6 +148,25 @@ def test_gc_idm_learns_from_all_views_of_the_data(trained: Any, small_dataset: A
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_gc_idm_embeds_now_and_goal_alike() -> None:
+    torch.manual_seed(0)
+    network = InverseDynamics(InverseDynamicsConfig(latent_size=6, width=16, embedding=4, dropout=0.0)).eval()
+    shapes = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
+    assert shapes["embed.0.weight"] == (8, 6)
+    assert shapes["body.0.weight"] == (16, 12)
+    z, before, goal = torch.randn(3, 5, 6)
+    steps = torch.full((5,), 7)
+    torch.nn.init.normal_(network.head.weight)
+    acted = network(z, before, goal, steps)
+    acted.sum().backward()
+    assert all(weight.grad is not None for weight in network.embed.parameters())
+    assert not torch.allclose(acted, network(z, before, goal.flip(0), steps))
+    plain = InverseDynamics(InverseDynamicsConfig(latent_size=6, width=16))
+    assert not any(name.startswith("embed") for name in plain.state_dict()), "files of earlier versions still fit"
+    with pytest.raises(ValueError, match="embedding"):
+        InverseDynamicsConfig(embedding=-1)
+
+
 @pytest.mark.parametrize("practice", [False, True])
 def test_practice_in_imagination_reads_all_views(trained: Any, small_dataset: Any, practice: bool) -> None:
     network = InverseDynamics(InverseDynamicsConfig(latent_size=trained.world_model.config.latent_size, width=32))
