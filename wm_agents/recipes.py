@@ -276,7 +276,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/PushT-v0",
-            {"main": Data("play", 4000, 150), "arrange": Data("arrange", 4000, 300)},
+            {"main": Data("play", 4000, 150)},
             (
                 Stage(
                     "world-model",
@@ -291,11 +291,8 @@ RECIPES: dict[str, Recipe] = {
                 ),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=400, max_horizon=250, dropout=0.0, embedding=128),
-                    InverseDynamicsTrainingConfig(
-                        steps=20_000, unknown_fraction=0.7, hidden_past=0.4, discount=0.995, square_symmetry=True
-                    ),
-                    data=("arrange",),
+                    InverseDynamicsConfig(width=320, max_horizon=75),
+                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
                 ),
                 Stage("imagination", training=ImaginationTrainingConfig(unknown_fraction=0.6)),
                 Stage("steps-to-goal", StepsToGoalConfig(max_steps=140)),

@@ -110,7 +110,7 @@ SHIPPED = {
     "pointmaze-large": ("gc-idm",),
     "reacher": ("gc-idm", "hierarchical"),
     "pusht": ("gc-idm",),
-    "cube-single": ("gc-idm",),
+    "cube-single": ("gc-idm", "hierarchical"),
 }
 
 

@@ -26,7 +26,7 @@ class InverseDynamicsConfig:
             alone, as the paper does.
         dropout: Dropout after each hidden layer.
         embedding: Numbers that one small network makes of each latent, now and goal alike, before the layers see them;
-            0 leaves it out, as in the paper. It helps where the latent folds what counts, such as the angle of a block.
+            0 leaves it out, as in the paper. It helps where one frame's pose is hard to read.
         choices: Of the world model, for discrete actions.
     """
 
