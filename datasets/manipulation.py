@@ -131,9 +131,9 @@ class OracleArrange(OraclePlay):
         return action
 
     def _new_goal(self, state: np.ndarray) -> np.ndarray:
-        goal = state.copy()
-        self._target = self._next
-        self.env.cube_poses(goal)[self._target] = self.env.cube_poses(self._places)[self._target]
+        goal, self._target = self._places.copy(), self._next
+        poses = self.env.cube_poses(goal)  # a view
+        poses[self._next + 1 :] = self.env.cube_poses(state)[self._next + 1 :]  # their turn comes later
         self._next += 1
         return goal
 

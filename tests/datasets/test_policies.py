@@ -226,9 +226,9 @@ def test_oracle_arrange_brings_every_cube_to_its_place_and_ends() -> None:
     env = gym.make("wm/Cube-Double-v0", obs_type="state")
     task = env.unwrapped
     far = []
-    for index in range(4):
+    for index in range(8):
         episode = rollout(env, "oracle-arrange", 400, episode_seed("collect", 1, index))
         assert len(episode.actions) < 400
         end, goal = (task.achieved_goal(states[-1]) for states in (episode.states, episode.goal_states))
         far.append(task.goal_distance(end, goal))
-    assert sorted(far)[2] < 0.04, "most oracles deliver"
+    assert sorted(far)[4] < 0.04, "most oracles deliver both cubes"

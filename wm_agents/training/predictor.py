@@ -78,11 +78,8 @@ class PredictorLearner(LatentLearner):
         frames = start[:, None] + k * np.arange(seen + blocks)
         steps = start[:, None] + np.arange(k * (seen - 1 + blocks))
         view = draw_views(self.latents, size, rng)
-        actions = (
-            torch.from_numpy(view_actions(data.actions[steps], view))
-            .to(self.device)
-            .reshape(size, seen - 1 + blocks, -1)
-        )
+        taken = torch.from_numpy(view_actions(data.actions[steps], view)).to(self.device)
+        actions = taken.reshape(size, seen - 1 + blocks, -1)
         past, future = model.normalize(actions).split([seen - 1, blocks], dim=1)
         z = self.latents[torch.from_numpy(view)[:, None], torch.from_numpy(frames)]
         state = model.remember(model.unflatten(z[:, :seen]), past)

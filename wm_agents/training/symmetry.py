@@ -40,7 +40,7 @@ def draw_views(latents: Any, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def check_symmetry(config: Any, dataset: TrajectoryDataset) -> None:
-    """Raise ``ValueError`` unless ``config.square_symmetry`` is a bool that suits the actions of ``dataset``."""
+    """Raise ``ValueError`` if ``config.square_symmetry`` is on and does not suit the actions of ``dataset``."""
     if config.square_symmetry and (dataset.actions.shape[1] != 2 or dataset.choices):
         raise ValueError(
             f"square_symmetry needs two continuous actions, motions along the image's axes; {dataset.name} has "
