@@ -102,8 +102,9 @@ class InverseDynamics(Head):
             z_goal: ``[B, D]``.
             steps_remaining: ``[B]``, whole environment steps to the goal; 0 where that is not known.
         """
-        z, z_goal = self.embed(z), self.embed(z_goal)
-        inputs = [z, z_goal, z - self.embed(z_before)] if self.config.lag else [z, z_goal]
+        if self.config.embedding:  # in one call: a decision is one step of one environment
+            z, z_goal, z_before = self.embed(torch.stack([z, z_goal, z_before])).unbind()
+        inputs = [z, z_goal, z - z_before] if self.config.lag else [z, z_goal]
         hidden = self.body(torch.cat(inputs, dim=-1))
         steps = steps_remaining.clamp(0, self.config.max_horizon).long()
         # Not by indexing: its gradient is added up in whatever order the threads arrive.
