@@ -237,8 +237,8 @@ class GCIDM(WorldModelAgent):
             self.num_timesteps = step
             if hooks is None:
                 return True
-            if self.heads.get("gc-idm") is not learner.module:
-                self.use(learner.module)
+            if self.heads.get("gc-idm") is not learner.result:
+                self.use(learner.result)
             return hooks.on_step()
 
         self.num_timesteps = self._num_timesteps_at_start = 0

@@ -76,8 +76,8 @@ class ContinuedTraining:
                 self._learners[name] = made
                 if _is_trained(made):
                     self._progress[name] = _begin(made)
-                    made.module.load_state_dict(head.state_dict())
-                    self.heads[name] = made.module
+                    made.result.load_state_dict(head.state_dict())
+                    self.heads[name] = made.result
         self.steps = dict.fromkeys(self._progress, 0)
 
     def result(self) -> tuple[WorldModel, dict[str, Head]]:

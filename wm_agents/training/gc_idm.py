@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from wm_agents.configs import check_flags, check_numbers
@@ -15,8 +16,9 @@ from wm_agents.training.checks import actions_change
 from wm_agents.training.heads import train_head
 from wm_agents.training.latents import encode_views
 from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
+from wm_agents.training.redrawing import Redrawing
 from wm_agents.training.state import History
-from wm_agents.training.symmetry import check_symmetry, draw_views, view_actions
+from wm_agents.training.symmetry import check_symmetry, draw_views, view_actions, view_pixels
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -31,18 +33,22 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
         hidden_past: Fraction of pairs whose change since ``lag`` steps ago is hidden, as if nothing moved. A network
             that always sees how it just moved copies that motion instead of looking at the goal.
         square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`).
+        redraw: Weight of a second lesson for the embedding, the place and the looks of the largest object
+            (:mod:`wm_agents.training.redrawing`). For cameras that do not move.
         discount: Weight per step of distance if the distance is hidden: near goals show the direct way to far ones.
     """
 
     unknown_fraction: float = 0.5
     hidden_past: float = 0.0
     square_symmetry: bool = False
+    redraw: float = 0.0
     discount: float = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_numbers(self, ("unknown_fraction", "hidden_past"), 0, 1)
         check_flags(self, ("square_symmetry",))
+        check_numbers(self, ("redraw",))
         check_numbers(self, ("discount",), 0, 1, above=True)
 
 
@@ -62,14 +68,45 @@ class InverseDynamicsLearner(HeadLearner):
         check_symmetry(self.config, self.dataset)
         if not actions_change(self.dataset):
             raise ValueError(f"gc-idm learns from actions, and those of {self.dataset.name} never change.")
+        if self.config.redraw and not self.model.embedding:
+            raise ValueError(
+                "redraw teaches the embedding, and there is none: set InverseDynamicsConfig(embedding=128)."
+            )
+
+    def build(self) -> nn.Module:
+        network = super().build()
+        if not self.config.redraw:
+            return network
+        frames = self.train_data.frame_indices()
+        some = self.dataset.frames_at(frames[:: max(1, len(frames) // 500)])
+        return nn.ModuleDict({"network": network, "redrawing": Redrawing(self.model.embedding, some)})
+
+    @property
+    def result(self) -> InverseDynamics:
+        network = self.module["network"] if isinstance(self.module, nn.ModuleDict) else self.module
+        assert isinstance(network, InverseDynamics)
+        return network
 
     def encode(self, progress: bool) -> torch.Tensor:
         """Features ``[views, frames, F]``."""
         return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
-        value = imitation(self.module, self.latents, self.config, data, size, rng)
-        return value, {self.key: value}
+        value = imitation(self.result, self.latents, self.config, data, size, rng)
+        parts = {self.key: value}
+        if isinstance(self.module, nn.ModuleDict) and self.module.training:
+            parts["redraw"] = self._redraw(data, size // 2, rng)
+            value = value + self.config.redraw * parts["redraw"]
+        return value, parts
+
+    def _redraw(self, data: TrajectoryDataset, size: int, rng: np.random.Generator) -> torch.Tensor:
+        frames = data.hindsight(size, 1, rng).frame
+        view = draw_views(self.latents, size, rng)
+        pixels = data.frames_at(frames)
+        for shown in np.unique(view):
+            pixels[view == shown] = view_pixels(pixels[view == shown], shown)
+        embedded = self.result.embed(self.latents[torch.from_numpy(view), torch.from_numpy(frames)])
+        return self.module.get_submodule("redrawing")(embedded, torch.from_numpy(pixels).to(self.device))
 
 
 def imitation(

@@ -271,8 +271,8 @@ class HeadLearner(LatentLearner):
         return {"model": dataclasses.asdict(self.model), **super().depends_on()}
 
     def finish(self) -> None:
-        assert isinstance(self.module, Head)
-        self.module.stamp(self.world_model)
+        assert isinstance(self.result, Head)
+        self.result.stamp(self.world_model)
 
 
 def sized(config: Any, world_model: WorldModel) -> Any:
