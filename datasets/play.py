@@ -126,21 +126,20 @@ def _unit(angle: float) -> np.ndarray:
 
 
 class ArmReach(Policy):
-    """Noisy proportional-derivative control of a planar arm towards random positions, one after the other.
+    """Noisy proportional-derivative control of a planar arm towards a random position, where the episode ends.
 
-    Random torques seldom swing the wrist from one of its limits to the other. This policy does, so that the data show
-    the long way round wherever it is the only one. The noise level is drawn once an episode, the stiffness for each
-    position. For tasks whose state is two angles and their velocities.
+    Its frames lead to its last one: demonstrations of far goals. Random torques seldom swing the wrist from one of its
+    limits to the other. This policy does, so that the data show the long way round wherever it is the only one. Noise
+    and stiffness are drawn once an episode. For tasks whose state is two angles and their velocities.
 
     Raises:
         ValueError: The task is no arm.
     """
 
-    NOISE = (0.1, 0.3, 0.6)  # standard deviation of the action noise, one of these an episode
+    NOISE = (0.05, 0.15, 0.3)  # standard deviation of the action noise, one of these an episode
     STIFFNESS = (2.0, 6.0)  # range of the gain on the angles, per rad
     DAMPING = 0.1  # gain on the velocities, as a share of the stiffness
-    REDRAW = 0.01  # probability per step of a new position
-    ARRIVED = 0.1  # rad
+    ARRIVED = (0.1, 1.0)  # largest angle to the position in rad, and largest speed in rad/s: the episode ends
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
         super().__init__(env, rng)
@@ -150,21 +149,18 @@ class ArmReach(Policy):
                 "policy='smooth-random', which suits any task."
             )
         self._noise = self.rng.choice(self.NOISE)
-        self._stiffness = 0.0
+        self._stiffness = self.rng.uniform(*self.STIFFNESS)
+        self.goal_state: np.ndarray = env.sample_state(rng)
 
     def act(self, state: np.ndarray) -> np.ndarray:
-        """Return the action toward the next position for ``state`` of the Reacher."""
-        if self.goal_state is None or self.rng.random() < self.REDRAW or self._arrived(state):
-            self.goal_state = self.env.sample_state(self.rng)
-            self._stiffness = self.rng.uniform(*self.STIFFNESS)
-        pull = self._gap(state) - self.DAMPING * state[2:]
+        """Return the action toward the position for ``state`` of the Reacher."""
+        gap, speed = self._gap(state), state[2:]
+        near, slow = self.ARRIVED
+        self.finished = bool(np.abs(gap).max() < near and np.abs(speed).max() < slow)
+        pull = gap - self.DAMPING * speed
         return self._clip(self._stiffness * pull + self._noise * self.rng.standard_normal(2))
-
-    def _arrived(self, state: np.ndarray) -> bool:
-        return bool(np.abs(self._gap(state)).max() < self.ARRIVED)
 
     def _gap(self, state: np.ndarray) -> np.ndarray:
         """How far each joint has to turn, in rad; the shoulder may turn either way, the wrist has limits."""
-        goal: Any = self.goal_state
-        shoulder, wrist = goal[:2] - state[:2]
+        shoulder, wrist = self.goal_state[:2] - state[:2]
         return np.array([(shoulder + np.pi) % (2 * np.pi) - np.pi, wrist])

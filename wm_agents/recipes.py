@@ -256,14 +256,14 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/Reacher-v0",
-            {"main": Data("piecewise-random", 500, 200), "reach": Data("reach", 500, 200)},
+            {"main": Data("piecewise-random", 500, 200), "reach": Data("reach", 3000, 200)},
             (
                 Stage("world-model", training=TrainingConfig(steps=2500)),
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=384, max_horizon=150),
-                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.3, hidden_past=0.4),
+                    InverseDynamicsConfig(width=384, max_horizon=150, embedding=128),
+                    InverseDynamicsTrainingConfig(steps=10_000, unknown_fraction=0.7, hidden_past=0.4, discount=0.995),
                     data=("main", "reach"),
                 ),
                 Stage("temporal-distance", training=TemporalDistanceTrainingConfig(steps=2000)),
@@ -338,7 +338,10 @@ RECIPES: dict[str, Recipe] = {
                 Stage(
                     "world-model",
                     dataclasses.replace(MANIPULATION, latent_size=96),
-                    TrainingConfig(steps=8000, batch_size=128, frames=2, loss_weights=SENSORIMOTOR),
+                    TrainingConfig(
+                        steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
+                    ),
+                    data=("main", "arrange"),
                 ),
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
                 Stage(

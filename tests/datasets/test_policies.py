@@ -184,22 +184,21 @@ def test_a_task_of_ones_own_inherits_or_names_its_policy() -> None:
     assert default_policy("test/Mine-v0") == "uniform-random"
 
 
-def test_reach_swings_the_wrist_from_limit_to_limit_and_arrives() -> None:
+def test_reach_swings_the_wrist_from_limit_to_limit_and_ends_where_it_arrives() -> None:
     env = gym.make("wm/Reacher-v0", obs_type="state")
-    spans, arrived = [], 0
-    for episode in range(5):
-        policy = POLICIES.get("reach")(env.unwrapped, np.random.default_rng(episode))
-        env.reset(seed=episode)
-        goals = []
-        for _ in range(200):
-            state = env.unwrapped.get_state()
-            env.step(policy.act(state))
-            goals.append(policy.goal_state)
-            spans.append(state[1])
-        arrived += len({tuple(goal) for goal in goals}) - 1
-    assert min(spans) < -2
-    assert max(spans) > 2
-    assert arrived >= 10, "two positions and more an episode"
+    wrist, arrived = [], 0
+    for index in range(12):
+        episode = rollout(env, "reach", 200, episode_seed("collect", 1, index))
+        wrist.extend(episode.states[:, 1])
+        assert len(np.unique(episode.goal_states, axis=0)) == 1
+        if len(episode.actions) < 200:
+            shoulder, other = episode.states[-2, :2] - episode.goal_states[-1, :2]
+            assert max(abs(np.sin(shoulder / 2)) * 2, abs(other)) < 0.1
+            assert np.abs(episode.states[-2, 2:]).max() < 1.0
+            arrived += 1
+    assert min(wrist) < -2
+    assert max(wrist) > 2
+    assert arrived >= 8
 
 
 def test_reach_is_for_arms(env: gym.Env) -> None:

@@ -150,8 +150,8 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path):
 def test_less_data_can_be_asked_for():
     recipe = Plan(REACHER, data_steps=20_000).recipe()
     assert {name: (part.episodes, part.steps) for name, part in recipe.data.items()} == {
-        "main": (50, 200),
-        "reach": (50, 200),
+        "main": (14, 200),
+        "reach": (86, 200),
     }
     assert recipe.dataset != Plan(REACHER).recipe().dataset
 
