@@ -28,9 +28,9 @@ TASKS = {
     "uniform-random": ENV_ID,
     "waypoint": ENV_ID,
 }
+"""For every policy a task that it is for."""
 ENDING = ("arrange", "oracle-arrange", "reach")
 """Policies whose episodes end where they arrive."""
-"""For every policy a task that it is for."""
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_reach_swings_the_wrist_from_limit_to_limit_and_ends_where_it_arrives() 
             arrived += 1
     assert min(wrist) < -2
     assert max(wrist) > 2
-    assert arrived >= 8
+    assert arrived >= 6
 
 
 def test_reach_is_for_arms(env: gym.Env) -> None:
