@@ -331,32 +331,6 @@ RECIPES: dict[str, Recipe] = {
             offset=25,
             budget=50,
         ),
-        Recipe(
-            "wm/Cube-Double-v0",
-            {"main": Data("oracle-play", 1500, 200), "arrange": Data("oracle-arrange", 3000, 400)},
-            (
-                Stage(
-                    "world-model",
-                    dataclasses.replace(MANIPULATION, latent_size=96),
-                    TrainingConfig(
-                        steps=8000, batch_size=128, frames=2, loss_weights={**SENSORIMOTOR, "reconstruction": 1.0}
-                    ),
-                    data=("main", "arrange"),
-                ),
-                Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
-                Stage(
-                    "gc-idm",
-                    InverseDynamicsConfig(width=448, max_horizon=250, embedding=128),
-                    InverseDynamicsTrainingConfig(steps=20_000, unknown_fraction=0.7, hidden_past=0.4, discount=0.995),
-                    data=("main", "arrange"),
-                ),
-                Stage("steps-to-goal", StepsToGoalConfig(max_steps=250), data=("main", "arrange")),
-                Stage("graph", training=GraphConfig(nodes=2000, support=2), data=("main", "arrange")),
-            ),
-            {"hierarchical": {"lookahead": 25, "replan_every": 1}},
-            offset=25,
-            budget=50,
-        ),
     )
 }
 
