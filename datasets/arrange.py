@@ -25,10 +25,10 @@ class PushTArrange(Policy):
         ValueError: The task has no block.
     """
 
-    SPEEDS = (0.25, 0.6)  # largest action
+    SPEEDS = (0.4, 0.9)  # largest action
     NOISE = (0.02, 0.05, 0.15)  # standard deviation of the action noise, one of these an episode
-    PLACED, LOOSE = 4.0, 9.0  # px: a block this near its place is done; once done, it may be this far
-    ARRIVED = (8.0, 10.0)  # px, of the block and of the agent: the episode ends
+    PLACED, LOOSE = 8.0, 14.0  # px: a block this near its place is done; once done, it may be this far
+    ARRIVED = (14.0, 10.0)  # px, of the block and of the agent: the episode ends
     STAND_OFF = 22.0  # px from the rim of the agent to the block, where a push starts
     KEEP = 0.35  # a push goes on while it takes away this share of the way that is left
     TRAVEL = 0.1  # px of progress that one px on the way to a push must bring

@@ -27,7 +27,7 @@ import platformdirs
 from wm_agents.datasets.space import require_space
 
 FOLDER = "wm_agents_cache"
-FORMAT = 2  # raise when the layout of the cache or the meaning of an array changes
+FORMAT = 3  # raise when the layout of the cache or the meaning of an array changes
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Cache:
     pixels: np.ndarray
     actions: np.ndarray
     states: np.ndarray
+    goal_states: np.ndarray
     lengths: np.ndarray
     action_low: np.ndarray
     action_high: np.ndarray
@@ -111,7 +112,7 @@ def _build(name: str, root: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=place.parent))
     try:
-        actions, states, lengths, shape = [], [], [], None
+        actions, states, goals, lengths, shape = [], [], [], [], None
         digest = hashlib.sha256()
         with (work / "pixels.bin").open("wb") as file:
             for episode in _episodes(name):
@@ -125,6 +126,7 @@ def _build(name: str, root: Path) -> None:
                     digest.update(array.data)
                 actions += [taken, np.zeros_like(taken[:1])]
                 states.append(state)
+                goals.append(_goal(episode, state))
                 lengths.append(len(taken))
         if shape is None:
             raise ValueError(f"Dataset {name!r} has no episodes. Collect it again, or choose another dataset.")
@@ -134,6 +136,7 @@ def _build(name: str, root: Path) -> None:
             work / "arrays.npz",
             actions=np.concatenate(actions),
             states=np.concatenate(states),
+            goal_states=np.stack(goals),
             lengths=np.asarray(lengths, dtype=np.int64),
             action_low=np.asarray(low, dtype=np.float32),
             action_high=np.asarray(high, dtype=np.float32),
@@ -187,6 +190,13 @@ def _arrays(
         np.ascontiguousarray(_one_hot(episode.actions, space), dtype=np.float32),
         np.ascontiguousarray(state, dtype=np.float64),
     )
+
+
+def _goal(episode: Any, state: np.ndarray) -> np.ndarray:
+    """Return the one goal ``[S]`` that the whole episode was sent to, NaN if there was none or several."""
+    goals = np.asarray((episode.infos or {}).get("goal_state", np.nan))
+    one = goals.shape == state.shape and goals.dtype.kind == "f" and (goals == goals[0]).all()
+    return np.asarray(goals[0], dtype=np.float64) if one else np.full(state.shape[1], np.nan)
 
 
 def _choices(space: Any) -> tuple[int, ...] | None:

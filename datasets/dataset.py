@@ -34,6 +34,8 @@ class TrajectoryDataset:
         state_names: Names of the S numbers.
         provenance: Policy, seed, versions, episodes and ``sha256`` (of actions, states and pixels).
         episode_ids: int64 ``[E]``, each episode's index in the Minari dataset.
+        goal_states: float64 ``[E, S]``, the goal that each episode was sent to, NaN where there was none or several;
+            None if nothing is recorded about goals.
     """
 
     name: str
@@ -49,6 +51,7 @@ class TrajectoryDataset:
     provenance: dict[str, Any] = field(repr=False)
     episode_ids: np.ndarray = field(repr=False)
     choices: tuple[int, ...] = ()
+    goal_states: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -148,6 +151,23 @@ class TrajectoryDataset:
         steps = rng.integers(min_horizon, np.minimum(left, max_horizon), endpoint=True)
         return Hindsight(frame=frame, goal=frame + steps, steps=steps, actions=self.actions[frame])
 
+    def commanded_goals(self) -> tuple[np.ndarray, TrajectoryDataset]:
+        """Return the episodes that were sent to one goal and reached it, and pictures of these goals.
+
+        The goals are drawn by the task, and its success test tells which of them were reached.
+
+        Returns:
+            The first frames of these episodes, int64 ``[G]`` in rising order, and the pictures as a dataset of G
+            episodes that are one frame long.
+
+        Raises:
+            ValueError: No episode was sent to a goal and reached it, or the data are not of one of this library's
+                tasks.
+        """
+        from wm_agents.datasets.commanded import commanded_goals
+
+        return commanded_goals(self)
+
     def episode_of(self, frames: np.ndarray) -> np.ndarray:
         """Return the position (int64 ``[B]``, 0 to ``len(self) - 1``) of the episode that each frame belongs to."""
         return np.searchsorted(self.starts, frames, side="right") - 1
@@ -195,6 +215,7 @@ class TrajectoryDataset:
             starts=self.starts[episodes],
             lengths=self.lengths[episodes],
             episode_ids=self.episode_ids[episodes],
+            goal_states=None if self.goal_states is None else self.goal_states[episodes],
         )
 
 

@@ -141,6 +141,7 @@ def load(name: str) -> TrajectoryDataset:
         provenance={**made, "episodes": len(cache.lengths), "sha256": cache.sha256},
         episode_ids=np.arange(len(cache.lengths)),
         choices=tuple(int(count) for count in cache.choices),
+        goal_states=cache.goal_states,
     )
 
 

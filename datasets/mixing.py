@@ -49,6 +49,12 @@ def concatenate(datasets: Sequence[TrajectoryDataset]) -> TrajectoryDataset:
         starts=np.concatenate([data.starts + offset for data, offset in zip(datasets, offsets, strict=True)]),
         lengths=np.concatenate([data.lengths for data in datasets]),
         episode_ids=np.arange(sum(len(data) for data in datasets)),
+        goal_states=np.concatenate(
+            [
+                np.full((len(data), data.states.shape[1]), np.nan) if data.goal_states is None else data.goal_states
+                for data in datasets
+            ]
+        ),
         provenance={
             "datasets": [data.provenance for data in datasets],
             "sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),

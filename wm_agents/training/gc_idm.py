@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from wm_agents.configs import check_flags, check_numbers
 from wm_agents.models import InverseDynamics, InverseDynamicsConfig, WorldModel
 from wm_agents.training.checks import actions_change
+from wm_agents.training.commanded import CommandedGoals
 from wm_agents.training.heads import train_head
 from wm_agents.training.latents import encode_views
 from wm_agents.training.learner import HeadLearner, LearnerConfig, Loss
@@ -33,6 +34,8 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
         hidden_past: Fraction of pairs whose change since ``lag`` steps ago is hidden, as if nothing moved. A network
             that always sees how it just moved copies that motion instead of looking at the goal.
         square_symmetry: Learn from all eight views of the data (:mod:`wm_agents.training.symmetry`).
+        commanded: Fraction of the pairs, among those in episodes that were sent to a goal, whose goal is that one and
+            not a later frame (:mod:`wm_agents.training.commanded`). For data of tasks of this library.
         redraw: Weight of a second lesson for the embedding, the place and the looks of the largest object
             (:mod:`wm_agents.training.redrawing`). For cameras that do not move.
         discount: Weight per step of distance if the distance is hidden: near goals show the direct way to far ones.
@@ -41,12 +44,13 @@ class InverseDynamicsTrainingConfig(LearnerConfig):
     unknown_fraction: float = 0.5
     hidden_past: float = 0.0
     square_symmetry: bool = False
+    commanded: float = 0.0
     redraw: float = 0.0
     discount: float = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self, ("unknown_fraction", "hidden_past"), 0, 1)
+        check_numbers(self, ("unknown_fraction", "hidden_past", "commanded"), 0, 1)
         check_flags(self, ("square_symmetry",))
         check_numbers(self, ("redraw",))
         check_numbers(self, ("discount",), 0, 1, above=True)
@@ -89,10 +93,11 @@ class InverseDynamicsLearner(HeadLearner):
 
     def encode(self, progress: bool) -> torch.Tensor:
         """Features ``[views, frames, F]``."""
+        self.goals = given_goals(self.world_model, self.dataset, self.config)
         return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
 
     def loss(self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator) -> Loss:
-        value = imitation(self.result, self.latents, self.config, data, size, rng)
+        value = imitation(self.result, self.latents, self.goals, self.config, data, size, rng)
         parts = {self.key: value}
         if isinstance(self.module, nn.ModuleDict) and self.module.training:
             parts["redraw"] = self._redraw(data, size // 2, rng)
@@ -109,9 +114,17 @@ class InverseDynamicsLearner(HeadLearner):
         return self.module.get_submodule("redrawing")(embedded, torch.from_numpy(pixels).to(self.device))
 
 
+def given_goals(
+    world_model: WorldModel, dataset: TrajectoryDataset, training: InverseDynamicsTrainingConfig
+) -> CommandedGoals | None:
+    """Return the goals that the data were sent to, if the training asks for them."""
+    return CommandedGoals(world_model, dataset, training.square_symmetry) if training.commanded else None
+
+
 def imitation(
     network: Any,
     latents: torch.Tensor,
+    goals: CommandedGoals | None,
     training: Any,
     data: TrajectoryDataset,
     size: int,
@@ -123,6 +136,7 @@ def imitation(
     Args:
         network: The :class:`InverseDynamics` that acts.
         latents: ``[views, frames, F]``, of the dataset's frames.
+        goals: Those that the data were sent to, if some of the pairs shall have them.
         training: An :class:`InverseDynamicsTrainingConfig`.
         data: The split to draw from.
         size: Number of pairs.
@@ -135,16 +149,22 @@ def imitation(
     if training.hidden_past:
         before = np.where(rng.random(size) < training.hidden_past, pairs.frame, before)
     hidden = rng.random(size) < training.unknown_fraction
-    weights = np.where(hidden, training.discount ** pairs.steps.astype(np.float64), pairs.steps > nearest)
-    if hidden.any():
-        weights[hidden] /= weights[hidden].mean()
     view = draw_views(latents, size, rng)
     seen = torch.from_numpy(view)
+    goal, steps = latents[seen, torch.from_numpy(pairs.goal)], pairs.steps
+    if goals is not None:
+        chosen, row, left = goals.draw(data, pairs, training.commanded, rng)
+        goal[torch.from_numpy(chosen)] = goals.latents[torch.from_numpy(view[chosen]), torch.from_numpy(row)]
+        steps = steps.copy()
+        steps[chosen] = left
+    weights = np.where(hidden, training.discount ** steps.astype(np.float64), steps > nearest)
+    if hidden.any():
+        weights[hidden] /= weights[hidden].mean()
     predicted = network(
         latents[seen, torch.from_numpy(pairs.frame)],
         latents[seen, torch.from_numpy(before)],
-        latents[seen, torch.from_numpy(pairs.goal)],
-        torch.from_numpy(np.where(hidden, 0, pairs.steps)).to(latents.device),
+        goal,
+        torch.from_numpy(np.where(hidden, 0, steps)).to(latents.device),
     )
     actions = view_actions(pairs.actions[:, None], view)[:, 0]
     errors = action_errors(predicted, torch.from_numpy(actions).to(latents.device), config.choices)

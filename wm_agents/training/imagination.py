@@ -14,7 +14,7 @@ from torch import nn
 from wm_agents.configs import check_counts
 from wm_agents.models import InverseDynamics, WorldModel
 from wm_agents.models.imagined_control import imagine_control
-from wm_agents.training.gc_idm import InverseDynamicsTrainingConfig, imitation
+from wm_agents.training.gc_idm import InverseDynamicsTrainingConfig, given_goals, imitation
 from wm_agents.training.latents import context, encode_views
 from wm_agents.training.learner import LatentLearner, Loss, sized
 from wm_agents.training.state import History
@@ -76,6 +76,7 @@ class ImaginationLearner(LatentLearner):
 
     def encode(self, progress: bool) -> torch.Tensor:
         """Features ``[views, frames, F]``."""
+        self.goals = given_goals(self.world_model, self.dataset, self.config)
         return encode_views(self.world_model, self.dataset, self.config.square_symmetry, progress=progress)
 
     def build(self) -> nn.Module:
@@ -104,7 +105,7 @@ class ImaginationLearner(LatentLearner):
         imagined, actions = imagine_control(frozen, network, state, goal, steps, blocks)
         arrival = (imagined[:, -1] - goal).square().mean(dim=1)
         outside = actions - actions.detach().clamp(frozen.action_low, frozen.action_high)
-        shown = imitation(network, latents, self.config, data, size, rng, nearest=k * longest)
+        shown = imitation(network, latents, self.goals, self.config, data, size, rng, nearest=k * longest)
         value = arrival.mean() + outside.square().mean() + shown
         return value, {self.key: value}
 
