@@ -31,6 +31,7 @@ from wm_agents.training import (
     train_temporal_distance,
 )
 from wm_agents.training.imagination import ImaginationLearner
+from wm_agents.training.latents import encode_views
 from wm_agents.training.symmetry import VIEWS, view_actions
 from wm_agents.training.temporal_distance import imagine
 
@@ -65,14 +66,19 @@ def test_it_learns_how_many_steps_lie_between_frames(trained: Any, small_dataset
 def test_frames_are_encoded_once_for_each_encoder(trained: Any, small_dataset: Any) -> None:
     model = copy.deepcopy(trained.world_model)
     first = encode_frames(model, small_dataset, progress=False)
-    assert encode_frames(model, small_dataset, progress=False) is first
-    assert not torch.equal(encode_frames(model, small_dataset, view=1, progress=False), first)
-    assert encode_frames(trained.world_model, small_dataset, progress=False) is first, "a copy encodes the same"
+    assert encode_frames(model, small_dataset, progress=False).data_ptr() == first.data_ptr()
+    views = encode_views(model, small_dataset, True, progress=False)
+    torch.testing.assert_close(views[0], first, rtol=0, atol=0)
+    assert not torch.equal(views[1], first)
+    copied = encode_views(trained.world_model, small_dataset, True, progress=False)
+    assert copied.data_ptr() == views.data_ptr(), "a copy encodes the same"
+    assert encode_frames(model, small_dataset, progress=False).data_ptr() == views.data_ptr()
     with torch.no_grad():
         next(model.projector.buffers()).add_(0.5)
     changed = encode_frames(model, small_dataset, progress=False)
     assert not torch.equal(changed, first)
-    assert encode_frames(model, dataclasses.replace(small_dataset), progress=False) is not changed
+    another = encode_frames(model, dataclasses.replace(small_dataset), progress=False)
+    assert another.data_ptr() != changed.data_ptr()
 
 
 def test_imagining_is_rolling_out_the_recorded_actions(trained: Any, small_dataset: Any) -> None:
@@ -117,7 +123,7 @@ def test_the_predictor_learns_from_all_views_of_the_data(trained: Any, small_dat
     error = np.zeros((2, VIEWS))
     start = small_dataset.segments(256, 15, np.random.default_rng(0))
     for view in range(VIEWS):
-        latents = encode_frames(trained.world_model, small_dataset, view=view, progress=False)
+        latents = encode_views(trained.world_model, small_dataset, True, progress=False)[view]
         actions = small_dataset.actions[start[:, None] + np.arange(15)]
         blocks = torch.from_numpy(view_actions(actions, np.full(256, view)).reshape(256, 1, 3, -1))
         for row, model in enumerate((plain, viewed)):
@@ -138,7 +144,7 @@ def test_gc_idm_learns_from_all_views_of_the_data(trained: Any, small_dataset: A
         pairs = small_dataset.hindsight(512, 10, np.random.default_rng(0))
         found = []
         for view in range(1, VIEWS):
-            latents = encode_frames(trained.world_model, small_dataset, view=view, progress=False)
+            latents = encode_views(trained.world_model, small_dataset, True, progress=False)[view]
             z, goal = latents[pairs.frame], latents[pairs.goal]
             with torch.no_grad():
                 acted = network(z, z, goal, torch.from_numpy(pairs.steps)).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import weakref
 from typing import TYPE_CHECKING
@@ -21,52 +22,29 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 30
 """Bytes of latents that stay in memory."""
+BATCH = 512
+"""Frames that are encoded at a time."""
 _kept: weakref.WeakKeyDictionary[TrajectoryDataset, tuple[tuple[object, ...], torch.Tensor]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def encode_frames(
-    world_model: WorldModel, dataset: TrajectoryDataset, *, view: int = 0, progress: bool = True, batch_size: int = 512
-) -> torch.Tensor:
-    """Encode every frame of the dataset's split, in one of the views of :mod:`wm_agents.training.symmetry`.
-
-    The latents of the unchanged images are kept with the dataset, because one head after the other needs them.
+def encode_frames(world_model: WorldModel, dataset: TrajectoryDataset, *, progress: bool = True) -> torch.Tensor:
+    """Encode every frame of the dataset's split.
 
     Args:
         world_model: Encodes the frames; its mode does not change.
         dataset: The frames.
-        view: 0 to 7.
         progress: Show a bar.
-        batch_size: Frames per call.
 
     Returns:
-        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them. Above 1 GiB, they are in
-        a file and not in memory.
+        Features ``[frames, F]`` by index; rows of other frames stay zero. Do not change them: they are kept with the
+        dataset, because one head after the other needs them. Above 1 GiB, they are in a file and not in memory.
 
     Raises:
         OSError: The disk of the user's cache directory has no room for that file.
     """
-    device = world_model.action_mean.device
-    indices = dataset.frame_indices()
-    with own_modes(device), torch.no_grad(), evaluating(world_model):
-        # A few frames tell one encoder from another: any change of weights moves them.
-        some = dataset.frames_at(indices[:: max(1, len(indices) // 4)][:4])
-        shown = world_model.encode(torch.from_numpy(np.ascontiguousarray(some)).to(device))
-        encoder = (device, tuple(shown.double().flatten().tolist()))
-        if view == 0 and dataset in _kept and _kept[dataset][0] == encoder:
-            return _kept[dataset][1]
-        latents = _zeros(len(dataset.pixels), world_model.spec.feature_size, device)
-        with progress_bar("encoding frames", len(indices), 0, progress) as update:
-            for start in range(0, len(indices), batch_size):
-                rows = indices[start : start + batch_size]
-                pixels = np.ascontiguousarray(view_pixels(dataset.frames_at(rows), view))
-                encoded = world_model.encode(torch.from_numpy(pixels).to(device))
-                latents[torch.from_numpy(rows)] = world_model.features(encoded)
-                update(start + len(rows))
-    if view == 0:
-        _kept[dataset] = (encoder, latents)
-    return latents
+    return encode_views(world_model, dataset, square_symmetry=False, progress=progress)[0]
 
 
 def encode_views(
@@ -77,24 +55,63 @@ def encode_views(
     Args:
         world_model: Encodes the frames; its mode does not change.
         dataset: The frames.
-        square_symmetry: All views (:mod:`wm_agents.training.symmetry`).
+        square_symmetry: All views (:mod:`wm_agents.training.symmetry`), and not the first one alone.
         progress: Show bars.
+
+    Returns:
+        See :func:`encode_frames`.
 
     Raises:
         OSError: See :func:`encode_frames`.
     """
-    if not square_symmetry:
-        return encode_frames(world_model, dataset, progress=progress)[None]
-    return torch.stack([encode_frames(world_model, dataset, view=view, progress=progress) for view in range(VIEWS)])
+    device = world_model.action_mean.device
+    views = VIEWS if square_symmetry else 1
+    indices = dataset.frame_indices()
+    with own_modes(device), torch.no_grad(), evaluating(world_model):
+        # A few frames tell one encoder from another: any change of weights moves them.
+        some = dataset.frames_at(indices[:: max(1, len(indices) // 4)][:4])
+        shown = world_model.encode(torch.from_numpy(np.ascontiguousarray(some)).to(device))
+        encoder = (device, tuple(shown.double().flatten().tolist()))
+        known, kept = _kept.get(dataset, (None, torch.empty(0)))
+        if known != encoder:
+            kept = torch.empty(0)
+        if len(kept) >= views:
+            return kept[:views]
+        latents = _zeros((views, len(dataset.pixels), world_model.spec.feature_size), device)
+        for view in range(views):
+            if view < len(kept):
+                latents[view] = kept[view]
+            else:
+                _encode(world_model, dataset, indices, view, latents[view], progress)
+    _kept[dataset] = (encoder, latents)
+    return latents
 
 
-def _zeros(frames: int, size: int, device: torch.device) -> torch.Tensor:
-    """Zeros ``[frames, size]``; those of large data are in a file without a name, which the system may page out."""
-    if device.type != "cpu" or 4 * frames * size <= LARGE:
-        return torch.zeros(frames, size, device=device)
+def _encode(
+    world_model: WorldModel,
+    dataset: TrajectoryDataset,
+    indices: np.ndarray,
+    view: int,
+    latents: torch.Tensor,
+    progress: bool,
+) -> None:
+    """Write the features of the frames at ``indices``, as one view shows them, into their rows of ``latents``."""
+    with progress_bar("encoding frames", len(indices), 0, progress) as update:
+        for start in range(0, len(indices), BATCH):
+            rows = indices[start : start + BATCH]
+            pixels = np.ascontiguousarray(view_pixels(dataset.frames_at(rows), view))
+            encoded = world_model.encode(torch.from_numpy(pixels).to(latents.device))
+            latents[torch.from_numpy(rows)] = world_model.features(encoded)
+            update(start + len(rows))
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Zeros; on the CPU, those of large data are in a file without a name, which the system may page out."""
+    if device.type != "cpu" or 4 * math.prod(shape) <= LARGE:
+        return torch.zeros(shape, device=device)
     folder = platformdirs.user_cache_path("wm-agents", appauthor=False, ensure_exists=True)  # /tmp may be memory
     with tempfile.TemporaryFile(dir=folder) as file:
-        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(frames, size)))
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=shape))
 
 
 def context(world_model: WorldModel) -> int:
