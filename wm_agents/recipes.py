@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wm_agents.configs import check_counts, task_name
-from wm_agents.models import InverseDynamicsConfig, LeWMConfig, StepsToGoalConfig, TemporalDistanceConfig
+from wm_agents.models import (
+    InverseDynamicsConfig,
+    LeWMConfig,
+    StepsToGoalConfig,
+    TemporalDistanceConfig,
+    WaypointsConfig,
+)
 from wm_agents.registry import did_you_mean
 from wm_agents.training import (
     GraphConfig,
-    ImaginationTrainingConfig,
     InverseDynamicsTrainingConfig,
     PredictorTrainingConfig,
     TemporalDistanceTrainingConfig,
@@ -46,7 +51,7 @@ ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": Tr
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "gc-idm": {"horizon": None},  # practised with the distance hidden: 70%, and 45% with the estimate
+    "gc-idm": {"horizon": None},  # learned most pairs with the distance hidden
     "hierarchical": {
         "high": "waypoints",
         "low": "cem",
@@ -276,7 +281,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/PushT-v0",
-            {"main": Data("play", 4000, 150)},
+            {"main": Data("play", 4000, 150), "arrange": Data("arrange", 4000, 300)},
             (
                 Stage(
                     "world-model",
@@ -291,13 +296,21 @@ RECIPES: dict[str, Recipe] = {
                 ),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=320, max_horizon=75),
-                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.3),
+                    InverseDynamicsConfig(width=448, max_horizon=200, embedding=128, dropout=0.0),
+                    InverseDynamicsTrainingConfig(
+                        steps=20_000,
+                        unknown_fraction=0.7,
+                        hidden_past=0.4,
+                        discount=0.998,
+                        square_symmetry=True,
+                        commanded=0.7,
+                        redraw=0.5,
+                    ),
+                    data=("main", "arrange"),
                 ),
-                Stage("imagination", training=ImaginationTrainingConfig(unknown_fraction=0.6)),
-                Stage("steps-to-goal", StepsToGoalConfig(max_steps=140)),
+                Stage("steps-to-goal", StepsToGoalConfig(max_steps=200), data=("main", "arrange")),
                 Stage("graph", training=GraphConfig(nodes=2000, support=2)),
-                Stage("waypoints"),
+                Stage("waypoints", WaypointsConfig(max_horizon=200), data=("main", "arrange")),
             ),
             PUSHT,
             offset=25,

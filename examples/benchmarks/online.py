@@ -80,13 +80,12 @@ def points(folder: Path) -> dict[int, Path]:
 
 def tenth(task: str) -> Recipe:
     """The task's recipe with a tenth of its data, and of the gradient steps of world model, predictor and GC-IDM."""
-    full = recipe(task).without("imagination", "steps-to-goal", "graph", "waypoints")
-    main = full.data["main"]
+    full = recipe(task).without("steps-to-goal", "graph", "waypoints")
     stages = [
         dataclasses.replace(stage, training=dataclasses.replace(stage.training, steps=stage.training.steps // 10))
         for stage in full.stages
     ]
-    data = {"main": dataclasses.replace(main, episodes=main.episodes // 10)}
+    data = {name: dataclasses.replace(part, episodes=part.episodes // 10) for name, part in full.data.items()}
     return dataclasses.replace(full, data=data, stages=tuple(stages), options={}, variant="-tenth")
 
 
