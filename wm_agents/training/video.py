@@ -194,4 +194,5 @@ def _cut(data: TrajectoryDataset) -> TrajectoryDataset:
         return data
     cuts = np.linspace(0, data.lengths[0] + 1, PIECES + 1).astype(np.int64)
     starts, lengths = data.starts[0] + cuts[:-1], np.diff(cuts) - 1
-    return dataclasses.replace(data, starts=starts, lengths=lengths, episode_ids=np.repeat(data.episode_ids, PIECES))
+    ids = np.repeat(data.episode_ids, PIECES)
+    return dataclasses.replace(data, starts=starts, lengths=lengths, episode_ids=ids, goal_states=None)
