@@ -300,6 +300,8 @@ def test_recorded_data_are_learned_from_too(tmp_path, monkeypatch):
     actions = [rng.uniform(-1, 1, (12, 2)) for _ in range(6)]
     bounds = {"image_size": 16, "progress": False, "action_low": -1, "action_high": 1}
     data = datasets.from_episodes(images, actions, name="my/own-v0", **bounds)
+    told = np.zeros((len(data.pixels), 2))  # which the agent's own episodes do not have
+    data = dataclasses.replace(data, states=told, goal_states=told, state_names=("x", "y"))
     agent = make_agent("gc-idm", vec("box")).learn(70, data=data, online=dataclasses.replace(FAST, own_goals=0.8))
     assert agent.provenance["online"]["data"]["sha256"] == data.provenance["sha256"]
     wide = datasets.from_episodes(images, actions, name="my/wide-v0", **{**bounds, "action_high": 2})

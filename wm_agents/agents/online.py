@@ -298,7 +298,7 @@ def _env_id(env: Any) -> str:
 
 def _images_only(data: TrajectoryDataset) -> TrajectoryDataset:
     """The data as the replay buffer has its own: without the simulator's states."""
-    return dataclasses.replace(data, states=np.zeros((len(data.states), 0)), state_names=())
+    return dataclasses.replace(data, states=np.zeros((len(data.states), 0)), goal_states=None, state_names=())
 
 
 def dump_logs(agent: WorldModelAgent) -> None:
