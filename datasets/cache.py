@@ -27,7 +27,7 @@ import platformdirs
 from wm_agents.datasets.space import require_space
 
 FOLDER = "wm_agents_cache"
-FORMAT = 3  # raise when the layout of the cache or the meaning of an array changes
+FORMAT = 4  # raise when the layout of the cache or the meaning of an array changes
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,17 @@ def _build(name: str, root: Path) -> None:
         with (work / "pixels.bin").open("wb") as file:
             for episode in _episodes(name):
                 frames, taken, state = _arrays(name, episode, shape, space)
+                goal = _goals(episode, state)
                 if shape is None:
                     total = int(dataset.total_steps) + int(dataset.total_episodes)
-                    require_space(place.parent, total * sum(array[0].nbytes for array in (frames, taken, state)))
+                    require_space(place.parent, total * sum(array[0].nbytes for array in (frames, taken, state, goal)))
                 shape = frames.shape[1:]
                 frames.tofile(file)
                 for array in (taken, state, frames):
                     digest.update(array.data)
                 actions += [taken, np.zeros_like(taken[:1])]
                 states.append(state)
-                goals.append(_goal(episode, state))
+                goals.append(goal)
                 lengths.append(len(taken))
         if shape is None:
             raise ValueError(f"Dataset {name!r} has no episodes. Collect it again, or choose another dataset.")
@@ -136,7 +137,7 @@ def _build(name: str, root: Path) -> None:
             work / "arrays.npz",
             actions=np.concatenate(actions),
             states=np.concatenate(states),
-            goal_states=np.stack(goals),
+            goal_states=np.concatenate(goals),
             lengths=np.asarray(lengths, dtype=np.int64),
             action_low=np.asarray(low, dtype=np.float32),
             action_high=np.asarray(high, dtype=np.float32),
@@ -192,11 +193,11 @@ def _arrays(
     )
 
 
-def _goal(episode: Any, state: np.ndarray) -> np.ndarray:
-    """Return the one goal ``[S]`` that the whole episode was sent to, NaN if there was none or several."""
+def _goals(episode: Any, state: np.ndarray) -> np.ndarray:
+    """Return the goal ``[L+1, S]`` of the policy at each frame, NaN where the dataset does not tell states as goals."""
     goals = np.asarray((episode.infos or {}).get("goal_state", np.nan))
-    one = goals.shape == state.shape and goals.dtype.kind == "f" and (goals == goals[0]).all()
-    return np.asarray(goals[0], dtype=np.float64) if one else np.full(state.shape[1], np.nan)
+    told = goals.shape == state.shape and goals.dtype.kind == "f"
+    return goals.astype(np.float64) if told else np.full(state.shape, np.nan)
 
 
 def _choices(space: Any) -> tuple[int, ...] | None:

@@ -34,8 +34,8 @@ class TrajectoryDataset:
         state_names: Names of the S numbers.
         provenance: Policy, seed, versions, episodes and ``sha256`` (of actions, states and pixels).
         episode_ids: int64 ``[E]``, each episode's index in the Minari dataset.
-        goal_states: float64 ``[E, S]``, the goal that each episode was sent to, NaN where there was none or several;
-            None if nothing is recorded about goals.
+        goal_states: float64 ``[N, S]``, the goal of the policy at each frame, NaN where none is recorded; None if the
+            dataset holds no goals.
     """
 
     name: str
@@ -215,7 +215,6 @@ class TrajectoryDataset:
             starts=self.starts[episodes],
             lengths=self.lengths[episodes],
             episode_ids=self.episode_ids[episodes],
-            goal_states=None if self.goal_states is None else self.goal_states[episodes],
         )
 
 

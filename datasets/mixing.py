@@ -50,10 +50,7 @@ def concatenate(datasets: Sequence[TrajectoryDataset]) -> TrajectoryDataset:
         lengths=np.concatenate([data.lengths for data in datasets]),
         episode_ids=np.arange(sum(len(data) for data in datasets)),
         goal_states=np.concatenate(
-            [
-                np.full((len(data), data.states.shape[1]), np.nan) if data.goal_states is None else data.goal_states
-                for data in datasets
-            ]
+            [np.full(data.states.shape, np.nan) if data.goal_states is None else data.goal_states for data in datasets]
         ),
         provenance={
             "datasets": [data.provenance for data in datasets],

@@ -88,6 +88,23 @@ def test_arrays_follow_the_episodes(dataset: TrajectoryDataset) -> None:
         assert not dataset.actions[start + length].any()
 
 
+def test_goals_are_kept_for_each_frame() -> None:
+    states = buffer(9).infos["state"]
+    create("test/goals-v0", [buffer(5), buffer(9, infos={"state": states, "goal_state": states + 0.5}), buffer(3)])
+    data = load("test/goals-v0")
+    assert data.goal_states is not None
+    assert data.goal_states.shape == data.states.shape
+    goals = np.full(data.states.shape, np.nan)
+    goals[6:16] = states + 0.5
+    np.testing.assert_array_equal(data.goal_states, goals)
+    for part in data.split(0.4):  # as all frames do, they keep their places
+        np.testing.assert_array_equal(part.goal_states, goals)
+    create("test/bare-v0", [buffer(5, infos={"goal_state": np.zeros((6, 3))})])
+    bare = load("test/bare-v0").goal_states
+    assert bare is not None
+    assert bare.shape == (6, 0), "goals without states to compare with"
+
+
 @given(frame_count=st.integers(1, 6), block=st.integers(1, 6), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_windows_are_frames_k_steps_apart_with_the_actions_between(

@@ -48,7 +48,7 @@ def test_the_goals_are_those_of_the_policy_and_were_reached(data: Any) -> None:
     episodes = sent.episode_of(starts)
     assert len(starts) > 4
     for row, episode in enumerate(episodes):
-        goal, end = sent.goal_states[episode], sent.states[sent.starts[episode] + sent.lengths[episode]]
+        goal, end = (rows[sent.starts[episode] + sent.lengths[episode]] for rows in (sent.goal_states, sent.states))
         assert env.successes(end, goal)["moderate"]
         np.testing.assert_array_equal(pictures.frames_at(np.array([row]))[0], env.render_state(goal))
     assert (np.diff(starts) > 0).all()
@@ -67,6 +67,31 @@ def test_joined_data_and_splits_keep_them(data: Any) -> None:
     np.testing.assert_array_equal(both.commanded_goals()[0], starts + played.frames)
     part = both.split(0.4)[1]
     np.testing.assert_array_equal(part.commanded_goals()[0], np.intersect1d(starts + played.frames, part.starts))
+    without = datasets.concatenate([replace(played, goal_states=None), sent])
+    assert np.isnan(without.goal_states[: played.frames]).all()
+    np.testing.assert_array_equal(without.goal_states[played.frames :], sent.goal_states)
+    np.testing.assert_array_equal(without.commanded_goals()[0], starts + played.frames)
+
+
+def test_a_piece_of_an_episode_keeps_its_goals(data: Any) -> None:
+    sent, _ = data
+    starts, _ = sent.commanded_goals()
+    first, steps = starts[0], sent.lengths[sent.episode_of(starts[0])]
+    half = steps // 2
+    begins, lengths = np.array([first, first + half]), np.array([half - 1, steps - half])
+    pieces = replace(sent, starts=begins, lengths=lengths, episode_ids=np.arange(2))
+    found, pictures = pieces.commanded_goals()
+    assert found.tolist() == [first + half], "only one piece ends at the goal"
+    np.testing.assert_array_equal(pictures.states[0], sent.goal_states[first])
+
+
+def test_an_episode_that_was_sent_elsewhere_for_one_frame_counts_no_more(data: Any) -> None:
+    sent, _ = data
+    starts, _ = sent.commanded_goals()
+    for change in (1.0, np.nan):
+        goals = sent.goal_states.copy()
+        goals[starts[1] + 3] += change
+        np.testing.assert_array_equal(replace(sent, goal_states=goals).commanded_goals()[0], np.delete(starts, 1))
 
 
 def test_data_that_know_nothing_of_goals_are_refused(data: Any) -> None:
@@ -74,6 +99,10 @@ def test_data_that_know_nothing_of_goals_are_refused(data: Any) -> None:
         replace(data[0], goal_states=None).commanded_goals()
     with pytest.raises(ValueError, match="leave commanded at 0"):
         replace(data[0], env_id="Somewhere-v0").commanded_goals()
+    bare = np.zeros((len(data[0].states), 0))
+    for goals in (data[0].goal_states, bare):  # goals without states to compare with
+        with pytest.raises(ValueError, match="leave commanded at 0"):
+            replace(data[0], states=bare, goal_states=goals).commanded_goals()
 
 
 def test_chosen_pairs_get_the_goal_of_their_own_episode(data: Any, world_model: Any) -> None:

@@ -195,4 +195,4 @@ def _cut(data: TrajectoryDataset) -> TrajectoryDataset:
     cuts = np.linspace(0, data.lengths[0] + 1, PIECES + 1).astype(np.int64)
     starts, lengths = data.starts[0] + cuts[:-1], np.diff(cuts) - 1
     ids = np.repeat(data.episode_ids, PIECES)
-    return dataclasses.replace(data, starts=starts, lengths=lengths, episode_ids=ids, goal_states=None)
+    return dataclasses.replace(data, starts=starts, lengths=lengths, episode_ids=ids)
