@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wm_agents.configs import bare_id
 from wm_agents.datasets.episodes import open_env
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def commanded_goals(dataset: TrajectoryDataset) -> tuple[np.ndarray, TrajectoryDataset]:
     """See :meth:`wm_agents.datasets.TrajectoryDataset.commanded_goals`."""
-    sent = _single_goals(dataset) if dataset.env_id.startswith("wm/") else {}
+    sent = _single_goals(dataset) if bare_id(dataset.env_id).startswith("wm/") else {}
     reached, pictures = [], []
     if sent:
         with contextlib.closing(open_env(dataset.env_id, dataset.pixels.shape[1])) as env:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_agents.configs import bare_id
 from wm_agents.datasets.dataset import TrajectoryDataset
 from wm_agents.datasets.frame_files import take
 
@@ -28,7 +29,7 @@ def concatenate(datasets: Sequence[TrajectoryDataset]) -> TrajectoryDataset:
     first = datasets[0]
     for other in datasets[1:]:
         for what, a, b in (
-            ("task", first.env_id, other.env_id),
+            ("task", bare_id(first.env_id), bare_id(other.env_id)),
             ("image shape", first.pixels.shape[1:], other.pixels.shape[1:]),
             ("choices", first.choices, other.choices),
             ("lowest action", first.action_low.tolist(), other.action_low.tolist()),

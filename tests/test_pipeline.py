@@ -117,6 +117,7 @@ def test_the_stages_of_a_task_come_after_what_they_need(task: str) -> None:
     assert made[0] == "world-model"
     assert "imagination" not in made or made.index("gc-idm") < made.index("imagination")
     assert recipes.recipe(RECIPES[task].env_id) is RECIPES[task]
+    assert recipes.recipe(f"wm_agents:{RECIPES[task].env_id}") is RECIPES[task]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

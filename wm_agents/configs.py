@@ -117,10 +117,18 @@ def build_config(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
+def bare_id(env_id: str) -> str:
+    """Return an environment's id without the module that Gymnasium's long form names.
+
+    ``"wm_agents:wm/PushT-v0"`` -> ``"wm/PushT-v0"``.
+    """
+    return env_id.rpartition(":")[2]
+
+
 def task_name(env_id: str) -> str:
     """Return the short name of a task: ``"wm/PointMaze-UMaze-v0"`` -> ``"pointmaze-umaze"``.
 
     Ids of other packages stay whole, ``"Reacher-v5"`` -> ``"reacher-v5"``, so that their data are no task's of ours.
     """
-    name = env_id.rpartition(":")[2]
+    name = bare_id(env_id)
     return (name.removeprefix("wm/").rpartition("-v")[0] if name.startswith("wm/") else name).lower()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wm_agents.configs import check_counts, task_name
+from wm_agents.configs import bare_id, check_counts, task_name
 from wm_agents.models import (
     InverseDynamicsConfig,
     LeWMConfig,
@@ -355,6 +355,6 @@ def recipe(task: str) -> Recipe:
         ValueError: Unknown task; the message lists the known ones.
     """
     for known in RECIPES.values():
-        if task in (known.task, known.env_id):
+        if bare_id(task) in (known.task, known.env_id):
             return known
     raise ValueError(did_you_mean("task", task, [*RECIPES, *(r.env_id for r in RECIPES.values())]))

@@ -58,6 +58,7 @@ def test_names() -> None:
     assert task_name("wm/TwoRoom-v0") == "tworoom"
     assert task_name("Reacher-v5") == "reacher-v5" != task_name("wm/Reacher-v0")
     assert task_name("my_package:my/Task-v0") == "my/task-v0"
+    assert task_name(f"wm_agents:{ENV_ID}") == "pointmaze-umaze"
     assert default_name("wm/PointMaze-Medium-v0", "smooth-random") == "wm/pointmaze-medium/smooth-random-v0"
     assert default_name(ENV_ID) == NAME
     assert default_name("wm/Cube-Single-v0") == "wm/cube-single/oracle-play-v0"

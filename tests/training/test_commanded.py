@@ -94,6 +94,13 @@ def test_an_episode_that_was_sent_elsewhere_for_one_frame_counts_no_more(data: A
         np.testing.assert_array_equal(replace(sent, goal_states=goals).commanded_goals()[0], np.delete(starts, 1))
 
 
+def test_the_id_of_the_task_may_name_its_module(data: Any) -> None:
+    long = replace(data[0], env_id=f"wm_agents:{TASK}")
+    starts, _ = data[0].commanded_goals()
+    np.testing.assert_array_equal(long.commanded_goals()[0], starts)
+    assert len(datasets.concatenate([long, data[1]])) == 16, "they are of one task"
+
+
 def test_data_that_know_nothing_of_goals_are_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="leave commanded at 0"):
         replace(data[0], goal_states=None).commanded_goals()

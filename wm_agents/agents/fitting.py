@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped, unwrap_vec_normalize
 
 from wm_agents.agents.policy import KEYS
+from wm_agents.configs import bare_id
 from wm_agents.models import Head, WorldModel
 from wm_agents.models.modes import ordinary
 from wm_agents.registry import HEADS, did_you_mean
@@ -134,7 +135,7 @@ def warn_of_another_task(env: VecEnv, env_id: str, stacklevel: int) -> None:
 
 def warn_of_ids(env_id: str, found: set[str], stacklevel: int) -> None:
     """Warn when the id that an agent was trained for is not among those in which it acts."""
-    trained = env_id.rpartition(":")[2]
+    trained = bare_id(env_id)
     if trained and found and trained not in found:
         warnings.warn(
             f"the agent was trained for {trained} and now acts in {', '.join(sorted(found))}: images and actions have "

@@ -108,7 +108,7 @@ def settings(name: str, env_id: str) -> Settings:
     """
     if name not in ONLINE:
         raise ValueError(did_you_mean("baseline", name, ONLINE))
-    options, source = HINDSIGHT.get(task_name(env_id.rpartition(":")[2]), (MAZE, OURS))
+    options, source = HINDSIGHT.get(task_name(env_id), (MAZE, OURS))
     hindsight = Settings("SAC", "state", options, source, hindsight=True)
     return {
         "sac-her": hindsight,
@@ -126,5 +126,5 @@ SUBGOALS = {"cube-single": 10, "cube-double": 10}
 
 def offline_options(name: str, env_id: str) -> dict[str, Any]:
     """Return the options of a baseline that learns offline in which a task differs from the others."""
-    task = task_name(env_id.rpartition(":")[2])
+    task = task_name(env_id)
     return {"subgoal_steps": SUBGOALS[task]} if name == "hiql" and task in SUBGOALS else {}

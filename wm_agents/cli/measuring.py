@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from wm_agents.cli.common import app, command_line, console, full_id, open_player, parse_offset
+from wm_agents.configs import bare_id
 
 
 @app.command
@@ -61,7 +62,7 @@ def evaluate(
     player, label = open_player(name, kind, device, options, trust, algorithm, vec_normalize)
     if manifest is not None and manifest.exists():
         chosen = evaluation.Manifest.load(manifest)
-        if task and full_id(task).rpartition(":")[2] != chosen.env_id.rpartition(":")[2]:
+        if task and bare_id(full_id(task)) != bare_id(chosen.env_id):
             raise ValueError(
                 f"{manifest} holds tasks of {chosen.env_id}, not of {task}: leave out --task, or give "
                 "another --manifest."

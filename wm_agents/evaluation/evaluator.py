@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wm_agents.agents.assess import Assessment
 from wm_agents.agents.fitting import warn_of_ids
-from wm_agents.configs import check_flag
+from wm_agents.configs import bare_id, check_flag
 from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.environments import open_env, whole_number
 from wm_agents.evaluation.normalisation import find_normalisation
@@ -83,7 +83,7 @@ def evaluate(
             "Manifest.load(path) reads one."
         )
     num_envs, progress = whole_number("num_envs", num_envs, 1), check_flag("progress", progress)
-    warn_of_ids(str(getattr(agent, "env_id", "")), {manifest.env_id.rpartition(":")[2]}, stacklevel=3)
+    warn_of_ids(str(getattr(agent, "env_id", "")), {bare_id(manifest.env_id)}, stacklevel=3)
     seed = None if seed is None else whole_number("seed", seed, 0)
     recorded = _recorded(video, len(manifest))
     if imagined:

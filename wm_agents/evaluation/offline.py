@@ -23,7 +23,7 @@ import torch
 from gymnasium import spaces
 from rich.table import Table
 
-from wm_agents.configs import whole_number
+from wm_agents.configs import bare_id, whole_number
 from wm_agents.evaluation.files import write_json
 from wm_agents.models.heads import evaluating
 from wm_agents.training.device import own_modes
@@ -197,7 +197,7 @@ def offline_scores(
 
 def check_same_task(agent: Any, dataset: TrajectoryDataset) -> None:
     """Raise ``ValueError`` if the agent is known to be for another environment than the episodes are of."""
-    own, other = (env_id.rpartition(":")[2] for env_id in (getattr(agent, "env_id", ""), dataset.env_id))
+    own, other = (bare_id(env_id) for env_id in (getattr(agent, "env_id", ""), dataset.env_id))
     if own and other and own != other:
         raise ValueError(
             f"{dataset.name} has episodes of {other}, the agent was trained for {own}: take data of its task."

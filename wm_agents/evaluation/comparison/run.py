@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from wm_agents.checkpoint import versions
+from wm_agents.configs import bare_id
 from wm_agents.datasets import task_name
 from wm_agents.evaluation.comparison.figures import AXES, success_against
 from wm_agents.evaluation.comparison.markdown import to_markdown
@@ -136,7 +137,7 @@ def _tasks(plan: Plan, protocol: Protocol, folder: Path) -> Manifest:
         if (found.env_id, found.budget) != (plan.env_id, protocol.budget):
             raise ValueError(f"{path} holds tasks of {found.env_id}: give another out.")
         return found
-    policy = next((recipe.policy for recipe in RECIPES.values() if recipe.env_id == plan.env_id), None)
+    policy = next((recipe.policy for recipe in RECIPES.values() if recipe.env_id == bare_id(plan.env_id)), None)
     manifest = make_manifest(
         plan.env_id,
         tasks=plan.tasks,

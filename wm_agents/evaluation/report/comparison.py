@@ -20,6 +20,7 @@ from wm_agents.agents.files import open_checkpoint
 from wm_agents.agents.loading import agent_names, load, shipped, shipped_checkpoint
 from wm_agents.agents.mpc import MPC
 from wm_agents.checkpoint import Checkpoint
+from wm_agents.configs import bare_id
 from wm_agents.evaluation.files import file_sha256
 from wm_agents.evaluation.report.protocols import Protocol
 from wm_agents.recipes import RECIPES
@@ -167,7 +168,7 @@ def sources(tasks: Sequence[str], checkpoints: Sequence[str]) -> list[Source]:
     for pattern in checkpoints:
         for path, seed in _files(pattern):
             checkpoint = open_checkpoint(path)
-            task = next((task for task, recipe in RECIPES.items() if recipe.env_id == checkpoint.env_id), None)
+            task = next((task for task, recipe in RECIPES.items() if recipe.env_id == bare_id(checkpoint.env_id)), None)
             if task is None:
                 raise ValueError(f"{path} is of {checkpoint.env_id}, which has no recipe; {', '.join(RECIPES)} have.")
             number = seed if seed is not None else int(checkpoint.provenance.get("seed", 0))
