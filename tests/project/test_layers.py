@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": set(),  # data files only
     "training": BOTTOM | LEARNING | {"checkpoint", "tensorfile"},
     "agents": BOTTOM | LEARNING | {"checkpoint", "datasets", "tensorfile", "training"},
-    "recipes": BOTTOM | {"models", "training"},
+    "stages": BOTTOM | {"training"},
+    "recipes": BOTTOM | {"models", "stages", "training"},
     "baselines": BOTTOM | {"agents", "checkpoint", "datasets", "envs", "models", "tensorfile", "training"},
     "studies": BOTTOM | LEARNING | {"agents", "checkpoint", "datasets", "envs", "evaluation", "recipes", "training"},
     "pretrained": BOTTOM | {"datasets", "models", "tensorfile"},
