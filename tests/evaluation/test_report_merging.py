@@ -85,6 +85,9 @@ def test_rows_of_a_replaced_checkpoint_stay_and_are_marked(begun):
     assert "| icem | 1 |" in text
     assert "†" not in text.partition("As shipped:")[2].partition("##")[0], "one training seed, in two files"
     assert "| 25/30 |  |" in to_cards(content), "a card has the numbers of its own file only"
+    note = "**An earlier file.**"
+    assert note in to_cards(content), "the package has another file than the one with the made-up hash"
+    assert note not in to_cards(before)
     refreshed = copy.deepcopy(now)
     refreshed["tasks"][UMAZE]["protocols"]["25/30"]["rows"][0] |= {"agent": "gc-idm"}
     found = merge(content, refreshed)["tasks"][UMAZE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wm_agents.agents.loading import shipped as shipped_files
 from wm_agents.evaluation.report.markdown import earlier, rate, table
 from wm_agents.evaluation.report.protocols import title_of
 
@@ -13,7 +14,15 @@ SHOWN = ("gc-idm", "cem-mpc", "cem-mpc+gc-idm")
 
 
 def to_cards(content: Content) -> str:
-    """Return one card a task, for the content of ``report.json``; tasks without a shipped checkpoint have none."""
+    """Return one card a task, for the content of ``report.json``; tasks without a shipped checkpoint have none.
+
+    Cards of files that the package has replaced since they were measured say so.
+    """
+    cards = {
+        task: one for task, part in content["tasks"].items() for one in part["checkpoints"] if one["file"] == "shipped"
+    }
+    now = shipped_files()
+    replaced = [task for task, one in cards.items() if now.get(task) != one["sha256"]]
     lines = [
         "# Model cards",
         "",
@@ -22,18 +31,24 @@ def to_cards(content: Content) -> str:
         f"with 95% intervals; measured by `{content['command'] or 'wm_agents.evaluation.report.run_report(...)'}`. "
         "[The report](report.md) has all agents, the strict test and other training seeds.",
     ]
-    for task, part in content["tasks"].items():
-        shipped = next((one for one in part["checkpoints"] if one["file"] == "shipped"), None)
-        if shipped is not None:
-            lines += ["", *_card(task, part, shipped)]
+    if replaced:
+        lines += [
+            "",
+            f"Cards of earlier files, measured with version {content['versions']['wm-agents']}: {', '.join(replaced)}. "
+            "The package now has other files for these tasks, and the numbers below are not theirs.",
+        ]
+    for task, one in cards.items():
+        lines += ["", *_card(task, content["tasks"][task], one, task in replaced)]
     return "\n".join([*lines, ""])
 
 
-def _card(task: str, part: Content, shipped: Content) -> Iterator[str]:
+def _card(task: str, part: Content, shipped: Content, replaced: bool) -> Iterator[str]:
     data, size = shipped["dataset"], shipped["image_size"]
     heads = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in shipped["heads"].items())
     made = ", ".join(f"{name} {version}" for name, version in (shipped["versions"] or {}).items())
     yield from (f"## {task}", "", f'`wm_agents.load("{task}/gc-idm")` · `{part["env_id"]}`', "")
+    if replaced:
+        yield from ("**An earlier file.** `load` now reads another one, which this card does not describe.", "")
     yield from table(
         ("", ""),
         (
