@@ -116,6 +116,12 @@ def test_a_temperature_of_continuous_actions_is_refused():
             wm_agents.load("pointmaze-umaze/gc-idm", temperature=wrong)
 
 
+def test_a_nudge_of_discrete_actions_is_refused(made):
+    *_, agent = made
+    with pytest.raises(ValueError, match="nudge is for continuous actions"):
+        wm_agents.GCIDM(agent.world_model, heads=agent.heads, nudge=0.5)
+
+
 def test_gc_idm_proposes_plans(made):
     *_, agent = made
     observation = {key: np.zeros((32, 32, 3), np.uint8) for key in ("pixels", "goal_pixels")}

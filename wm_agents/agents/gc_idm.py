@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
 HORIZONS = ("auto", "estimated")
+STILL = 0.04
+"""An action stands still if all its components are closer to the middle of the space than this, in half ranges."""
+AWAY = 0.3
+"""A goal whose latent is farther away than this is not reached yet, as a root mean square over the features."""
 
 
 class GCIDMController(Controller):
@@ -40,9 +44,10 @@ class GCIDMController(Controller):
         countdown: Let the horizon shrink by one each step since the goal was given.
         distance: Estimates the steps to a goal at an unknown distance, instead of ``horizon``.
         temperature: Of the draw among discrete actions; 0 takes the most probable one.
+        nudge: Standard deviation of what is added to an action that stands still away from the goal, in half ranges.
 
     Raises:
-        ValueError: A temperature for continuous actions.
+        ValueError: A temperature for continuous actions, or a nudge for discrete ones.
     """
 
     def __init__(
@@ -52,14 +57,18 @@ class GCIDMController(Controller):
         countdown: bool = False,
         distance: StepsToGoal | None = None,
         temperature: float = 0.0,
+        nudge: float = 0.0,
     ) -> None:
         if temperature and not network.config.choices:
             raise ValueError("temperature is for discrete actions, and these are continuous: leave it at 0.")
+        if nudge and network.config.choices:
+            raise ValueError("nudge is for continuous actions, and these are discrete: leave it at 0.")
         self.network = network
         self.horizon = horizon
         self.countdown = countdown
         self.distance = distance
         self.temperature = temperature
+        self.nudge = nudge
 
     def modules(self) -> Iterable[nn.Module]:
         return (self.network,) if self.distance is None else (self.network, self.distance)
@@ -83,20 +92,23 @@ class GCIDMController(Controller):
         before = torch.from_numpy(recent[:, 0]).to(z.device)
         goal = frames.world_model.features(frames.goal)
         actions = self.network(z, before, goal, self._steps(frames, z, goal)).cpu().numpy()
-        if self.temperature:
-            actions = actions + self.temperature * self._noise(frames, actions.shape[1])
+        if self.temperature:  # the largest sum of Gumbel noise and a score is a draw from the softmax of the scores
+            noise = [rng.gumbel(size=actions.shape[1]) for rng in _generators(frames)]
+            actions = actions + self.temperature * np.stack(noise).astype(np.float32)
+        if self.nudge:
+            away = torch.linalg.vector_norm(z - goal, dim=-1).cpu().numpy() > AWAY * z.shape[-1] ** 0.5
+            actions = self._nudged(actions, away, frames)
         return Decision(actions, len(frames), 0)
 
-    @staticmethod
-    def _noise(frames: Frames, size: int) -> np.ndarray:
-        """Gumbel noise ``[N, size]``: the largest sum of it and a score is a draw from the softmax of the scores.
-
-        It depends on the seed, the step and the frame alone, whatever N is and whatever came before.
-        """
-        keys = [
-            (frames.seed, step, zlib.crc32(image)) for step, image in zip(frames.elapsed, frames.pixels, strict=True)
-        ]
-        return np.stack([np.random.default_rng(key).gumbel(size=size) for key in keys]).astype(np.float32)
+    def _nudged(self, actions: np.ndarray, away: np.ndarray, frames: Frames) -> np.ndarray:
+        """Add noise to the ``actions [N, A]`` that stand still although the goal is ``away [N]``."""
+        low, high = (bound.cpu().numpy() for bound in (frames.world_model.action_low, frames.world_model.action_high))
+        middle, half = (high + low) / 2, (high - low) / 2
+        stuck = away & (np.abs(actions - middle) < STILL * half).all(axis=1)
+        if not stuck.any():
+            return actions
+        noise = np.stack([rng.standard_normal(len(half)) for rng in _generators(frames)]).astype(np.float32)
+        return np.where(stuck[:, None], actions + self.nudge * half * noise, actions)
 
     def _steps(self, frames: Frames, z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Environment steps to the goal that the network is given, int64 ``[N]``; 0 where the distance is unknown."""
@@ -107,6 +119,14 @@ class GCIDMController(Controller):
         steps = np.full(len(frames), self.horizon or 0, np.int64)
         steps = np.maximum(1, steps - frames.elapsed) if self.countdown else steps
         return torch.from_numpy(steps).to(z.device)
+
+
+def _generators(frames: Frames) -> list[np.random.Generator]:
+    """A source of noise for each frame, which depends on the seed, the step and the frame alone."""
+    return [
+        np.random.default_rng((frames.seed, step, zlib.crc32(image)))
+        for step, image in zip(frames.elapsed, frames.pixels, strict=True)
+    ]
 
 
 class UnfittedController(Controller):
@@ -132,15 +152,18 @@ class GCIDMOptions:
         temperature: Of discrete actions alone. 0 takes the most probable action, 1 draws from the probabilities that
             the network gives, and numbers in between prefer the probable ones. A draw gets out of places where the
             most probable action changes nothing.
+        nudge: Of continuous actions alone. Where the network stands still although the image is not yet like the goal,
+            noise of this standard deviation is added to its action, in half ranges of the action space. 0 adds none.
     """
 
     horizon: int | Literal["auto", "estimated"] | None = "auto"
     countdown: bool = False
     temperature: float = 0.0
+    nudge: float = 0.0
 
     def __post_init__(self) -> None:
         check_flags(self, ("countdown",))
-        check_numbers(self, ("temperature",), 0)
+        check_numbers(self, ("temperature", "nudge"), 0)
         check_horizon(self)
         if self.countdown and (self.horizon is None or isinstance(self.horizon, str)):
             raise ValueError("countdown needs a horizon to count down from: give horizon=, in environment steps.")
@@ -203,10 +226,15 @@ class GCIDM(WorldModelAgent):
     def make_controller(self) -> Controller:
         if self.inverse_dynamics is None:
             return UnfittedController()
-        network, horizon = self.head("gc-idm", "GCIDM"), self.settings.horizon
-        told = None if isinstance(horizon, str) else horizon
         settings = self.settings
-        return GCIDMController(network, told, settings.countdown, distance_of(self, horizon), settings.temperature)
+        return GCIDMController(
+            self.head("gc-idm", "GCIDM"),
+            None if isinstance(settings.horizon, str) else settings.horizon,
+            settings.countdown,
+            distance_of(self, settings.horizon),
+            settings.temperature,
+            settings.nudge,
+        )
 
     def fit(
         self,
