@@ -51,7 +51,6 @@ ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": Tr
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    "cem": {**PLANNERS["cem"], **ARRIVE, "proposals": "gc-idm"},
     # It learned most pairs with the distance hidden, and now and then stands still before the block.
     "gc-idm": {"horizon": None, "nudge": 0.5},
     "hierarchical": {
