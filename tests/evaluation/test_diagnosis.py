@@ -201,6 +201,22 @@ def test_words_about_angles(small_dataset: Any) -> None:
     assert "one_sin can be read" in said(one_sin=(0.95, 0.95)), "no angle without its cosine"
 
 
+def test_words_about_the_range_of_the_true_distance(small_dataset: Any) -> None:
+    numbers = diagnose(agent_with(small_dataset), small_dataset, pictures=False, **FEW).to_dict()
+    time = {**numbers["over_time"], "steps": [1, 50], "grows_until": 50, "saturated_at": None}
+    truth = {"unit": "m", "grows_until": 1.0, "farthest": 3.0}
+
+    def distance(**changed: Any) -> Any:
+        found = judge({**numbers, "over_time": time, "over_truth": truth, **changed})
+        return next(finding for finding in found if finding.topic == "Distance")
+
+    assert "Against the true distance (m), it grows only up to 1 of 3." in distance().text
+    assert distance().kind == "warning"
+    assert distance(ranking={**numbers["ranking"], "objective": "temporal-distance"}).kind == "good"
+    assert distance(over_truth={**truth, "grows_until": 2.0}).kind == "good"
+    assert distance(over_truth=None).kind == "good"
+
+
 def test_the_same_seed_gives_the_same_numbers(small_dataset: Any) -> None:
     agent = agent_with(small_dataset)
     first, again, other = (diagnose(agent, small_dataset, pictures=False, seed=s, **FEW).to_dict() for s in (1, 1, 2))

@@ -52,6 +52,7 @@ def gallery(
     distance += "the line is flat, the cost of a plan says nothing about how far it is from the goal."
     if numbers["over_truth"] is not None:
         distance += f" Right: against the true distance ({numbers['over_truth']['unit']})."
+    distance += " It grows up to the dotted line."
     found.append(Picture("Distance", draw.distance_figure(numbers["over_time"], numbers["over_truth"]), distance))
     read = {name: row for name, row in numbers["probes"].items() if row["mlp"] is not None}
     if read:

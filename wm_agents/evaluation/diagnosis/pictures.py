@@ -66,6 +66,7 @@ def distance_figure(time: dict[str, Any], truth: dict[str, Any] | None) -> Figur
     axes.set(xlabel="environment steps apart", ylabel="latent distance", ylim=(0, None))
     if truth is not None:
         panels[1].plot(truth["true"], truth["latent"], marker="o", markersize=3, color=SECOND)
+        _mark(panels[1], truth["grows_until"], f"{truth['grows_until']:.3g}")
         panels[1].set(xlabel="true distance", ylim=(0, None))
     return figure
 

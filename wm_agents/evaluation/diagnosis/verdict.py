@@ -148,21 +148,33 @@ def _limit(numbers: dict[str, Any]) -> list[Finding]:
 def _distance(numbers: dict[str, Any]) -> Finding:
     time, plan = numbers["over_time"], numbers["ranking"]["steps"]
     longest, grows, full = time["steps"][-1], time["grows_until"], time["saturated_at"]
-    limit = min(grows, full or longest)
-    if limit >= longest:
-        return Finding("good", "Distance", f"Latent distance grows up to {longest} steps apart, the longest measured.")
-    reason = (
-        f"frames {full} steps apart are as far apart as unrelated ones"
-        if full is not None and full <= grows
-        else "it stops growing there, because paths turn back or latents look alike"
-    )
-    text = f"Latent distance misleads beyond {limit} steps: {reason}."
+    limit, true = min(grows, full or longest), _true_range(numbers["over_truth"])
+    if limit < longest:
+        reason = (
+            f"frames {full} steps apart are as far apart as unrelated ones"
+            if full is not None and full <= grows
+            else "it stops growing there, because paths turn back or latents look alike"
+        )
+        text = f"Latent distance misleads beyond {limit} steps: {reason}."
+    else:
+        text = f"Latent distance grows up to {longest} steps apart, the longest measured."
+        if not true:
+            return Finding("good", "Distance", text)
+    text += true
     if numbers["ranking"]["objective"] not in OF_DISTANCE:
         return Finding(
             "good", "Distance", f"{text} This agent does not plan by it, but by {numbers['ranking']['objective']}."
         )
     text += " Goals farther away need subgoals (hierarchical) or a learned distance (objective=temporal-distance)."
-    return Finding("warning" if limit >= plan else "bad", "Distance", text)
+    return Finding("warning" if limit >= min(plan, longest) else "bad", "Distance", text)
+
+
+def _true_range(truth: dict[str, Any] | None) -> str:
+    """Up to which true distance latent distance grows, if that is less than half of the farthest."""
+    if truth is None or truth["grows_until"] >= truth["farthest"] / 2:
+        return ""
+    ends, farthest = truth["grows_until"], truth["farthest"]
+    return f" Against the true distance ({truth['unit']}), it grows only up to {ends:.3g} of {farthest:.3g}."
 
 
 def _prediction(numbers: dict[str, Any]) -> Finding:
