@@ -121,7 +121,7 @@ def _fit_mlp(z: torch.Tensor, states: torch.Tensor, test_z: torch.Tensor, valida
     network = nn.Sequential(nn.Linear(z.shape[1], HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), out)
     nn.init.zeros_(out.weight)
     nn.init.zeros_(out.bias)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True)
     fit, fit_states, checked, checked_states = z[~validation], states[~validation], z[validation], states[validation]
     best = checked_states.square().mean(dim=0)
     predicted, since = torch.zeros(len(test_z), states.shape[1]), 0
