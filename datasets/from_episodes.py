@@ -47,7 +47,7 @@ def from_episodes(
         actions: For each episode its actions ``[T, A]``; action ``t`` leads from frame ``t`` to frame ``t+1``.
         name: Minari id, ``[namespace/]name-v<number>``.
         states: For each episode the simulator's states ``[T+1, S]``, which only probes read; None where there are none.
-        state_names: What the S numbers are.
+        state_names: What the S numbers are. Probes take ``..._angle`` for an angle in rad, ``v_...`` for a velocity.
         image_size: Height and width of the stored frames in pixels.
         resize: "stretch" keeps the whole image and gives up its aspect, "crop" keeps the centre, "pad" adds black bars.
         action_low: Lowest action, a number or ``[A]``; by default the lowest that is found.

@@ -26,8 +26,10 @@ from wm_agents.datasets import from_episodes
 from wm_agents.evaluation import Diagnosis, diagnose
 from wm_agents.evaluation.diagnosis import statistics
 from wm_agents.evaluation.diagnosis.ranking import FILMED
+from wm_agents.evaluation.diagnosis.verdict import judge
 from wm_agents.models import ActionStatistics, State, Viewer, ViewerConfig, WorldModel
 from wm_agents.registry import WORLD_MODELS
+from wm_agents.training import probe
 from wm_agents.types import LatentBatch
 
 pytest_plugins = ["trained"]
@@ -63,6 +65,9 @@ class Sees(WorldModel):
             return 1e-3 * z
         if self.config.fault == "folded":  # x is there, y is not
             return torch.stack([z[:, 0], z[:, 0] ** 2], -1)
+        if self.config.fault == "swirled":  # both are there, but not along straight lines
+            turned = torch.polar(z.norm(dim=-1), torch.atan2(z[:, 1], z[:, 0]) + 1.5 * z.norm(dim=-1))
+            return torch.view_as_real(turned)
         return z
 
     def initial(self, n: int) -> State:
@@ -89,6 +94,7 @@ class Sees(WorldModel):
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WORLD_MODELS, "_entries", {**WORLD_MODELS._entries, "sees": Sees})
+    monkeypatch.setattr(probe, "EPOCHS", 10)  # enough for two variables of a maze
 
 
 def agent_with(data: Any, fault: str = "", **options: Any) -> WorldModelAgent:
@@ -180,11 +186,51 @@ def test_faults_are_named(small_dataset: Any, fault: str, topic: str, said: str)
         assert found.score < 0 < good.score
 
 
+def test_what_is_there_but_not_linearly_is_named(small_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "EPOCHS", 60)
+    found = diagnose(agent_with(small_dataset, "swirled"), small_dataset, pictures=False, **FEW)
+    assert re.search(r"The latents hold x \(R2 0\.\d\d linear, 0\.\d\d MLP\)", " ".join(found.verdict))
+    assert topics(found)["Nonlinear"] == "warning"
+
+
+def test_words_about_angles(small_dataset: Any) -> None:
+    numbers = diagnose(agent_with(small_dataset), small_dataset, pictures=False, **FEW).to_dict()
+
+    def said(**r2: tuple[float, float]) -> str:
+        probes = {name: {"linear": one, "mlp": other, "fit": max(one, other)} for name, (one, other) in r2.items()}
+        return " ".join(finding.text for finding in judge({**numbers, "probes": probes}))
+
+    missing = said(x=(0.99, 0.98), angle_sin=(0.1, 0.2), angle_cos=(0.9, 0.95), v_x=(0, 0))
+    assert "x can be read from the latents; angle (R2 0.20) missing." in missing
+    assert "linearly" not in missing
+    bent = said(x=(0.99, 0.98), angle_sin=(0.3, 0.95), angle_cos=(0.93, 0.92))
+    assert "x, angle can be read from the latents: the whole state that one frame can show." in bent
+    assert "The latents hold angle (R2 0.30 linear, 0.92 MLP), but not linearly" in bent
+    assert "one_sin can be read" in said(one_sin=(0.95, 0.95)), "no angle without its cosine"
+
+
+def test_words_about_the_range_of_the_true_distance(small_dataset: Any) -> None:
+    numbers = diagnose(agent_with(small_dataset), small_dataset, pictures=False, **FEW).to_dict()
+    time = {**numbers["over_time"], "steps": [1, 50], "grows_until": 50, "saturated_at": None}
+    truth = {"unit": "m", "grows_until": 1.0, "farthest": 3.0}
+
+    def distance(**changed: Any) -> Any:
+        found = judge({**numbers, "over_time": time, "over_truth": truth, **changed})
+        return next(finding for finding in found if finding.topic == "Distance")
+
+    assert "Against the true distance (m), it grows only up to 1 of 3." in distance().text
+    assert distance().kind == "warning"
+    assert distance(ranking={**numbers["ranking"], "objective": "temporal-distance"}).kind == "good"
+    assert distance(over_truth={**truth, "grows_until": 2.0}).kind == "good"
+    assert distance(over_truth=None).kind == "good"
+
+
 def test_the_same_seed_gives_the_same_numbers(small_dataset: Any) -> None:
     agent = agent_with(small_dataset)
     first, again, other = (diagnose(agent, small_dataset, pictures=False, seed=s, **FEW).to_dict() for s in (1, 1, 2))
     assert first == again
     assert first["ranking"] != other["ranking"]
+    assert first["probes"]["x"]["mlp"] != other["probes"]["x"]["mlp"]
 
 
 def test_agents_that_do_not_search_are_ranked_by_the_summed_distance(small_dataset: Any) -> None:
@@ -229,6 +275,16 @@ def test_plans_that_cannot_be_replayed_are_left_out(small_dataset: Any, change: 
     assert "Planning cost" not in topics(found)
     assert 0 <= found.numbers["ranking"]["recorded_rank"] <= 1, "what needs no replay is there"
     assert bool(found.numbers["probes"]) == bool(data.state_names)
+
+
+def test_states_that_are_nan_are_left_out(small_dataset: Any) -> None:
+    data = dataclasses.replace(small_dataset, states=small_dataset.states.copy())
+    data.states[::7, data.state_names.index("y")] = np.nan
+    found = diagnose(agent_with(data), data, pictures=False, **FEW)
+    assert found.numbers["probes"]["x"]["mlp"] > 0.9
+    assert found.numbers["probes"]["y"] == {"linear": None, "mlp": None, "fit": None}
+    assert any("some states of" in sentence for sentence in found.verdict)
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_data_that_do_not_fit_are_refused(small_dataset: Any) -> None:
@@ -315,7 +371,11 @@ def test_the_page_needs_no_other_file_and_every_picture_has_a_caption(page: Path
     assert "http" not in text
     assert "Plan &lt;up&gt;" in text
     assert 'name="viewport"' in text
-    assert json.loads((page / "diagnosis.json").read_text())["verdict"][0]["kind"] in ("good", "warning", "bad")
+    numbers = json.loads((page / "diagnosis.json").read_text())
+    assert numbers["verdict"][0]["kind"] in ("good", "warning", "bad")
+    assert "<th>variable</th><th>linear</th><th>MLP</th>" in text
+    x = numbers["probes"]["x"]
+    assert f"<td>x</td><td>{x['linear']:.2f}</td><td>{x['mlp']:.2f}</td>" in text
 
 
 def test_without_states_the_page_has_no_empty_panels(small_dataset: Any, tmp_path: Path) -> None:

@@ -52,14 +52,21 @@ def gallery(
     distance += "the line is flat, the cost of a plan says nothing about how far it is from the goal."
     if numbers["over_truth"] is not None:
         distance += f" Right: against the true distance ({numbers['over_truth']['unit']})."
+    distance += " It grows up to the dotted line."
     found.append(Picture("Distance", draw.distance_figure(numbers["over_time"], numbers["over_truth"]), distance))
-    if any(row["linear"] is not None for row in numbers["probes"].values()):
+    read = {name: row for name, row in numbers["probes"].items() if row["mlp"] is not None}
+    if read:
         found.append(
             Picture(
                 "What can be read from a latent",
-                draw.probe_figure(numbers["probes"]),
-                "R2 of ridge regressions on the latent, linear and on random features; 1 is perfect. Angles are their "
-                "sine and cosine. One frame does not show velocities, so low bars are no fault there.",
+                draw.probe_figure(read),
+                "R2 of a linear probe of the state (ridge regression) and of an MLP with two hidden layers; 1 is "
+                "perfect. What the MLP reads much better is in the latent, but not linearly. Angles are their sine and "
+                "cosine. One frame does not show velocities, so low bars are no fault there.",
+                [
+                    ("variable", "linear", "MLP"),
+                    *((name, f"{row['linear']:.2f}", f"{row['mlp']:.2f}") for name, row in read.items()),
+                ],
             )
         )
     found += [

@@ -152,6 +152,8 @@ def settable(material: Material) -> Iterator[None]:
     env_id = material.test.env_id or material.agent.env_id
     if not material.has_states:
         why = f"{material.test.name} has no simulator states"
+    elif not np.isfinite(material.test.states).all():
+        why = f"some states of {material.test.name} are NaN"
     elif not env_id:
         why = f"{material.test.name} does not say of which environment it is"
     else:

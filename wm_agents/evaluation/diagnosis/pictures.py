@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from wm_agents.evaluation.diagnosis.material import Material
-from wm_agents.evaluation.diagnosis.readings import is_velocity
+from wm_agents.training.probe import is_angle, is_velocity
 
 FIRST, SECOND, GUIDE = "#2c6fbb", "#e08e0b", "#9aa3b2"
 COLOURED = 6
@@ -39,15 +39,13 @@ def eigenvalue_figure(latent: dict[str, Any]) -> Figure:
     return figure
 
 
-def probe_figure(probes: dict[str, dict[str, float | None]]) -> Figure:
-    """R2 of the probes of each variable that varies."""
-    rows = [(name, row["linear"], row["nonlinear"]) for name, row in probes.items() if row["linear"] is not None]
-    names, linear, nonlinear = zip(*rows, strict=True)
-    figure, axes = _panel(0.7 + 0.34 * len(rows))
-    at = np.arange(len(rows))
-    shown = [np.clip(np.array(values, float), 0, 1) for values in (linear, nonlinear)]
-    axes.barh(at - 0.2, shown[0], 0.38, color=FIRST, label="linear")
-    axes.barh(at + 0.2, shown[1], 0.38, color=SECOND, label="nonlinear")
+def probe_figure(probes: dict[str, dict[str, Any]]) -> Figure:
+    """R2 of the linear and of the MLP probe of each variable."""
+    names, linear, mlp = zip(*((name, row["linear"], row["mlp"]) for name, row in probes.items()), strict=True)
+    figure, axes = _panel(0.7 + 0.34 * len(names))
+    at = np.arange(len(names))
+    axes.barh(at - 0.2, linear, 0.38, color=FIRST, label="linear")
+    axes.barh(at + 0.2, mlp, 0.38, color=SECOND, label="MLP")
     axes.set(yticks=at, yticklabels=[f"{n} (velocity)" if is_velocity(n) else n for n in names], xlim=(0, 1.005))
     axes.invert_yaxis()
     axes.set_xlabel("R2 on held-out episodes")
@@ -68,6 +66,7 @@ def distance_figure(time: dict[str, Any], truth: dict[str, Any] | None) -> Figur
     axes.set(xlabel="environment steps apart", ylabel="latent distance", ylim=(0, None))
     if truth is not None:
         panels[1].plot(truth["true"], truth["latent"], marker="o", markersize=3, color=SECOND)
+        _mark(panels[1], truth["grows_until"], f"{truth['grows_until']:.3g}")
         panels[1].set(xlabel="true distance", ylim=(0, None))
     return figure
 
@@ -116,7 +115,7 @@ def map_figure(material: Material) -> Figure:
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(WIDTH, (2.7 if columns == 2 else 4) * rows), layout="constrained")
     for axes, (name, values) in zip(np.ravel(figure.subplots(rows, columns)), shown.items(), strict=False):
-        turns = name.endswith("_angle")
+        turns = is_angle(name)
         colours = np.mod(values, 2 * np.pi) if turns else values
         dots = axes.scatter(*flat.T, c=colours, s=4, cmap="twilight" if turns else "viridis")
         figure.colorbar(dots, ax=axes, shrink=0.8)

@@ -16,10 +16,8 @@ from wm_agents.evaluation.diagnosis.statistics import (
     straightness,
     uniformity,
 )
-from wm_agents.training.probe import linear_probe_r2, probe_targets
+from wm_agents.training.probe import is_velocity, linear_probe_r2, mlp_probe_r2, probe_targets, standardized
 
-FEATURES = 500
-"""Random features of the nonlinear probe."""
 STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500)
 """Environment steps between frames whose latent distance is measured."""
 SATURATED = 0.95
@@ -46,42 +44,31 @@ def describe(material: Material) -> dict[str, Any]:
 
 
 def probe(material: Material) -> dict[str, dict[str, float | None]]:
-    """R2 of probes of each variable of the state, at most 1 and at least 0; None for one that does not vary.
+    """R2 of probes of each variable of the state, at most 1 and at least 0.
 
-    ``linear`` and ``nonlinear`` are on held-out episodes, ``fit`` is the linear probe's on the episodes that it was
-    fitted to: if that is much higher, there are too few episodes to tell.
+    ``linear`` and ``mlp`` are on held-out episodes, ``fit`` is the linear probe's on the episodes that it was fitted
+    to: if that is much higher, there are too few episodes to tell. All three are None for a variable that does not vary
+    or is NaN in some frame.
     """
     if not material.has_states:
         return {}
     rows = [material.frames(data, most) for data, most in ((material.fit, 6000), (material.test, 3000))]
     names = material.test.state_names
     (fit, targets), (test, _) = (probe_targets(material.test.states[part], names) for part in rows)
-    std = fit.std(axis=0)
-    fit, test = ((part - fit.mean(axis=0)) / np.maximum(std, 1e-9) for part in (fit, test))
-    z, held = (torch.from_numpy(material.latents[part]) for part in rows)
-    z, held = ((part - z.mean(dim=0)) / z.std(dim=0).clamp(min=1e-9) for part in (z, held))
-    generator = torch.Generator().manual_seed(material.seed)
-    weights = torch.randn(z.shape[1], FEATURES, generator=generator) / z.shape[1] ** 0.5
-    shift = torch.randn(FEATURES, generator=generator)
-    bent, bent_held = (torch.cat([part, (part @ weights + shift).relu()], dim=1) for part in (z, held))
+    found: dict[str, dict[str, float | None]] = {name: {"linear": None, "mlp": None, "fit": None} for name in targets}
+    varies = (fit.std(axis=0) > 1e-6) & (test.std(axis=0) > 1e-3 * fit.std(axis=0))  # neither where there is a NaN
+    if not varies.any():
+        return found
+    fit, test = standardized(fit[:, varies], test[:, varies])
+    z, held = (torch.from_numpy(part) for part in standardized(*(material.latents[part] for part in rows)))
     scores = (
         linear_probe_r2(z, fit, held, test),
-        linear_probe_r2(bent, fit, bent_held, test),
+        mlp_probe_r2(z, fit, held, test, material.fit.episode_of(rows[0]), material.seed),
         linear_probe_r2(z, fit, z, fit),
     )
-    varies = (std > 1e-6) & (test.std(axis=0) > 1e-3)
-    return {
-        name: {
-            key: float(np.clip(values[index], 0, 1)) if varies[index] else None
-            for key, values in zip(("linear", "nonlinear", "fit"), scores, strict=True)
-        }
-        for index, name in enumerate(targets)
-    }
-
-
-def is_velocity(name: str) -> bool:
-    """Whether a variable is a velocity, which one frame does not show; states name them so."""
-    return name.startswith("v")
+    for name, r2 in zip(np.array(targets)[varies].tolist(), np.stack(scores, axis=1).clip(0, 1).tolist(), strict=True):
+        found[name] = dict(zip(("linear", "mlp", "fit"), r2, strict=True))
+    return found
 
 
 def over_time(material: Material) -> dict[str, Any]:
@@ -107,7 +94,7 @@ def over_time(material: Material) -> dict[str, Any]:
 
 
 def over_truth(material: Material) -> dict[str, Any] | None:
-    """Latent distance against the true one, on pairs of frames near and far; None without states."""
+    """Latent distance against the true one, on pairs of frames near and far; None without states that are known."""
     if not material.has_states:
         return None
     data, rng = material.test, material.rng(5)
@@ -115,7 +102,10 @@ def over_truth(material: Material) -> dict[str, Any] | None:
     one = np.concatenate([near.frame, rng.choice(data.frame_indices(), 1000)])
     other = np.concatenate([near.goal, rng.choice(data.frame_indices(), 1000)])
     true, unit = true_distance(material, one, other)
-    latent = _distance(material, one, other)
+    known = np.isfinite(true)
+    if not known.any():
+        return None
+    true, latent = true[known], _distance(material, one, other)[known]
     parts = [part for part in np.array_split(np.argsort(true, kind="stable"), 12) if len(part)]
     at, mean = ([float(values[part].mean()) for part in parts] for values in (true, latent))
     return {

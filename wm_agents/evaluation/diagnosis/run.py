@@ -18,12 +18,13 @@ from wm_agents.evaluation.diagnosis.gallery import gallery
 from wm_agents.evaluation.diagnosis.material import Material, gather, settable
 from wm_agents.evaluation.diagnosis.page import Picture, html
 from wm_agents.evaluation.diagnosis.ranking import rank_plans
-from wm_agents.evaluation.diagnosis.readings import describe, is_velocity, over_time, over_truth, predict, probe
+from wm_agents.evaluation.diagnosis.readings import describe, over_time, over_truth, predict, probe
 from wm_agents.evaluation.diagnosis.verdict import Finding, judge
 from wm_agents.evaluation.files import check_output, write_json, write_text
 from wm_agents.models import Viewer
 from wm_agents.registry import WORLD_MODELS
 from wm_agents.training import train_viewer
+from wm_agents.training.probe import is_velocity
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
@@ -153,9 +154,9 @@ def _measure(material: Material, ranking: dict[str, Any]) -> dict[str, Any]:
     prediction, probes, latent = predict(material), probe(material), describe(material)
     skills = [row["skill"] for row in prediction if row["steps"] <= ranking["steps"]]
     known = [
-        max(row["linear"], row["nonlinear"])
+        max(row["linear"], row["mlp"])
         for name, row in probes.items()
-        if row["linear"] is not None and row["nonlinear"] is not None and not is_velocity(name)
+        if row["linear"] is not None and row["mlp"] is not None and not is_velocity(name)
     ]
     return {
         "agent": material.agent.name,
