@@ -51,7 +51,7 @@ ARRIVE: dict[str, Any] = {"horizon": 6, "objective": "terminal", "shrinking": Tr
 """In PushT the block comes first and the agent's own place last: no distance summed over the way serves both."""
 PUSHT: dict[str, dict[str, Any]] = {
     **{name: {**options, **ARRIVE} for name, options in WITHOUT_PRIOR.items()},
-    # It learned most pairs with the distance hidden, and now and then stands still before the block.
+    # It learned most pairs with the distance hidden, and sometimes stands still before the block.
     "gc-idm": {"horizon": None, "nudge": 0.5},
     "hierarchical": {
         "high": "waypoints",
@@ -63,6 +63,7 @@ PUSHT: dict[str, dict[str, Any]] = {
 }
 CUBE: dict[str, dict[str, Any]] = {
     **WITHOUT_PRIOR,
+    "gc-idm": {"nudge": 0.5},
     "hierarchical": {"lookahead": 25, "replan_every": 1},
 }
 MANIPULATION = LeWMConfig(latent_size=64, predictor_width=384, dropout=0.1)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
 HORIZONS = ("auto", "estimated")
-STILL = 0.04
-"""An action stands still if all its components are closer to the middle of the space than this, in half ranges."""
+STILL = 0.1
+"""An agent is stuck if its latent changed by less than this over the last ``lag`` steps, as a root mean square ..."""
 AWAY = 0.3
-"""A goal whose latent is farther away than this is not reached yet, as a root mean square over the features."""
+"""... while the latent of the goal is farther away than this."""
 
 
 class GCIDMController(Controller):
@@ -44,10 +44,10 @@ class GCIDMController(Controller):
         countdown: Let the horizon shrink by one each step since the goal was given.
         distance: Estimates the steps to a goal at an unknown distance, instead of ``horizon``.
         temperature: Of the draw among discrete actions; 0 takes the most probable one.
-        nudge: Standard deviation of what is added to an action that stands still away from the goal, in half ranges.
+        nudge: Standard deviation of what is added to the actions of an agent that is stuck, in half ranges.
 
     Raises:
-        ValueError: A temperature for continuous actions, or a nudge for discrete ones.
+        ValueError: A temperature for continuous actions; a nudge for discrete ones, or for a network without a lag.
     """
 
     def __init__(
@@ -63,6 +63,10 @@ class GCIDMController(Controller):
             raise ValueError("temperature is for discrete actions, and these are continuous: leave it at 0.")
         if nudge and network.config.choices:
             raise ValueError("nudge is for continuous actions, and these are discrete: leave it at 0.")
+        if nudge and not network.config.lag:
+            raise ValueError(
+                "nudge sees by the past whether an agent is stuck, and this network has lag=0: leave it at 0."
+            )
         self.network = network
         self.horizon = horizon
         self.countdown = countdown
@@ -96,19 +100,16 @@ class GCIDMController(Controller):
             noise = [rng.gumbel(size=actions.shape[1]) for rng in _generators(frames)]
             actions = actions + self.temperature * np.stack(noise).astype(np.float32)
         if self.nudge:
-            away = torch.linalg.vector_norm(z - goal, dim=-1).cpu().numpy() > AWAY * z.shape[-1] ** 0.5
-            actions = self._nudged(actions, away, frames)
+            stuck = (seen > self.network.config.lag) & (_rms(z - before) < STILL) & (_rms(z - goal) > AWAY)
+            if stuck.any():
+                actions = np.where(stuck[:, None], actions + self._noise(frames), actions)
         return Decision(actions, len(frames), 0)
 
-    def _nudged(self, actions: np.ndarray, away: np.ndarray, frames: Frames) -> np.ndarray:
-        """Add noise to the ``actions [N, A]`` that stand still although the goal is ``away [N]``."""
-        low, high = (bound.cpu().numpy() for bound in (frames.world_model.action_low, frames.world_model.action_high))
-        middle, half = (high + low) / 2, (high - low) / 2
-        stuck = away & (np.abs(actions - middle) < STILL * half).all(axis=1)
-        if not stuck.any():
-            return actions
-        noise = np.stack([rng.standard_normal(len(half)) for rng in _generators(frames)]).astype(np.float32)
-        return np.where(stuck[:, None], actions + self.nudge * half * noise, actions)
+    def _noise(self, frames: Frames) -> np.ndarray:
+        """What nudges the agents, float32 ``[N, A]``."""
+        half = ((frames.world_model.action_high - frames.world_model.action_low) / 2).cpu().numpy()
+        noise = [rng.standard_normal(len(half)) for rng in _generators(frames)]
+        return self.nudge * half * np.stack(noise).astype(np.float32)
 
     def _steps(self, frames: Frames, z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Environment steps to the goal that the network is given, int64 ``[N]``; 0 where the distance is unknown."""
@@ -127,6 +128,11 @@ def _generators(frames: Frames) -> list[np.random.Generator]:
         np.random.default_rng((frames.seed, step, zlib.crc32(image)))
         for step, image in zip(frames.elapsed, frames.pixels, strict=True)
     ]
+
+
+def _rms(features: torch.Tensor) -> np.ndarray:
+    """Root mean squares ``[N]`` of ``features [N, F]``."""
+    return features.square().mean(dim=1).sqrt().cpu().numpy()
 
 
 class UnfittedController(Controller):
@@ -152,8 +158,9 @@ class GCIDMOptions:
         temperature: Of discrete actions alone. 0 takes the most probable action, 1 draws from the probabilities that
             the network gives, and numbers in between prefer the probable ones. A draw gets out of places where the
             most probable action changes nothing.
-        nudge: Of continuous actions alone. Where the network stands still although the image is not yet like the goal,
-            noise of this standard deviation is added to its action, in half ranges of the action space. 0 adds none.
+        nudge: Of continuous actions alone. Where the image has hardly changed for ``lag`` steps and is not yet like the
+            goal, noise of this standard deviation is added to the action, in half ranges of the action space. 0 adds
+            none.
     """
 
     horizon: int | Literal["auto", "estimated"] | None = "auto"
