@@ -189,7 +189,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/Cube-Single-v0",
-            {"main": Data("oracle-play", 1500, 200), "arrange": Data("oracle-arrange", 2000, 300)},
+            {"main": Data("oracle-play", 1500, 200), "arrange": Data("oracle-arrange", 4000, 300)},
             (
                 Stage(
                     "world-model",
@@ -199,8 +199,8 @@ RECIPES: dict[str, Recipe] = {
                 Stage("predictor", training=PredictorTrainingConfig(steps=2000, batch_size=128, blocks=5)),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=384, max_horizon=100, embedding=128),
-                    InverseDynamicsTrainingConfig(steps=15_000, unknown_fraction=0.5, hidden_past=0.4),
+                    InverseDynamicsConfig(width=512, max_horizon=100, embedding=128),
+                    InverseDynamicsTrainingConfig(steps=20_000, unknown_fraction=0.5, hidden_past=0.4),
                     data=("main", "arrange"),
                 ),
                 Stage(
