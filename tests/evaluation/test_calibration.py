@@ -169,6 +169,7 @@ def test_the_command_keeps_what_a_file_holds(measured, tmp_path, monkeypatch, ca
         ({"tasks": 10}, "tasks must be at least 50"),
         ({"seed": 7001}, "development tasks, seeds 1001 to 6995, not 7001"),
         ({"seed": 0}, "not 0"),
+        ({"num_envs": 0}, "num_envs must be at least 1"),
     ],
 )
 def test_bad_settings_name_the_way_out(options, message, tmp_path):
@@ -178,6 +179,8 @@ def test_bad_settings_name_the_way_out(options, message, tmp_path):
     agent.env_id = ""
     with pytest.raises(ValueError, match="which environment"):
         calibrate(agent, tmp_path)
+    with pytest.raises(ValueError, match=r"calibrate an agent.*not a str"):
+        calibrate("pointmaze-umaze/gc-idm", tmp_path)
 
 
 def test_evaluation_shows_what_was_expected(measured, tmp_path):

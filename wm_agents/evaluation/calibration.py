@@ -23,7 +23,7 @@ from wm_agents.evaluation.environments import check_env_id, open_env, whole_numb
 from wm_agents.evaluation.grid import Grid, Runner, evaluation_cell
 from wm_agents.evaluation.statistics import probability_scores
 from wm_agents.evaluation.task_env import TaskEnv
-from wm_agents.evaluation.tasks import DEVELOPMENT_SEED, Manifest, make_manifest
+from wm_agents.evaluation.tasks import DEVELOPMENT_SEED, Manifest, described, make_manifest
 from wm_agents.models import AssessmentConfig, AssessmentHead
 from wm_agents.models.heads.assessment import thumbnails
 from wm_agents.models.modes import prediction_modes
@@ -86,10 +86,12 @@ def calibrate(
         console: Shows progress.
 
     Raises:
-        ValueError: Too few tasks, a seed of the report, or an agent without an environment.
+        ValueError: Too few tasks, a seed of the report, no agent, or one without an environment.
         RuntimeError: A run failed.
     """
-    tasks = whole_number("tasks", tasks, LEAST)
+    if not isinstance(agent, WorldModelAgent):
+        raise ValueError(f"calibrate an agent, such as wm_agents.load(name) returns, not {described(agent)}.")
+    tasks, num_envs = whole_number("tasks", tasks, LEAST), whole_number("num_envs", num_envs, 1)
     seed = whole_number("seed", seed)
     if not DEVELOPMENT_SEED <= seed <= 7000 - len(OFFSETS) - 1:
         raise ValueError(f"calibrate on development tasks, seeds {DEVELOPMENT_SEED} to 6995, not {seed}.")
