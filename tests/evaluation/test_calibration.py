@@ -7,13 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+from dot_env import Dot
 from rich.console import Console
 from scipy.special import expit
 
 import wm_agents
-from wm_agents import cli, evaluation
+from wm_agents import GCIDM, cli, evaluation
 from wm_agents.agents.assess import Assessment
 from wm_agents.agents.files import open_checkpoint
+from wm_agents.envs import register_wrapped
 from wm_agents.evaluation import (
     Grid,
     Recording,
@@ -107,6 +109,24 @@ def test_an_agent_is_calibrated_on_near_and_far_development_tasks(measured):
     assert abs(found.measured["predicted"] - found.measured["solved"]) < 0.1
     assert found.head.config.agents == ("gc-idm",)
     assert found.head.config.limit == 300
+
+
+class Fenced(Dot):
+    """Ends where the dot comes near a wall: some episodes sooner than others, and none late."""
+
+    def step(self, action):
+        seen, reward, _, truncated, info = super().step(action)
+        return seen, reward, info["far"], truncated, info
+
+
+def test_episodes_of_foreign_environments_may_end_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "OFFSETS", (5, 150))
+    register_wrapped("fenced/Dot-v0", lambda: Fenced("rgb_array"), image_size=32, goal_steps=8)
+    agent = GCIDM("lewm", "fenced/Dot-v0", seed=0)
+    agent.env_id = "fenced/Dot-v0"
+    agent.heads["assessment"] = calibrate(agent, tmp_path, tasks=50, num_envs=50).head
+    assert {path.stem for path in tmp_path.iterdir()} == {"5", "any", "same"}, "no episode has 150 steps"
+    assert len(agent.assess(agent.env.reset())) == 1
 
 
 def test_finished_runs_are_not_made_again(measured, small, monkeypatch):
