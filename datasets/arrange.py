@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
-from wm_agents.datasets.policies import Policy
+from wm_agents.datasets.policies import Policy, name_of
 
 
 class PushTArrange(Policy):
@@ -39,7 +39,7 @@ class PushTArrange(Policy):
         super().__init__(env, rng)
         if not hasattr(env, "outline"):
             raise ValueError(
-                f"The arrange policy needs PushT's block; {type(env).__name__} has none. Use policy='smooth-random', "
+                f"The arrange policy needs PushT's block; {name_of(env)} has none. Use policy='smooth-random', "
                 "which suits any task."
             )
         self._noise = self.rng.choice(self.NOISE)

@@ -30,7 +30,7 @@ def commanded_goals(dataset: TrajectoryDataset) -> tuple[np.ndarray, TrajectoryD
     if not reached:
         raise ValueError(
             f"no episode of {dataset.name} was sent to a goal and reached it: leave commanded at 0, or collect with a "
-            "policy that is sent to goals, such as 'arrange' in PushT."
+            "policy that is sent to goals, such as 'arrange' in PushT, and with enough steps to get there."
         )
     count = len(reached)
     shown = replace(

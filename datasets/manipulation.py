@@ -9,12 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_agents.datasets.policies import Policy
-
-_CUBES_ONLY = (
-    "The {name} policy needs a robot arm and cubes (wm/Cube-Single-v0, wm/Cube-Double-v0); {task} has none. "
-    "Use policy='smooth-random'."
-)
+from wm_agents.datasets.policies import Policy, name_of
 
 
 class OraclePlay(Policy):
@@ -38,7 +33,7 @@ class OraclePlay(Policy):
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
         super().__init__(env, rng)
-        _require_cubes(env, "oracle-play")
+        _require_cubes(env)
         self.goal_state: np.ndarray | None = None
         self._noise = 0.0
         self._oracle = self._make_oracle()
@@ -158,7 +153,7 @@ class RandomPlay(Policy):
 
     def __init__(self, env: Any, rng: np.random.Generator) -> None:
         super().__init__(env, rng)
-        _require_cubes(env, "random-play")
+        _require_cubes(env)
         self._noise = self.rng.choice(self.NOISE)
         self._closing = -1.0
         self._left = 0
@@ -185,9 +180,12 @@ class RandomPlay(Policy):
             self._point = centre + np.append(aside, self.rng.uniform(*self.HEIGHTS))
 
 
-def _require_cubes(env: Any, name: str) -> None:
+def _require_cubes(env: Any) -> None:
     if not hasattr(env, "cube_poses"):
-        raise ValueError(_CUBES_ONLY.format(name=name, task=type(env).__name__))
+        raise ValueError(
+            "Oracles and random play need a robot arm and cubes (wm/Cube-Single-v0, wm/Cube-Double-v0); "
+            f"{name_of(env)} has none. Use policy='smooth-random', which suits any task."
+        )
 
 
 def _yaw(pose: np.ndarray) -> float:

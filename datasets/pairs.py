@@ -16,6 +16,9 @@ DECIMALS = 6
 DRAWS_PER_TASK = 50
 """Average number of candidates tried for each task before giving up on an offset that hardly leaves the goal."""
 
+TOO_SHORT = 300
+"""Episodes in a row that end too early for an offset, after which no more are tried."""
+
 REACH = 200
 """Starts in wrapped environments, which are led to them step by step, lie at most so far into an episode."""
 
@@ -67,8 +70,12 @@ def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair
         offset: Environment steps from start to goal. With None the start is that of the episode, and the goal a random
             moment up to ``goal_steps`` later, or the environment's own.
         seed: Of the episodes, which collection never uses.
+
+    Raises:
+        ValueError: The environment draws its goals itself, or its episodes end before the offset.
     """
     task: Any = env.unwrapped
+    short = 0
     draw = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
     limit = env.spec.max_episode_steps if env.spec is not None else None
     for episode in range(10**6):
@@ -84,7 +91,14 @@ def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair
             room = max(min(limit or REACH, REACH) - offset, 0)
             step, ahead = int(draw.integers(room, endpoint=True)), offset
             if task.rollout_length(own, step + ahead) < step + ahead:
+                short += 1
+                if short == TOO_SHORT:
+                    raise ValueError(
+                        f"{short} episodes in a row end too early for goals {offset} steps away: use a smaller offset, "
+                        "or random goals."
+                    )
                 continue
+            short = 0
         yield np.array([own, step], np.float64), np.array([own, step + ahead], np.float64), (episode, step)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_agents.datasets.policies import Policy
+from wm_agents.datasets.policies import Policy, name_of
 
 
 class PushTPlay(Policy):
@@ -43,7 +43,7 @@ class PushTPlay(Policy):
         super().__init__(env, rng)
         if not hasattr(env, "block_centre"):
             raise ValueError(
-                f"Play needs a block to push; {type(env).__name__} has none. Use policy='smooth-random', which suits "
+                f"Play needs a block to push; {name_of(env)} has none. Use policy='smooth-random', which suits "
                 "any task."
             )
         x_min, x_max, y_min, y_max = env.bounds
@@ -145,7 +145,7 @@ class ArmReach(Policy):
         super().__init__(env, rng)
         if not hasattr(env, "fingertip"):
             raise ValueError(
-                f"The reach policy needs an arm of two links; {type(env).__name__} is none. Use "
+                f"The reach policy needs an arm of two links; {name_of(env)} is none. Use "
                 "policy='smooth-random', which suits any task."
             )
         self._noise = self.rng.choice(self.NOISE)

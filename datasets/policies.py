@@ -23,6 +23,12 @@ def default_policy(env_id: str) -> str:
     return getattr(task, "exploration_policy", "smooth-random")
 
 
+def name_of(env: Any) -> str:
+    """What messages call an unwrapped task: its id, or its class where it was made without one."""
+    spec = getattr(env, "spec", None)
+    return spec.id if spec is not None else type(env).__name__
+
+
 class Policy(ABC):
     """Behaviour in one episode.
 
@@ -136,7 +142,7 @@ class Waypoint(Policy):
         super().__init__(env, rng)
         if not hasattr(env, "shortest_path"):
             raise ValueError(
-                f"The waypoint policy needs a maze with shortest paths; {type(env).__name__} has none. "
+                f"The waypoint policy needs a maze with shortest paths; {name_of(env)} has none. "
                 "Use policy='smooth-random'."
             )
         self._cell = float(env.cell_size)

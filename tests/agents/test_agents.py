@@ -179,7 +179,7 @@ def test_bad_observations_are_named(agent: WorldModelAgent, episode: Any) -> Non
     good = episode[0]
     image = good["pixels"]
     cases: list[tuple[Any, str]] = [
-        ((good, {}), r"given a tuple.*\(obs, info\)"),
+        ((good, {}), r"observation is a tuple.*\(obs, info\)"),
         ({"pixels": image}, r"must be a dict with 'pixels' and 'goal_pixels', not \['pixels'\]"),
         ({"observation": np.zeros(4), "achieved_goal": np.zeros(2), "desired_goal": np.zeros(2)}, 'obs_type="pixels"'),
         (image, "must be a dict.*not ndarray"),

@@ -91,6 +91,22 @@ def test_less_time_is_less_likely_to_be_enough(agent):
             agent.assess(observation(), budget)
 
 
+def test_more_time_than_was_measured_is_no_reason_to_fail(agent):
+    head = agent.heads["assessment"]
+    head.weights[0, FEATURES.index("square of the first")] = -1.0  # as fitted: it bends down beyond the limit
+    head.weights[0, FAR] = -4.0
+    within = agent.assess(observation(), head.config.limit)
+    for budget in (head.config.limit + 1, 10**4, 10**9):
+        assert agent.assess(observation(), budget) == within
+
+
+def test_no_rows_give_no_assessments(agent):
+    none = {key: images[None][:0] for key, images in observation().items()}
+    assert agent.assess(none) == []
+    agent.heads.pop("assessment")
+    assert agent.assess(none) == []
+
+
 @pytest.mark.parametrize("what", ["goal_pixels", "pixels"])
 @pytest.mark.parametrize("odd", ["black", "noise", "wm/PushT-v0", "wm/TwoRoom-v0", "wm/PointMaze-Medium-v0"])
 def test_images_from_elsewhere_are_not_known(agent, what, odd):

@@ -156,11 +156,16 @@ def test_bad_seeds_and_names_say_what_exists() -> None:
         POLICIES.get("waypoints")
 
 
-@pytest.mark.parametrize("name", ["oracle-play", "play", "random-play", "waypoint"])
+@pytest.mark.parametrize(
+    "name", ["arrange", "oracle-arrange", "oracle-play", "play", "random-play", "reach", "waypoint"]
+)
 def test_policies_that_need_something_of_a_task_say_so(name: str) -> None:
-    task: Any = SimpleNamespace(action_space=gym.spaces.Box(-1, 1, (2,)))
-    with pytest.raises(ValueError, match="smooth-random"):
-        POLICIES.get(name)(task, np.random.default_rng(0))
+    space = gym.spaces.Box(-1, 1, (2,))
+    with pytest.raises(ValueError, match=r"SimpleNamespace .*smooth-random"):
+        POLICIES.get(name)(SimpleNamespace(action_space=space), np.random.default_rng(0))
+    named: Any = SimpleNamespace(action_space=space, spec=SimpleNamespace(id="their/Task-v3"))
+    with pytest.raises(ValueError, match=r"their/Task-v3 .*smooth-random"):
+        POLICIES.get(name)(named, np.random.default_rng(0))
 
 
 def test_default_policy_is_the_tasks_own() -> None:

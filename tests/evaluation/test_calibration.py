@@ -7,13 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+from dot_env import Dot
 from rich.console import Console
 from scipy.special import expit
 
 import wm_agents
-from wm_agents import cli, evaluation
+from wm_agents import GCIDM, cli, evaluation
 from wm_agents.agents.assess import Assessment
 from wm_agents.agents.files import open_checkpoint
+from wm_agents.envs import register_wrapped
 from wm_agents.evaluation import (
     Grid,
     Recording,
@@ -109,6 +111,24 @@ def test_an_agent_is_calibrated_on_near_and_far_development_tasks(measured):
     assert found.head.config.limit == 300
 
 
+class Fenced(Dot):
+    """Ends where the dot comes near a wall: some episodes sooner than others, and none late."""
+
+    def step(self, action):
+        seen, reward, _, truncated, info = super().step(action)
+        return seen, reward, info["far"], truncated, info
+
+
+def test_episodes_of_foreign_environments_may_end_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "OFFSETS", (5, 150))
+    register_wrapped("fenced/Dot-v0", lambda: Fenced("rgb_array"), image_size=32, goal_steps=8)
+    agent = GCIDM("lewm", "fenced/Dot-v0", seed=0)
+    agent.env_id = "fenced/Dot-v0"
+    agent.heads["assessment"] = calibrate(agent, tmp_path, tasks=50, num_envs=50).head
+    assert {path.stem for path in tmp_path.iterdir()} == {"5", "any", "same"}, "no episode has 150 steps"
+    assert len(agent.assess(agent.env.reset())) == 1
+
+
 def test_finished_runs_are_not_made_again(measured, small, monkeypatch):
     agent, found, folder = measured
     monkeypatch.setattr("wm_agents.evaluation.grid.evaluate", lambda *_, **__: pytest.fail("run again"))
@@ -169,6 +189,7 @@ def test_the_command_keeps_what_a_file_holds(measured, tmp_path, monkeypatch, ca
         ({"tasks": 10}, "tasks must be at least 50"),
         ({"seed": 7001}, "development tasks, seeds 1001 to 6995, not 7001"),
         ({"seed": 0}, "not 0"),
+        ({"num_envs": 0}, "num_envs must be at least 1"),
     ],
 )
 def test_bad_settings_name_the_way_out(options, message, tmp_path):
@@ -178,6 +199,8 @@ def test_bad_settings_name_the_way_out(options, message, tmp_path):
     agent.env_id = ""
     with pytest.raises(ValueError, match="which environment"):
         calibrate(agent, tmp_path)
+    with pytest.raises(ValueError, match=r"calibrate an agent.*not a str"):
+        calibrate("pointmaze-umaze/gc-idm", tmp_path)
 
 
 def test_evaluation_shows_what_was_expected(measured, tmp_path):

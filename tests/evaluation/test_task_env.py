@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import wm_agents
-from wm_agents.evaluation import TaskEnv, evaluate, make_manifest
+from wm_agents.evaluation import Manifest, TaskEnv, evaluate, floors, make_manifest
 
 UMAZE = "wm/PointMaze-UMaze-v0"
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "loops.py"
@@ -75,7 +75,7 @@ def test_checkers_accept_it(tasks):
         sb3_check_env(TaskEnv(tasks, obs_type="state"))
 
 
-@pytest.mark.parametrize("chosen", [[], [5], [-1], [1.5]])
+@pytest.mark.parametrize("chosen", [[], [5], [-1], [1.5], 2, slice(0, 2)])
 def test_tasks_that_are_not_there_are_refused(tasks, chosen):
     with pytest.raises(ValueError, match="task"):
         TaskEnv(tasks, chosen)
@@ -87,6 +87,18 @@ def test_options_are_checked(tasks):
         env.reset(options={"tasks": 1})
     with pytest.raises(ValueError, match="task 4 is not among"):
         env.reset(options={"task": 4})
+    for options in ([1], "task", 0):
+        with pytest.raises(ValueError, match="options must be a dict"):
+            env.reset(options=options)
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        env.reset(seed=-1)
+
+
+@pytest.mark.parametrize("wrong", ["tasks.json", None, [[0.0]], Manifest])
+def test_tasks_are_a_manifest(wrong):
+    for take in (TaskEnv, floors):
+        with pytest.raises(ValueError, match=r"must be a Manifest, not .*Manifest.load"):
+            take(wrong)
 
 
 def test_all_loops_play_the_same_tasks(tasks, loops):

@@ -56,6 +56,12 @@ def test_tasks_are_goals_of_held_out_rollouts():
     assert later.starts[:, 1].any()
 
 
+def test_goals_beyond_every_episode_are_refused():
+    env_id = registered("brief", ends=8)
+    with pytest.raises(ValueError, match="end too early for goals 9 steps away: use a smaller offset"):
+        evaluation.make_manifest(env_id, tasks=2, offset=9, budget=30)
+
+
 def test_an_agent_that_sees_the_way_beats_the_floors():
     env_id = registered("chased")
     tasks = evaluation.make_manifest(env_id, tasks=8, offset="random", budget=30)

@@ -100,9 +100,10 @@ def assess(
     else:
         number = head.config.agents.index(agent.name)
         situation = situation_of(agent, head.to(agent.device), pixels, goals)
-        found = _judge(head, number, situation, budget or head.config.limit)
+        limit = head.config.limit
+        found = _judge(head, number, situation, min(budget or limit, limit))
         for what, images in (("goal", goals), ("current", pixels)):
-            for row in np.flatnonzero(np.ptp(images.reshape(len(images), -1, 3), axis=1).max(axis=1) <= BLANK):
+            for row in np.flatnonzero(np.ptp(images, axis=(1, 2)).max(axis=1) <= BLANK):
                 found[row] = Assessment(None, None, f"outside the data: the {what} image is blank", False)
     return found if vectorized else found[0]
 

@@ -233,7 +233,8 @@ class WorldModelAgent(OnlineLearning, StoredAgent):
 
         Args:
             observation: As for :meth:`predict`.
-            budget: Environment steps allowed; the environment's own limit by default.
+            budget: Environment steps allowed; the environment's own limit by default. A larger number counts as the
+                limit, since no development run was longer.
 
         Returns:
             An :class:`~wm_agents.agents.assess.Assessment`, or a list of them where the observation has rows.

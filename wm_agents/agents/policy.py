@@ -182,7 +182,7 @@ class WorldModelPolicy(BasePolicy):
         """
         if isinstance(observation, tuple):
             raise ValueError(
-                "predict() was given a tuple. Gymnasium's reset returns (obs, info): pass obs alone. "
+                "the observation is a tuple. Gymnasium's reset returns (obs, info): pass obs alone. "
                 "SB3's VecEnv.reset returns obs."
             )
         if not isinstance(observation, Mapping) or any(key not in observation for key in KEYS):

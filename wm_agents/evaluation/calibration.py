@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from wm_agents.evaluation.environments import check_env_id, open_env, whole_numb
 from wm_agents.evaluation.grid import Grid, Runner, evaluation_cell
 from wm_agents.evaluation.statistics import probability_scores
 from wm_agents.evaluation.task_env import TaskEnv
-from wm_agents.evaluation.tasks import DEVELOPMENT_SEED, Manifest, make_manifest
+from wm_agents.evaluation.tasks import DEVELOPMENT_SEED, Manifest, described, make_manifest
 from wm_agents.models import AssessmentConfig, AssessmentHead
 from wm_agents.models.heads.assessment import thumbnails
 from wm_agents.models.modes import prediction_modes
@@ -86,10 +87,12 @@ def calibrate(
         console: Shows progress.
 
     Raises:
-        ValueError: Too few tasks, a seed of the report, or an agent without an environment.
+        ValueError: Too few tasks, a seed of the report, no agent, or one without an environment.
         RuntimeError: A run failed.
     """
-    tasks = whole_number("tasks", tasks, LEAST)
+    if not isinstance(agent, WorldModelAgent):
+        raise ValueError(f"calibrate an agent, such as wm_agents.load(name) returns, not {described(agent)}.")
+    tasks, num_envs = whole_number("tasks", tasks, LEAST), whole_number("num_envs", num_envs, 1)
     seed = whole_number("seed", seed)
     if not DEVELOPMENT_SEED <= seed <= 7000 - len(OFFSETS) - 1:
         raise ValueError(f"calibrate on development tasks, seeds {DEVELOPMENT_SEED} to 6995, not {seed}.")
@@ -113,11 +116,12 @@ def _manifests(env_id: str, limit: int, tasks: int, seed: int) -> dict[str, Mani
     each = tasks // (len(near) + 2)
     found = {}
     for number, offset in enumerate(near):
-        found[str(offset)] = make_manifest(env_id, tasks=each, offset=offset, budget=limit, seed=seed + number)
-    rest, seed = tasks - each * len(near), seed + len(near)
+        with contextlib.suppress(ValueError):  # no episode is so long, or leaves its start so far
+            found[str(offset)] = make_manifest(env_id, tasks=each, offset=offset, budget=limit, seed=seed + number)
+    rest, seed = tasks - each * len(found), seed + len(near)
     found["any"] = make_manifest(env_id, tasks=rest, offset="random", budget=limit, seed=seed)
     goals = found["any"].goals[:SAME_TASKS]
-    found["same"] = Manifest(env_id, "", "random", limit, seed, goals, goals, np.empty((0, 2)))
+    found["same"] = dataclasses.replace(found["any"], starts=goals, sources=found["any"].sources[:0], goals=goals)
     return found
 
 
@@ -151,9 +155,9 @@ def _references(
     env = open_env(agent.env_id, obs_type="pixels", image_size=model.spec.image_size)
     policy, steps = default_policy(agent.env_id), min(limit, 100)
     episodes = (rollout(env, policy, steps, episode_seed("evaluate", seed + 1000, i)) for i in range(EPISODES))
-    images = torch.from_numpy(np.stack([episode.pixels[::EVERY] for episode in episodes]))  # type: ignore[index]
+    images = [torch.from_numpy(episode.pixels[::EVERY]) for episode in episodes]  # type: ignore[index]
     env.close()
-    kept, others = images[: EPISODES * 3 // 4].flatten(0, 1), images[EPISODES * 3 // 4 :].flatten(0, 1)
+    kept, others = (torch.cat(part) for part in (images[: EPISODES * 3 // 4], images[EPISODES * 3 // 4 :]))
     kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))[:REFERENCES]]
     pictures = thumbnails(torch.cat([kept, tasks[:REFERENCES]])).to(torch.uint8)
     head = AssessmentHead(

@@ -23,7 +23,7 @@ from wm_agents.evaluation.environments import open_env, whole_number
 from wm_agents.evaluation.normalisation import find_normalisation
 from wm_agents.evaluation.playing import Agent, Normalise, Slot, play
 from wm_agents.evaluation.results import EvaluationResult, Outcomes, Timings
-from wm_agents.evaluation.tasks import Manifest
+from wm_agents.evaluation.tasks import Manifest, check_manifest, described
 from wm_agents.evaluation.video import Recording
 
 PIXEL_KEYS, STATE_KEYS = {"pixels", "goal_pixels"}, {"observation", "achieved_goal", "desired_goal"}
@@ -74,14 +74,10 @@ def evaluate(
     """
     if not callable(getattr(agent, "predict", None)) or isinstance(agent, type):
         raise ValueError(
-            f"the agent must be an object with predict(), not {_described(agent)}: open files with wm_agents.load, "
+            f"the agent must be an object with predict(), not {described(agent)}: open files with wm_agents.load, "
             "those of Stable-Baselines3 with evaluation.load_sb3(path, trust=True)."
         )
-    if not isinstance(manifest, Manifest):
-        raise ValueError(
-            f"the tasks must be a Manifest, not {_described(manifest)}: evaluation.make_manifest draws one, and "
-            "Manifest.load(path) reads one."
-        )
+    check_manifest(manifest)
     num_envs, progress = whole_number("num_envs", num_envs, 1), check_flag("progress", progress)
     warn_of_ids(str(getattr(agent, "env_id", "")), {bare_id(manifest.env_id)}, stacklevel=3)
     seed = None if seed is None else whole_number("seed", seed, 0)
@@ -129,6 +125,7 @@ def floors(manifest: Manifest, seed: int = 0) -> Mapping[str, Outcomes]:
     Keys ``"random"`` and ``"noop"``. No frame is rendered, and the last few results are kept, so evaluating several
     agents on one manifest measures its floors once. Each task's random actions depend on ``seed`` and its index only.
     """
+    check_manifest(manifest)
     return dict(_floors(manifest, whole_number("seed", seed, 0)))
 
 
@@ -259,10 +256,6 @@ def _check_imagining(agent: Any, recorded: Sequence[int]) -> None:
             f"({type(agent).__name__}) makes none: leave it out."
         )
     agent.head("viewer", "imagined=True")
-
-
-def _described(thing: Any) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
 
 
 def _recorded(video: int | Sequence[int] | None, tasks: int) -> list[int]:

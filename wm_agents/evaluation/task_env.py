@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from wm_agents.envs.goal_env import ExposeReward
 from wm_agents.evaluation.environments import open_env, whole_number
-from wm_agents.evaluation.tasks import Manifest
+from wm_agents.evaluation.tasks import Manifest, check_manifest
 from wm_agents.registry import did_you_mean
 
 
@@ -35,12 +35,14 @@ class TaskEnv(ExposeReward):
     """
 
     def __init__(self, manifest: Manifest, tasks: Sequence[int] | None = None, **options: Any) -> None:
-        chosen = range(len(manifest)) if tasks is None else [whole_number("a task", task) for task in tasks]
-        if not len(chosen) or not all(0 <= task < len(manifest) for task in chosen):
+        check_manifest(manifest)
+        given = range(len(manifest)) if tasks is None else tasks
+        chosen = [whole_number("a task", task) for task in given] if isinstance(given, Iterable) else []
+        if not chosen or not all(0 <= task < len(manifest) for task in chosen):
             raise ValueError(f"tasks must be indices from 0 to {len(manifest) - 1}, at least one, not {tasks}.")
         super().__init__(open_env(manifest.env_id, max_episode_steps=manifest.budget, **options))
         self.manifest = manifest
-        self.tasks = list(chosen)
+        self.tasks = chosen
         self.steps = np.full(len(manifest), -1, np.int64)
         self._turn, self._step = -1, 0
 
@@ -63,9 +65,9 @@ class TaskEnv(ExposeReward):
         """Begin the next task, or the one that is asked for.
 
         Raises:
-            ValueError: A task that is not among those to play, or another option.
+            ValueError: A task that is not among those to play, another option, or a seed that is no whole number.
         """
-        self._turn = self._next(seed, dict(options or {}))
+        self._turn = self._next(seed, {} if options is None else options)
         self._step = 0
         states = {"state": self.manifest.starts[self.task].copy(), "goal_state": self.manifest.goals[self.task].copy()}
         observation, info = self.env.reset(seed=self.task, options=states)
@@ -81,6 +83,8 @@ class TaskEnv(ExposeReward):
 
     def _next(self, seed: int | None, options: dict[str, Any]) -> int:
         """Place among the tasks of the one that is next."""
+        if not isinstance(options, Mapping):
+            raise ValueError(f'options must be a dict, such as {{"task": 0}}, not {options!r}.')
         for name in options:
             if name != "task":
                 raise ValueError(f"{did_you_mean('reset option', str(name), ['task'])} The manifest has the states.")
@@ -89,5 +93,5 @@ class TaskEnv(ExposeReward):
                 raise ValueError(f"task {options['task']!r} is not among the tasks to play, {self.tasks}.")
             return self.tasks.index(options["task"])
         if seed is not None:
-            return whole_number("seed", seed) % len(self.tasks)
+            return whole_number("seed", seed, 0) % len(self.tasks)
         return (self._turn + 1) % len(self.tasks)

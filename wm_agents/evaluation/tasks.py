@@ -156,6 +156,20 @@ class Manifest:
         return cls.from_json(Path(path).read_text(encoding="utf-8", errors="replace"), source=str(path))
 
 
+def described(thing: Any) -> str:
+    """What messages call a thing that is of the wrong kind."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
+
+
+def check_manifest(manifest: Any) -> None:
+    """Raise ``ValueError`` unless it is a :class:`Manifest`."""
+    if not isinstance(manifest, Manifest):
+        raise ValueError(
+            f"the tasks must be a Manifest, not {described(manifest)}: evaluation.make_manifest draws one, and "
+            "Manifest.load(path) reads one."
+        )
+
+
 def make_manifest(
     env_id: str, *, tasks: int = 200, offset: Offset = 25, budget: int = 50, seed: int = 0, policy: str | None = None
 ) -> Manifest:
