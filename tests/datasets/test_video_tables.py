@@ -90,7 +90,7 @@ def test_columns_that_count_are_no_actions(tmp_path, name, action):
     root = write_videos(tmp_path / "videos")
     for table in root.glob("*.csv"):
         table.write_text(table.read_text().replace("time,", f"{name},", 1).replace("action", action))
-    assert np.array_equal(imported(root).actions[: LENGTHS[0]], np.float32(actions(0)[: LENGTHS[0]]))
+    assert np.allclose(imported(root).actions[: LENGTHS[0] - 1], actions(LENGTHS[0])[:-1])
 
 
 def test_columns_that_are_no_actions_may_hold_text(tmp_path):
