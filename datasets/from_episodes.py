@@ -18,8 +18,6 @@ from wm_agents.datasets.loading import TOLERANCE, dataset_root, load
 from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
 from wm_agents.images import check_resize
 
-_MISSING = object()
-
 
 def from_episodes(
     images: Iterable[Any],
@@ -86,7 +84,10 @@ def from_episodes(
         if first is None:
             raise refusal(name, "there are no episodes.")
         size = first.actions.shape[1:]
-        space = gym.spaces.Box(_bound(-np.inf, action_low, size), _bound(np.inf, action_high, size), dtype=np.float32)
+        low, high = _bound(-np.inf, action_low, size), _bound(np.inf, action_high, size)
+        if not (low <= high).all():
+            raise ValueError(f"action_low must be at most action_high, not {action_low!r} and {action_high!r}.")
+        space = gym.spaces.Box(low, high, dtype=np.float32)
         made["state_names"] = _state_names(first, state_names)
 
         def checked() -> Iterator[EpisodeBuffer]:
@@ -120,8 +121,8 @@ def _together(
             each(source, what)
         except ColumnError as error:
             raise refusal(name, error.problem, column=what) from error
-    for index, parts in enumerate(itertools.zip_longest(*sources.values(), fillvalue=_MISSING)):
-        missing = [what for what, part in zip(sources, parts, strict=True) if part is _MISSING]
+    for index, parts in enumerate(itertools.zip_longest(*sources.values())):
+        missing = [what for what, part in zip(sources, parts, strict=True) if part is None]
         if missing:
             raise refusal(name, f"there are no {missing[0]} for it, and others are there.", episode=index)
         yield parts if states is not None else (*parts, None)
@@ -153,6 +154,8 @@ def _bound(otherwise: float, value: Any, size: tuple[int, ...]) -> np.ndarray:
 
 def _state_names(episode: EpisodeBuffer, names: Sequence[str] | None) -> list[str]:
     size = np.shape((episode.infos or {}).get("state", np.zeros((1, 0))))[1]
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(each, str) for each in names)):
+        raise ValueError(f'state_names must be a list of texts, such as ["x", "y"], not {names!r}.')
     if names is not None and len(names) != size:
         raise ValueError(f"state_names has {len(names)} names, a state {size} numbers: give one name for each.")
     if names is not None and len(set(names)) < size:

@@ -6,11 +6,13 @@ holds the rows of all, with a column ``video`` or ``episode`` that tells whose t
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import re
 import warnings
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +24,11 @@ from wm_agents.datasets.videos import SUFFIXES, count_frames, read_video, video_
 
 TABLES = (".csv", ".npz", ".parquet")
 _WHOSE = ("video", "episode", "episode_index")
-_ORDERED = ("frame", "frame_index", "index", "step", "time", "timestamp")
-_NOT_ACTIONS = (*_WHOSE, *_ORDERED)
+_ORDERED = re.compile(
+    r"|(unnamed|frame|index|row|step|time|timestamp)[\W_]*(s|ms|us|ns|sec|seconds|index|number|id|no|\d+)?[\W_]*",
+    re.IGNORECASE,
+)
+"""Names of columns that count rows or tell the time: ``frame_number``, ``Time (s)``, and those of pandas' index."""
 
 Columns = dict[str, np.ndarray]
 """Columns of a table: numbers ``[rows]`` or ``[rows, size]``, or text ``[rows]``."""
@@ -96,28 +101,33 @@ class VideoFolder(Source):
         if self._loaded is None or self._loaded[0] != table:
             self._loaded = table, read_table(table)
         columns = self._loaded[1]
-        whose = next((name for name in _WHOSE if name in columns), None)
+        whose = _whose(columns)
         try:
             if table.stem != video.stem and video.stem in columns:  # an npz of one array for each video
                 self._columns = ["actions"]
                 return _matrix({"actions": columns[video.stem]}, ("actions",)), None
             if table.stem != video.stem and whose is not None:
-                rows = _rows_of(columns[whose], video, index)
+                rows = _rows_of(columns[whose], video, index, whose)
                 columns = {name: values[rows] for name, values in columns.items()}
             _check_order(columns)
             names = _named(columns, "action")
             self._columns = sorted(names, key=self._order.index) if set(names) == set(self._order) else names
             actions = _matrix(columns, self._columns)
-            states = [name for name in columns if name.startswith("state")]
+            states = [name for name in columns if name.lower().startswith("state")]
             return actions, _matrix(columns, states) if states else None
         except ColumnError as error:
             raise refusal(str(table), error.problem, episode=index, column=error.column) from error
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a folder with one of these endings, in the order of their names, without hidden ones."""
+    """The files of a folder with one of these endings, without hidden ones, by name: "run 2" before "run 10"."""
     found = (path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
+    return sorted((path for path in found if path.is_file()), key=_natural)
+
+
+def _natural(path: Path) -> tuple[Any, ...]:
+    parts = re.split(r"(\d+)", path.name)  # text and digits in turns
+    return *((part, int(digits)) for part, digits in zip(parts[::2], [*parts[1::2], "0"], strict=True)), path.name
 
 
 def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
@@ -146,7 +156,7 @@ def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
         )
     columns = read_table(shared[0])
     by_name = shared[0].suffix == ".npz" and all(video.stem in columns for video in videos)
-    if not by_name and not any(name in columns for name in _WHOSE) and len(videos) > 1:
+    if not by_name and _whose(columns) is None and len(videos) > 1:
         raise refusal(
             str(shared[0]),
             f"it is the only table for {len(videos)} videos, and nothing in it tells whose a row is: add a column "
@@ -198,9 +208,7 @@ def _read_csv(path: Path) -> Columns:
         problem = f"two of its columns have one name, of {', '.join(names)}"
     if problem:
         raise refusal(str(path), f"{problem}; a first line with the names of the columns, and rows are needed.")
-    if separator == ";":  # where it separates columns, a comma may separate decimals
-        rows = [[text if _is_number(text) else text.replace(",", ".", 1) for text in row] for row in rows]
-    return {name: _parsed(path, name, [row[i] for row in rows]) for i, name in enumerate(names)}
+    return {name: _parsed([row[i] for row in rows], separator == ";") for i, name in enumerate(names)}
 
 
 def _is_number(text: str) -> bool:
@@ -213,32 +221,35 @@ def _is_number(text: str) -> bool:
 
 def _check_order(columns: Columns) -> None:
     """Raise ``ColumnError`` unless frame numbers and times, where there are any, grow from row to row."""
-    for name in _ORDERED:
-        values = columns.get(name, np.zeros(0))
+    for name, values in columns.items():
+        if not _ORDERED.fullmatch(name):
+            continue
         if values.ndim == 1 and values.dtype.kind in "fiu" and (np.diff(values.astype(np.float64)) <= 0).any():
             row = int(np.flatnonzero(np.diff(values.astype(np.float64)) <= 0)[0])
             raise ColumnError(name, f"it does not grow from row {row} to row {row + 1}: sort the rows of an episode.")
 
 
-def _parsed(path: Path, name: str, texts: list[str]) -> np.ndarray:
-    """Return a column of a csv file as numbers; the one that tells whose a row is may be text."""
-    try:
-        return np.array([float(text) for text in texts])
-    except ValueError:
-        if name in _WHOSE:
-            return np.array([text.strip() for text in texts])
-    row = next(row for row, text in enumerate(texts) if not _is_number(text))
-    problem = f"row {row} is {texts[row]!r}, which is no number." if texts[row].strip() else f"row {row} is empty."
-    raise refusal(str(path), problem, column=name)
+def _parsed(texts: list[str], decimal_commas: bool) -> np.ndarray:
+    """Return a column of a csv file: numbers, or text where a row is no number."""
+    for changed in (False, True) if decimal_commas else (False,):
+        with contextlib.suppress(ValueError):
+            return np.array([float(text.replace(",", ".", 1) if changed else text) for text in texts])
+    return np.array([text.strip() for text in texts])
+
+
+def _whose(columns: Columns) -> str | None:
+    """The column that tells whose a row is, if there is one."""
+    return next((name for known in _WHOSE for name in columns if name.lower() == known), None)
 
 
 def _named(columns: Columns, start: str) -> list[str]:
     """Return the columns of actions: those that are called so, or all that may be."""
-    found = [name for name in columns if name.startswith(start)]
+    found = [name for name in columns if name.lower().startswith(start)]
     return found or [
         name
         for name, values in columns.items()
-        if name not in _NOT_ACTIONS and not name.startswith("state") and values.dtype.kind in "fiu"
+        if not (name.lower() in _WHOSE or name.lower().startswith("state") or _ORDERED.fullmatch(name))
+        and values.dtype.kind in "fiuU"
     ]
 
 
@@ -253,6 +264,11 @@ def _matrix(columns: Columns, names: Any) -> np.ndarray:
     parts = []
     for name in names:
         values = columns[name]
+        if values.dtype.kind == "U":
+            row = next((row for row, text in enumerate(values) if not _is_number(text.replace(",", "."))), 0)
+            found = f"is {str(values[row])!r}, which is no number" if values[row] else "is empty"
+            problem = f"row {row} {found}. Text may be in other columns than action_..., if some are called so."
+            raise ColumnError(name, problem)
         if values.dtype.kind not in "fiub" or values.ndim not in (1, 2):
             raise ColumnError(name, f"it is {values.dtype} {values.shape}; numbers [rows] or [rows, size] are needed.")
         part = values.astype(np.float64).reshape(len(values), -1)
@@ -263,12 +279,17 @@ def _matrix(columns: Columns, names: Any) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _rows_of(whose: np.ndarray, video: Path, index: int) -> np.ndarray:
+def _rows_of(whose: np.ndarray, video: Path, index: int, column: str) -> np.ndarray:
     """Return the rows of a video: by its name with or without ending, or by its number in the order of names."""
-    rows = whose == index if whose.dtype.kind in "fiu" else (whose == video.name) | (whose == video.stem)
+    if whose.dtype.kind in "fiu":
+        rows = whose == (float(video.stem) if column.lower() == "video" and video.stem.isdecimal() else index)
+    else:
+        rows = np.array([PureWindowsPath(str(name)).name in (video.name, video.stem) for name in whose])
     if not rows.any():
-        known = ", ".join(str(value) for value in np.unique(whose)[:4])
-        raise ColumnError("video", f"it has no rows for {video.name} (number {index}); it has {known}, ...")
+        known = ", ".join(f"{value:g}" if whose.dtype.kind == "f" else str(value) for value in np.unique(whose)[:4])
+        raise ColumnError(
+            column, f"it has no rows for {video.name} (number {index}, counted from 0); it has {known}, ..."
+        )
     return np.flatnonzero(rows)
 
 

@@ -112,7 +112,7 @@ def load(name: str) -> TrajectoryDataset:
 
     Raises:
         ValueError: No such dataset (the message lists the local ones), or it cannot be trained on: no pixels, NaNs,
-            episodes of one step, actions that are not continuous, frames of several shapes.
+            episodes of one step, actions of another kind than Box, Discrete or MultiDiscrete, frames of several shapes.
         OSError: The disk has no room for the cache.
 
     Warns:

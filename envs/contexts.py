@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 import os
 import sys
 import threading
@@ -97,7 +98,15 @@ def drawing() -> Iterator[None]:
 
 def capture() -> Callable[[], None]:
     """Return a function that makes the context current again that is current now; or none, if none is."""
-    return _CAPTURES.get(_backend_in_use(), _capture_nothing)()
+    return _capturing()()
+
+
+@functools.cache
+def _capturing() -> Callable[[], Callable[[], None]]:
+    """How to capture the current context; without MuJoCo there is none that this library could disturb."""
+    if importlib.util.find_spec("mujoco") is None:
+        return _capture_nothing
+    return _CAPTURES.get(_backend_in_use(), _capture_nothing)
 
 
 def _capture_egl() -> Callable[[], None]:

@@ -141,10 +141,13 @@ class View:
     def _vector(self, observation: Any, state: np.ndarray) -> np.ndarray:
         wanted = self._numbers
         if isinstance(wanted, str):
-            if not isinstance(observation, dict) or wanted not in observation:
-                keys = observation if isinstance(observation, dict) else ()
-                raise ValueError(did_you_mean("proprioception of the observation", wanted, keys))
-            return np.ravel(observation[wanted]).astype(np.float64)
+            known = _flattened(observation) if isinstance(observation, dict) else {}
+            if wanted not in known:
+                raise ValueError(did_you_mean("proprioception of the observation", wanted, known))
+            numbers = np.ravel(known[wanted])
+            if numbers.dtype.kind not in "biuf":
+                raise ValueError(f"proprioception must be numbers; {wanted!r} of the observation is {numbers.dtype}.")
+            return numbers.astype(np.float64)
         indices = np.asarray(wanted)
         if indices.dtype.kind not in "iu" or indices.ndim != 1 or not (indices < len(state)).all() or indices.min() < 0:
             raise ValueError(

@@ -216,7 +216,7 @@ def test_videos_say_what_is_missing_or_wrong(tmp_path: Path) -> None:
     refused(root, r"b\.csv, episode 1, column 'action_0': row 2 is NaN")
     root = copy()
     write_csv(root / "b.csv", {"action_0": [1, 2, "left", 4, 5, 6, 7]})
-    refused(root, r"b\.csv, column 'action_0': row 2 is 'left', which is no number")
+    refused(root, r"b\.csv, episode 1, column 'action_0': row 2 is 'left', which is no number")
     root = copy()
     (root / "b.csv").write_text("action_0,action_1\n1,2\n3\n")
     refused(root, r"b\.csv: row 1 has 1 of 2 columns")

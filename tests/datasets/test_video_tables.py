@@ -84,6 +84,49 @@ def test_csv_files_that_are_not_meant_so(tmp_path, change, message):
     refused(root, message)
 
 
+@pytest.mark.parametrize("name", ["Frame", "frame_number", "Time (s)", "timestamp_ms", "step", "", "Unnamed: 0"])
+@pytest.mark.parametrize("action", ["joint", "Action "])
+def test_columns_that_count_are_no_actions(tmp_path, name, action):
+    root = write_videos(tmp_path / "videos")
+    for table in root.glob("*.csv"):
+        table.write_text(table.read_text().replace("time,", f"{name},", 1).replace("action", action))
+    assert np.allclose(imported(root).actions[: LENGTHS[0] - 1], actions(LENGTHS[0])[:-1])
+
+
+def test_columns_that_are_no_actions_may_hold_text(tmp_path):
+    root = write_videos(tmp_path / "videos")
+    for table in root.glob("*.csv"):
+        header, *rows = table.read_text().splitlines()
+        table.write_text("\n".join([f"{header},label,Time", *(f"{row},go,10:00" for row in rows)]))
+    assert imported(root).actions.shape[1] == 3
+    (root / "b.csv").write_text((root / "b.csv").read_text().replace("action", "joint"))
+    refused(root, r"b\.csv, episode 1, column 'label': row 0 is 'go', which is no number. Text may be", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("start", "column", "row"),
+    [
+        ("run ", "episode", "{}"),
+        ("", "video", "{}"),
+        ("", "Video", "./{}.mp4"),
+        ("x,", "video", "my videos\\x,{}.mp4"),
+        ("", "episode", "{}"),
+    ],
+)
+def test_one_table_for_videos_that_are_numbered(tmp_path, start, column, row):
+    (tmp_path / "videos").mkdir()
+    lines = [f"{column};action"]
+    first = 1 if column == "video" else 0
+    for video in range(first, first + 11):  # 10 comes after 9, not after 1
+        write_video(tmp_path / "videos" / f"{start}{video}.mp4", np.full((5, 32, 32, 3), 20 * video, np.uint8))
+        lines += [f"{row.format(video)};{video},5"] * 5
+    (tmp_path / "videos" / "actions.csv").write_text("\n".join(lines))
+    data = imported(tmp_path / "videos")
+    shown = data.pixels[data.starts].mean(axis=(1, 2, 3)) / 20
+    assert np.allclose(data.actions[data.starts, 0] - 0.5, shown, atol=0.3)
+    assert np.allclose(shown, np.arange(first, first + 11), atol=0.3)
+
+
 def test_a_folder_with_other_things_in_it(tmp_path):
     root = write_videos(tmp_path / "videos")
     (root / "._a.mp4").write_bytes(b"of macOS")

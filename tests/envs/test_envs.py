@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import warnings
@@ -93,6 +94,27 @@ for name, cure in (("PushT", "gym-pusht>="), ("Reacher", "dm-control>="), ("Cube
     else:
         raise AssertionError(name)
 """
+
+
+UNDRAWN = """
+import sys
+
+for package in ("mujoco", "glfw", "OpenGL"):
+    sys.modules[package] = None
+import wm_agents
+from dot_env import Dot
+
+observation, info = wm_agents.wrap(Dot(), image_size=32).reset(seed=0)
+assert observation["pixels"].max() > 100
+"""
+
+
+def test_an_environment_that_draws_without_mujoco_is_wrapped_without_it():
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", UNDRAWN], capture_output=True, text=True, timeout=120, env={**os.environ, **path}
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_tasks_upstream_the_others_work_and_its_error_says_what_to_install():

@@ -71,6 +71,34 @@ def test_numbers_are_cells_along_the_lower_edge():
     np.testing.assert_array_equal(by_index.reset(seed=3)[0]["pixels"], env.reset(seed=3)[0]["pixels"])
 
 
+class Spoken(Robot):
+    """The robot, whose joints lie in a dict, beside a text."""
+
+    def __init__(self, render_mode="rgb_array"):
+        super().__init__(render_mode)
+        joints = spaces.Dict(joints=spaces.Box(-1.0, 1.0, (2,), np.float32))
+        self.observation_space = spaces.Dict(arm=joints, task=spaces.Text(9))
+
+    def _seen(self, position):
+        return {"arm": {"joints": position}, "task": "lift"}
+
+
+def test_numbers_in_a_dict_of_the_observation():
+    env, flat = (
+        wm_agents.wrap(kind(), proprioception=key, focus=False)
+        for kind, key in ((Spoken, "arm/joints"), (Robot, "joints"))
+    )
+    np.testing.assert_array_equal(env.reset(seed=3)[0]["pixels"], flat.reset(seed=3)[0]["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("task", "must be numbers; 'task' of the observation is <U4"), ("arm", "Known: arm/joints")]
+)
+def test_what_is_no_numbers_is_not_drawn(key, message):
+    with pytest.raises(ValueError, match=message):
+        wm_agents.wrap(Spoken(), proprioception=key)
+
+
 def test_goals_of_its_own_are_shown_and_judged_by_it():
     env = wm_agents.wrap(Robot(), pixels="front", goals="own", focus=False, max_episode_steps=60)
     observation, info = env.reset(seed=4)

@@ -122,10 +122,17 @@ def test_only_held_out_episodes_are_scored_and_short_ones_leave_rows_out() -> No
     assert len(offline_scores(Player(data, True), data, validation_fraction=0).rows) == 4
 
 
+def test_the_mean_frame_is_that_of_several_moments() -> None:
+    data = recorded(lengths=(3 * BLOCK,))
+    scores = offline_scores(Player(data, True), data, validation_fraction=0)
+    assert [row.blocks for row in scores.rows] == [1, 2]
+    assert all(row.mean_frame > 0 and row.skill == 1 for row in scores.rows)
+
+
 @pytest.mark.parametrize(
     ("lengths", "options", "message"),
     [
-        ((2,) * 4, {}, "the longest of the 1 episodes of mine/dots-v0 to score has 2 actions; 3 are needed"),
+        ((2,) * 4, {}, "the longest of the 1 episodes of mine/dots-v0 to score has 2 actions; 4 are needed"),
         ((40,), {}, "has 1 episode.*needs two or more"),
         ((40,) * 4, {"samples": 0}, "samples must be a whole number of at least 1"),
         ((40,) * 4, {"validation_fraction": 2}, "must lie between 0 and 1"),

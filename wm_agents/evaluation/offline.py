@@ -187,7 +187,7 @@ def offline_scores(
         if past is not None:
             rows.append(_score(agent, data, blocks, past, samples, np.random.default_rng([seed, blocks])))
     if not rows:
-        needed = world_model.spec.action_block + 1
+        needed = world_model.spec.action_block + 2
         raise ValueError(
             f"the longest of the {len(data)} episodes of {dataset.name} to score has {data.lengths.max()} actions; "
             f"{needed} are needed: score other episodes (validation_fraction), or train with shorter action blocks."
@@ -205,10 +205,16 @@ def check_same_task(agent: Any, dataset: TrajectoryDataset) -> None:
 
 
 def _past(agent: Any, data: TrajectoryDataset, blocks: int) -> int | None:
-    """Blocks that the world model is shown before it imagines, as many as fit; None where not even one step does."""
+    """Blocks that the world model is shown before it imagines, as many as fit; None where not even one step does.
+
+    They fit where more than one moment is left: the mean frame of a single one would be that frame itself.
+    """
     block = agent.world_model.spec.action_block
-    room = int(data.lengths.max()) - blocks * block
-    return min(context(agent.world_model) - 1, room // block) if room >= 1 else None
+    room = data.lengths - blocks * block
+    for past in range(context(agent.world_model) - 1, -1, -1):
+        if np.maximum(room - max(past * block, 1) + 1, 0).sum() > 1:
+            return past
+    return None
 
 
 def _score(
