@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from chaser import UMAZE
 
+from wm_agents.agents.fitting import AnotherTaskWarning
 from wm_agents.evaluation import Manifest, evaluate, floors, make_manifest
 
 pytest_plugins = ["chaser"]
@@ -139,6 +140,25 @@ def test_observations_of_other_shapes_are_named(short):
     agent.observation_space = gym.make("wm/PushT-v0", obs_type="state").observation_space
     with pytest.raises(ValueError, match="the task it was trained on"):
         evaluate(agent, short, progress=False)
+
+
+def test_actions_and_tasks_other_than_those_of_the_training_are_noticed(short):
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import SubprocVecEnv
+
+    def model(env):
+        return PPO("MultiInputPolicy", env, n_steps=2, batch_size=2, seed=0)
+
+    env = gym.make(UMAZE, obs_type="state")
+    with pytest.raises(ValueError, match="without wrappers that change actions"):
+        evaluate(model(gym.wrappers.RescaleAction(env, np.float32(-0.5), np.float32(0.5))), short, progress=False)
+    with pytest.warns(AnotherTaskWarning, match="trained for wm/Reacher-v0 and now acts in wm/PointMaze-UMaze-v0"):
+        evaluate(model(gym.make("wm/Reacher-v0", obs_type="state")), short, progress=False)
+    workers = {"vec_env_cls": SubprocVecEnv, "vec_env_kwargs": {"start_method": "fork"}}
+    closed = model(make_vec_env(UMAZE, 2, env_kwargs={"obs_type": "state"}, **workers))
+    closed.env.close()
+    assert evaluate(closed, short, progress=False).notes == []
 
 
 def test_long_ids_import_their_module(tmp_path, monkeypatch):

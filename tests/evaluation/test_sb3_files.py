@@ -162,6 +162,18 @@ def test_other_files_are_no_statistics(normalised, tmp_path):
             load_sb3(normalised / "ppo.zip", trust=True, vec_normalize=file)
 
 
+def test_a_class_a_path_without_suffix_and_statistics_in_memory_are_taken(tmp_path, short):
+    class Mine(PPO):
+        """A user's algorithm."""
+
+    venv = VecNormalize(make_vec_env(UMAZE, env_kwargs={"obs_type": "state"}))
+    PPO("MultiInputPolicy", venv, n_steps=2, batch_size=2, policy_kwargs=small(), seed=0).save(tmp_path / "mine")
+    assert is_sb3_file(tmp_path / "mine")
+    found = load_sb3(tmp_path / "mine", trust=True, algorithm=Mine, vec_normalize=venv)
+    assert type(found) is Mine
+    assert "statistics" in evaluate(found, short, progress=False).notes[0]
+
+
 def test_the_command_evaluates_a_trusted_file(tmp_path, monkeypatch, capsys):
     file = tmp_path / "mine.zip"
     hindsight().save(file)

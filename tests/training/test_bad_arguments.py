@@ -43,12 +43,13 @@ def test_options_of_another_training():
     data = recorded()
     for training in ({"steps": 2}, InverseDynamicsTrainingConfig()):
         refused(
-            "training must be a TrainingConfig", lambda training=training: train_world_model(data, training=training)
+            "training must be of the class TrainingConfig",
+            lambda training=training: train_world_model(data, training=training),
         )
     model, _ = train_world_model(data, training=BRIEF, progress=False)
     for training in ({"steps": 2}, BRIEF):
         refused(
-            "training must be a InverseDynamicsTrainingConfig",
+            "training must be of the class InverseDynamicsTrainingConfig",
             lambda training=training: GCIDM(model).fit(data, training=training),
         )
 

@@ -174,7 +174,7 @@ class Explorer:
     def store(self, row: int) -> None:
         """Put what there is of a row's episode into the replay buffer; the rest of it becomes another episode."""
         if self._actions[row]:
-            self.buffer.add(self._frames[row], self._actions[row])
+            self.buffer.add(self._frames[row][: len(self._actions[row]) + 1], self._actions[row])
             self._frames[row], self._actions[row] = self._frames[row][-1:], []
 
     def finish(self) -> None:

@@ -126,20 +126,24 @@ def check_device(device: Any) -> None:
 
 def warn_of_another_task(env: VecEnv, env_id: str, stacklevel: int) -> None:
     """Warn when an environment has another id than the one that an agent was trained for."""
+    warn_of_ids({env_id}, ids_of(env), stacklevel + 1)
+
+
+def ids_of(env: VecEnv) -> set[str]:
+    """Return the ids of the environments in a VecEnv, as far as they are known."""
     try:
-        found = {spec.id for spec in env.get_attr("spec") if spec is not None}
-    except (AttributeError, NotImplementedError):  # a VecEnv of one's own, without a spec
-        return
-    warn_of_ids(env_id, found, stacklevel + 1)
+        return {spec.id for spec in env.get_attr("spec") if spec is not None}
+    except (AttributeError, NotImplementedError, OSError, EOFError):  # a VecEnv of one's own, or one that is closed
+        return set()
 
 
-def warn_of_ids(env_id: str, found: set[str], stacklevel: int) -> None:
-    """Warn when the id that an agent was trained for is not among those in which it acts."""
-    trained = bare_id(env_id)
-    if trained and found and trained not in found:
+def warn_of_ids(trained: set[str], found: set[str], stacklevel: int) -> None:
+    """Warn when none of the ids that an agent was trained for is among those in which it acts."""
+    known = {bare_id(env_id) for env_id in trained if env_id}
+    if known and found and not known & found:
         warnings.warn(
-            f"the agent was trained for {trained} and now acts in {', '.join(sorted(found))}: images and actions have "
-            "the same shapes, but they mean something else.",
+            f"the agent was trained for {', '.join(sorted(known))} and now acts in {', '.join(sorted(found))}: "
+            "observations and actions have the same shapes, but they mean something else.",
             AnotherTaskWarning,
             stacklevel=stacklevel,
         )

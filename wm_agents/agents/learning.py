@@ -54,7 +54,7 @@ class OnlineLearning:
         latents and heads from before worthless. So frames are encoded afresh, the heads go on from their weights on the
         new latents, and heads with which the agent does not act are dropped with a warning. Other agents on the
         same world model are not affected, because copies are trained. After Ctrl-C, the agent is as it was before the
-        training that was interrupted.
+        training that was interrupted, and all steps so far are in ``replay_buffer``.
 
         ``save`` keeps the networks and ``num_timesteps``, :meth:`save_replay_buffer` the data. After ``load``,
         ``load_replay_buffer`` and ``reset_num_timesteps=False`` continue; the optimizers then begin anew.
@@ -74,8 +74,8 @@ class OnlineLearning:
             The agent itself.
 
         Raises:
-            ValueError: No environment, bad options, episodes that are too short for the world model's windows, or data
-                of another environment.
+            ValueError: No environment, bad arguments, data of another environment, or episodes that are too short for
+                the world model's windows.
             DivergedError: The loss is not finite; the agent is as it was before that training.
         """
         agent: Any = self
@@ -96,8 +96,12 @@ class OnlineLearning:
         """
         write_replay(self.replay_buffer, path)
 
-    def load_replay_buffer(self, path: str | Path) -> None:
+    def load_replay_buffer(self, path: str | Path, truncate_last_traj: bool = True) -> None:
         """Read data that :meth:`save_replay_buffer` wrote, for the next call of ``learn``.
+
+        Args:
+            path: The file, with or without its suffix.
+            truncate_last_traj: SB3's, for hindsight replay; no effect, because all episodes in a file have ended.
 
         Raises:
             CheckpointError: The file is missing, damaged, or of another environment.

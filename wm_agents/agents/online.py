@@ -17,13 +17,16 @@ from stable_baselines3.common.utils import safe_mean
 
 from wm_agents.agents.curiosity import CANDIDATES, rare_frame
 from wm_agents.agents.exploration import GIVEN, Explorer
+from wm_agents.agents.fitting import ids_of
 from wm_agents.agents.policy import NOISE
 from wm_agents.agents.replay_files import empty_replay
 from wm_agents.agents.untrained import heads_to_learn
 from wm_agents.checkpoint import versions
 from wm_agents.configs import check_counts, check_flag, check_numbers, whole_number
 from wm_agents.registry import did_you_mean
+from wm_agents.training.checks import check_is_dataset, check_options
 from wm_agents.training.continued import ContinuedTraining
+from wm_agents.training.heads import learner_of
 from wm_agents.training.latents import check_dataset_fits
 from wm_agents.training.learner import ShortEpisodesError
 
@@ -91,6 +94,10 @@ class OnlineConfig:
             raise ValueError(f"{', '.join(SHARES)} are shares of the episodes: together they are at most 1.")
         if self.goal_choice not in GOAL_CHOICES:
             raise ValueError(did_you_mean("goal_choice", str(self.goal_choice), GOAL_CHOICES))
+        if not isinstance(self.training, Mapping):
+            raise ValueError('training holds options by name, {"world-model": TrainingConfig()}, and is no mapping.')
+        for name, options in self.training.items():
+            check_options(options, learner_of(str(name)).Training, f"training[{name!r}]")
 
 
 class OnlineRun:
@@ -121,9 +128,12 @@ class OnlineRun:
         self.explorer.begin(agent._last_obs, np.ones(agent.n_envs, bool), self._untrained)
         going = True
         while going and agent.num_timesteps < total:
-            going = self._collect(min(self.due, total), callback, log_interval)
-            if agent.num_timesteps >= total or not going:
-                self.explorer.finish()
+            going = False
+            try:
+                going = self._collect(min(self.due, total), callback, log_interval)
+            finally:  # Ctrl-C keeps what has been seen, too
+                if agent.num_timesteps >= total or not going:
+                    self.explorer.finish()
             if going and len(self.buffer):
                 try:
                     self._train()
@@ -248,18 +258,24 @@ def learn(
     tb_log_name: str,
     reset_num_timesteps: bool,
     progress_bar: bool,
-    config: OnlineConfig | None,
+    online: OnlineConfig | None,
     data: TrajectoryDataset | None,
 ) -> None:
     """See :meth:`wm_agents.agents.base.WorldModelAgent.learn`."""
-    total = whole_number("total_timesteps", total_timesteps, 1)
+    whole = isinstance(total_timesteps, float) and total_timesteps.is_integer()  # 1e5, as SB3's users write it
+    total = whole_number("total_timesteps", int(total_timesteps) if whole else total_timesteps, 1)
     if log_interval is not None:
         whole_number("log_interval", log_interval, 1)
     check_flag("progress_bar", progress_bar)
     check_flag("reset_num_timesteps", reset_num_timesteps)
     for hook in callback if isinstance(callback, list) else [] if callback is None else [callback]:
-        if not isinstance(hook, BaseCallback) and (isinstance(callback, list) or not callable(hook)):
+        function = callable(hook) and not isinstance(hook, type) and not isinstance(callback, list)
+        if not isinstance(hook, BaseCallback) and not function:
             raise ValueError(f"callback must be one of SB3's callbacks, a list of them, or a function, not {hook!r}.")
+    if online is not None:
+        check_options(online, OnlineConfig, "online")
+    if data is not None:
+        check_is_dataset(data)
     if agent.env is None:
         raise ValueError("learn() acts in an environment, and this agent has none: pass env= or call set_env().")
     if not agent.world_model.losses:
@@ -267,11 +283,11 @@ def learn(
             f"{type(agent.world_model).__name__} is no world model that can be trained further: make an agent on one, "
             f'such as {type(agent).__name__}("lewm", env).'
         )
-    if config is not None:
-        agent.online, agent.trainer = config, None
+    if online is not None:
+        agent.online, agent.trainer = online, None
     agent.replay_buffer = _buffer_of(agent)
     if not agent.env_id:
-        agent.env_id = _env_id(agent.env)
+        agent.env_id = next(iter(sorted(ids_of(agent.env))), "")
     total, hooks = agent._setup_learn(total, callback, reset_num_timesteps, tb_log_name, progress_bar)
     OnlineRun(agent, agent.replay_buffer, data).learn(total, hooks, log_interval)
 
@@ -287,13 +303,6 @@ def _buffer_of(agent: WorldModelAgent) -> ReplayBuffer:
         if length <= new.longest:
             new.add(old.pixels[first : first + length + 1], old.actions[first : first + length])
     return new
-
-
-def _env_id(env: Any) -> str:
-    try:
-        return next((spec.id for spec in env.get_attr("spec") if spec is not None), "")
-    except (AttributeError, NotImplementedError):  # a VecEnv of one's own, without a spec
-        return ""
 
 
 def _images_only(data: TrajectoryDataset) -> TrajectoryDataset:

@@ -28,6 +28,8 @@ def write_replay(buffer: ReplayBuffer | None, path: str | Path) -> None:
 
 def read_replay(path: str | Path, world_model: WorldModel, size: int) -> ReplayBuffer:
     """Read a replay buffer; see :meth:`wm_agents.agents.base.WorldModelAgent.load_replay_buffer`."""
+    if not _path(path).is_file():
+        raise CheckpointError(f"there is no file {_path(path)}: give one that save_replay_buffer() wrote.")
     tensors, header = read_tensors(_path(path))
     spec = world_model.spec
     pixels, actions, lengths = tensors.get("pixels"), tensors.get("actions"), header.get("lengths")

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.vec_env import VecEnv
 
 from wm_agents.agents.assess import Assessment
-from wm_agents.agents.fitting import warn_of_ids
+from wm_agents.agents.fitting import ids_of, warn_of_ids
 from wm_agents.configs import bare_id, check_flag
 from wm_agents.envs import WrappedEnv
 from wm_agents.evaluation.environments import open_env, whole_number
@@ -79,7 +80,7 @@ def evaluate(
         )
     check_manifest(manifest)
     num_envs, progress = whole_number("num_envs", num_envs, 1), check_flag("progress", progress)
-    warn_of_ids(str(getattr(agent, "env_id", "")), {bare_id(manifest.env_id)}, stacklevel=3)
+    warn_of_ids(_trained_for(agent), {bare_id(manifest.env_id)}, stacklevel=3)
     seed = None if seed is None else whole_number("seed", seed, 0)
     recorded = _recorded(video, len(manifest))
     if imagined:
@@ -235,11 +236,25 @@ def _check_shapes(space: Any, given: Any, env_id: str) -> None:
             )
 
 
+def _trained_for(agent: Any) -> set[str]:
+    """Ids of the environments that an agent was trained in, as far as it knows; Stable-Baselines3's has them in env."""
+    env = getattr(agent, "env", None)
+    return {env_id} if (env_id := getattr(agent, "env_id", "")) else ids_of(env) if isinstance(env, VecEnv) else set()
+
+
 def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:
     space = getattr(agent, "action_space", None)
     own = env.action_space
     continuous = isinstance(own, gym.spaces.Box)
-    if space is not None and (space.shape != own.shape or (not continuous and space != own)):
+    if space is None:
+        return
+    if continuous and isinstance(space, gym.spaces.Box) and space.shape == own.shape:
+        if not (np.allclose(space.low, own.low) and np.allclose(space.high, own.high)):
+            raise ValueError(
+                f"the agent's actions are from {space.low} to {space.high}, those of {env_id} from {own.low} to "
+                f"{own.high}: evaluate it on the task it was trained on, and without wrappers that change actions."
+            )
+    elif space.shape != own.shape or space != own:
         said = (
             f"shape {space.shape}, those of {env_id} {own.shape}" if continuous else f"{space}, those of {env_id} {own}"
         )

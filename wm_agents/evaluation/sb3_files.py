@@ -47,7 +47,7 @@ REFUSED = (
 def is_sb3_file(path: str | Path) -> bool:
     """Tell whether a file is a model of Stable-Baselines3 or sb3-contrib; nothing in it is executed."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(_with_suffix(path)) as archive:
             return {"data", "policy.pth"} <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
@@ -57,8 +57,8 @@ def load_sb3(
     path: str | Path,
     *,
     trust: bool = False,
-    algorithm: str | None = None,
-    vec_normalize: str | Path | None = None,
+    algorithm: str | type[BaseAlgorithm] | None = None,
+    vec_normalize: str | Path | VecNormalize | None = None,
     device: torch.device | str = "auto",
 ) -> BaseAlgorithm:
     """Open a ``.zip`` file of Stable-Baselines3 or sb3-contrib, ready for :func:`wm_agents.evaluation.evaluate`.
@@ -67,18 +67,18 @@ def load_sb3(
     one transition: the model is for acting, not for training on.
 
     Args:
-        path: The file that ``model.save`` wrote.
+        path: The file that ``model.save`` wrote; as there, ".zip" may be left out.
         trust: These files are pickles: they run code when they are opened. True says that you trust their maker.
-        algorithm: ``"SAC"``, ``"RecurrentPPO"``, ...; by default the file's own settings tell.
+        algorithm: ``"SAC"``, ``"RecurrentPPO"``, ..., or a class of your own; by default the file's settings tell.
         vec_normalize: The file that ``VecNormalize.save`` wrote, for a model that was trained on normalised
-            observations; a pickle too.
+            observations; a pickle too. Or the ``VecNormalize`` itself.
         device: "auto", "cpu", "cuda".
 
     Raises:
         ValueError: The file is not trusted, is no model of these packages, or is damaged; or an unknown algorithm.
         ImportError: The file needs sb3-contrib, which is not installed.
     """
-    path = Path(path)
+    path = _with_suffix(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}: give the path of a .zip file that model.save() wrote.")
     if not is_sb3_file(path):
@@ -86,7 +86,9 @@ def load_sb3(
     if not trust:
         raise ValueError(REFUSED.format(path=path))
     data = _settings(path)
-    kind: Any = _class(algorithm or algorithm_of(data, path))
+    kind: Any = algorithm
+    if not (isinstance(algorithm, type) and issubclass(algorithm, BaseAlgorithm)):
+        kind = _class(algorithm or algorithm_of(data, path))
     # Hindsight replay wants an environment, and a buffer of the old size its memory: neither is needed for acting.
     acting: dict[str, Any] = {
         "replay_buffer_class": None,
@@ -100,8 +102,15 @@ def load_sb3(
     except Exception as error:  # a pickle can fail in any way
         raise ValueError(f"{path} cannot be opened as {kind.__name__}: {_line(error)}.") from error
     if vec_normalize is not None:
-        model._vec_normalize_env = _statistics(Path(vec_normalize))
+        known = vec_normalize if isinstance(vec_normalize, VecNormalize) else _statistics(Path(vec_normalize))
+        model._vec_normalize_env = known
     return model
+
+
+def _with_suffix(path: str | Path) -> Path:
+    """The path, or the one with ".zip" where only that is a file."""
+    plain, zipped = Path(path), Path(f"{path}.zip")
+    return zipped if zipped.is_file() and not plain.is_file() else plain
 
 
 def algorithm_of(data: Mapping[str, Any], path: Path) -> str:
@@ -122,14 +131,14 @@ def algorithm_of(data: Mapping[str, Any], path: Path) -> str:
     raise ValueError(f"{path} does not tell which algorithm it is of: name it, algorithm='PPO' (--algorithm PPO).")
 
 
-def _class(name: str) -> Any:
+def _class(name: Any) -> Any:
     for package, names in PACKAGES.items():
         if name in names:
             try:
                 return getattr(importlib.import_module(package), name)
             except ImportError as error:
                 raise ImportError(f"{name} needs sb3-contrib: pip install 'wm-agents[baselines]'.") from error
-    raise ValueError(did_you_mean("algorithm", name, [name for names in PACKAGES.values() for name in names]))
+    raise ValueError(did_you_mean("algorithm", str(name), [name for names in PACKAGES.values() for name in names]))
 
 
 def _settings(path: Path) -> dict[str, Any]:

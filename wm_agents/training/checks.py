@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 def check_kinds(dataset: Any, config: Any, kind: type[Any]) -> None:
     """Raise ``ValueError`` unless the first is a dataset, and the second of the class of a training's options."""
     check_is_dataset(dataset)
-    if not isinstance(config, kind):
-        raise ValueError(f"training must be a {kind.__name__}, not {type(config).__name__}.")
+    check_options(config, kind)
+
+
+def check_options(options: Any, kind: type[Any], name: str = "training") -> None:
+    """Raise ``ValueError`` unless the argument ``name`` is of the class of a training's options."""
+    if not isinstance(options, kind):
+        raise ValueError(f"{name} must be of the class {kind.__name__}, not {type(options).__name__}.")
 
 
 def check_is_dataset(dataset: Any) -> None:
