@@ -393,6 +393,10 @@ def test_the_command_writes_the_page(
     assert "error" not in err
     assert "wrote runs/diagnosis/diagnosis.html" in out
     assert "Plan up" in Path("runs/diagnosis/diagnosis.html").read_text(encoding="utf-8")
+    twice = ("--plans", "up.csv", "./up.csv")
+    assert "two files of --plans have the same name" in command(
+        monkeypatch, capfd, "diagnose", "agent.zip", small_dataset.name, *twice
+    )[1].replace("\n", " ")
     Path("up.csv").write_text("left, right\n")
     _, err = command(monkeypatch, capfd, "diagnose", "agent.zip", small_dataset.name, "--plans", "up.csv")
     assert "up.csv is no plan, which has one action a line" in err
