@@ -205,6 +205,7 @@ def test_class_names_are_ignored_and_sizes_are_not(tmp_path, walk):
         (place / "config.json").write_text(json.dumps(other))
         with pytest.raises(ValueError, match=said):
             from_pretrained(place, walk)
+        assert torch.is_grad_enabled(), "the caller's modes stay as they were"
     for nonsense in ([], {}, {"encoder": 3}):
         (place / "config.json").write_text(json.dumps(nonsense))
         with pytest.raises(CheckpointError, match="no configuration of a published LeWorldModel"):

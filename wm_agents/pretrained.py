@@ -14,7 +14,7 @@ import torch
 from wm_agents.configs import build_config
 from wm_agents.downloads import download
 from wm_agents.models import ActionStatistics, PublicLeWM, PublicLeWMConfig
-from wm_agents.models.modes import limited
+from wm_agents.models.modes import limited, prediction_modes
 from wm_agents.tensorfile import CheckpointError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def from_pretrained(source: str | Path, dataset: str | TrajectoryDataset, *, rev
     mean, std = dataset.action_mean_std()
     weights = sum(value.numel() for value in tensors.values())
     try:
-        with limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
+        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
             model = PublicLeWM(config, ActionStatistics(dataset.action_low, dataset.action_high, mean, std))
         model.load_public(tensors)
     except (ValueError, RuntimeError) as error:
