@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,8 +87,8 @@ class TrajectoryDataset:
                 episodes.
         """
         seed = whole_number("seed", seed)
-        if not 0 < validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1 (exclusive), got {validation_fraction}.")
+        if not (isinstance(validation_fraction, Real) and 0 < validation_fraction < 1):
+            raise ValueError(f"validation_fraction must lie between 0 and 1 (exclusive), got {validation_fraction!r}.")
         if len(self) < 2:
             raise ValueError(f"Dataset {self.name!r} has {len(self)} episode(s); a split by episode needs two or more.")
         held_out = min(max(round(validation_fraction * len(self)), 1), len(self) - 1)

@@ -253,9 +253,11 @@ class GoalEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._held = dict.fromkeys(self.success_thresholds, 0)
         self._step_count = 0
         self._goal_pixels = None if self.obs_type == "state" else self._draw(goal, self.image_size)
-        if self._distracts and self._goal_pixels is not None:
-            self._distractor = Distractor(self.np_random)
-            self._goal_pixels = Distractor(self.np_random).paint(self._goal_pixels)
+        if self._distracts:
+            moving, still = map(Distractor, self.np_random.spawn(2))  # so that later resets draw what they always do
+            self._distractor = moving
+            if self._goal_pixels is not None:
+                self._goal_pixels = still.paint(self._goal_pixels)
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:

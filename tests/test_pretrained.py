@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import sys
 import types
 
+import gymnasium
 import numpy as np
 import published
 import pytest
@@ -22,6 +24,7 @@ from wm_agents.pretrained import REVISIONS
 pytest_plugins = ["walk"]
 
 QUIET = {"image_size": 16, "progress": False}
+POSITIONS = "predictor.pos_embedding"
 SMALL = {"image_size": 28, "layers": 1, "blocks": 1}
 
 
@@ -132,6 +135,10 @@ def without(weights, name):
             lambda w: {**w, "encoder.embeddings.position_embeddings": torch.zeros(1, 257, 192)},
             r"position_embeddings has the shape \(1, 257, 192\), not \(1, 5, 192\)",
         ),
+        (lambda w: {**w, POSITIONS: torch.full((1, 3, 192), math.nan)}, f"{POSITIONS} does not hold finite numbers"),
+        (lambda w: {**w, POSITIONS: w[POSITIONS].to_sparse()}, f"{POSITIONS} does not hold finite numbers"),
+        (lambda w: {**w, POSITIONS: w[POSITIONS].to("meta")}, f"{POSITIONS} does not hold finite numbers"),
+        (lambda w: {**w, POSITIONS: w[POSITIONS] * 1j}, f"{POSITIONS} does not hold finite numbers"),
         (lambda w: {**w, **published.renamed(w)}, "twice, in both layouts"),
         (lambda w: {}, r"and \d+ more"),
         (lambda w: [w], "no tensors by name"),
@@ -188,6 +195,8 @@ def test_class_names_are_ignored_and_sizes_are_not(tmp_path, walk):
         ("predictor", "dim_head", 32, r"predictor\.dim_head is 32, and only 64 is known"),
         ("encoder", "size", "small", r"encoder\.size is small"),
         ("predictor", "depth", -1, "predictor_depth must be a whole number"),
+        ("predictor", "depth", 10**9, r"does not fit its config\.json: its configuration asks for far larger networks"),
+        ("encoder", "image_size", 29, r"does not fit its config\.json: image_size 29 is not a multiple"),
         ("action_encoder", "input_dim", None, "blocks of None numbers"),
         ("action_encoder", "input_dim", 15, "blocks of 15 numbers, and the actions of walk have 2"),
     ):
@@ -196,6 +205,7 @@ def test_class_names_are_ignored_and_sizes_are_not(tmp_path, walk):
         (place / "config.json").write_text(json.dumps(other))
         with pytest.raises(ValueError, match=said):
             from_pretrained(place, walk)
+        assert torch.is_grad_enabled(), "the caller's modes stay as they were"
     for nonsense in ([], {}, {"encoder": 3}):
         (place / "config.json").write_text(json.dumps(nonsense))
         with pytest.raises(CheckpointError, match="no configuration of a published LeWorldModel"):
@@ -221,10 +231,12 @@ def test_a_repository_is_read_at_its_commit(tmp_path, walk, monkeypatch):
     assert all(len(revision) == 40 for revision in REVISIONS.values())
     with pytest.raises(ConnectionError, match=r"me/offline cannot be downloaded \(no route to host\)"):
         from_pretrained("me/offline", walk, revision="abc")
-    with pytest.raises(ValueError, match="give revision="):
+    with pytest.raises(ValueError, match=r"there is no folder me/mine.* give revision="):
         from_pretrained("me/mine", walk)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'wm-agents\[hub\]'"):
         from_pretrained("quentinll/lewm-pusht", walk)
+    with pytest.raises(ValueError, match="a dataset or its name, not Box"):
+        from_pretrained(place, gymnasium.spaces.Box(-1, 1, (2,)))
     with pytest.raises(CheckpointError, match="there is no folder"):
         from_pretrained(tmp_path / "nowhere", walk)

@@ -27,7 +27,15 @@ def test_did_you_mean_names_the_mistake_the_nearest_match_and_all_that_exist():
 
 def test_did_you_mean_suggests_nothing_far_away_and_says_when_nothing_exists():
     assert did_you_mean("planner", "zzz", ["cem"]) == "Unknown planner 'zzz'. Known: cem."
+    assert did_you_mean("planner", "zzz", ["cem", "cem"]) == "Unknown planner 'zzz'. Known: cem."
     assert did_you_mean("dataset", "x", []) == "Unknown dataset 'x'. Known: none."
+
+
+def test_what_is_no_name_is_unknown():
+    for given in ([], {"a": 1}, 3, None):
+        assert given not in Registry("thing", {"a": "a:a"})
+        with pytest.raises(ValueError, match=r"Unknown thing .* Known: a\."):
+            Registry("thing", {"a": "a:a"}).get(given)
 
 
 def test_entries_are_imported_on_first_get_only(lazy_module):

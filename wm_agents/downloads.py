@@ -24,7 +24,10 @@ def download(name: str, files: Sequence[str], revision: str | None, known: Mappi
     """
     revision = revision or known.get(name)
     if revision is None:
-        raise ValueError(f"give revision=, the commit of {name} to read: it is known for {', '.join(known)} only.")
+        raise ValueError(
+            f"there is no folder {name}. To read a repository on Hugging Face, give revision=, its commit, which is "
+            f"known for {', '.join(known)} only."
+        )
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:

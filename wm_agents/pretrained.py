@@ -14,6 +14,7 @@ import torch
 from wm_agents.configs import build_config
 from wm_agents.downloads import download
 from wm_agents.models import ActionStatistics, PublicLeWM, PublicLeWMConfig
+from wm_agents.models.modes import limited, prediction_modes
 from wm_agents.tensorfile import CheckpointError
 
 if TYPE_CHECKING:
@@ -75,17 +76,21 @@ def from_pretrained(source: str | Path, dataset: str | TrajectoryDataset, *, rev
     folder = Path(source)
     if not folder.is_dir():
         folder = _download(str(source), revision)
-    if isinstance(dataset, str):
-        from wm_agents.datasets import load
+    from wm_agents.datasets import TrajectoryDataset, load
 
+    if isinstance(dataset, str):
         dataset = load(dataset)
+    if not isinstance(dataset, TrajectoryDataset):
+        raise ValueError(f"the second argument must be a dataset or its name, not {type(dataset).__name__}.")
     config = _read_config(folder / CONFIG, dataset)
     tensors = _read_weights(folder / WEIGHTS)
     mean, std = dataset.action_mean_std()
-    model = PublicLeWM(config, ActionStatistics(dataset.action_low, dataset.action_high, mean, std))
+    weights = sum(value.numel() for value in tensors.values())
     try:
+        with prediction_modes(), limited(max(5 * 10**7, 4 * weights), 100 * (len(tensors) + 100)):
+            model = PublicLeWM(config, ActionStatistics(dataset.action_low, dataset.action_high, mean, std))
         model.load_public(tensors)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {error}.") from error
     return model.eval().requires_grad_(False)
 
@@ -132,7 +137,7 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     """The tensors of a file that torch wrote, read without executing what else a pickle may hold."""
     if not path.is_file():
         raise CheckpointError(f"there is no {path}: {CONFIG} and {WEIGHTS} belong together.")
-    damaged = f"{path} is damaged, or not a file that torch.save wrote; nothing in it was executed. Get it again."
+    damaged = f"{path} is damaged, or no zip file as torch.save writes it; nothing in it was executed. Get it again."
     if not zipfile.is_zipfile(path):
         raise CheckpointError(damaged)
     try:

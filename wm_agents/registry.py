@@ -54,7 +54,7 @@ def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
         name: The unknown name.
         known: Every name that exists.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names) if names else "none"
@@ -132,6 +132,8 @@ class Registry:
         raise ValueError(f"{part} is not registered as a {self.kind}: register it under a name first.")
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
         if name not in self._entries:
             load_plugins()
         return name in self._entries

@@ -43,6 +43,25 @@ def test_images_change_and_states_do_not(env_id: str) -> None:
     assert (goals[0] != distracted[0]["pixels"]).any()
 
 
+def test_every_reset_draws_the_task_that_it_draws_without_a_distractor() -> None:
+    envs = [gym.make("wm/PointMaze-UMaze-v0", **options) for options in ({}, {"distractor": True})]
+    for env in envs:
+        env.reset(seed=4)
+    for _ in range(3):
+        plain, distracted = (env.reset()[1] for env in envs)
+        assert (plain["state"] == distracted["state"]).all()
+        assert (plain["goal_state"] == distracted["goal_state"]).all()
+
+
+def test_people_see_it_whatever_the_agent_is_shown() -> None:
+    seen = []
+    for options in ({}, {"distractor": True}):
+        env = gym.make("wm/PointMaze-UMaze-v0", obs_type="state", render_mode="rgb_array", **options)
+        env.reset(seed=4)
+        seen.append(env.render())
+    assert (seen[0] != seen[1]).any()
+
+
 def test_another_reset_gives_another_distractor_and_people_see_it_too() -> None:
     env = gym.make("wm/PushT-v0", distractor=True, render_mode="rgb_array")
     state = env.unwrapped.sample_state(np.random.default_rng(0))

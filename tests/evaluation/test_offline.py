@@ -136,6 +136,7 @@ def test_the_mean_frame_is_that_of_several_moments() -> None:
         ((40,), {}, "has 1 episode.*needs two or more"),
         ((40,) * 4, {"samples": 0}, "samples must be a whole number of at least 1"),
         ((40,) * 4, {"validation_fraction": 2}, "must lie between 0 and 1"),
+        ((40,) * 4, {"validation_fraction": "half"}, "must lie between 0 and 1"),
     ],
 )
 def test_what_cannot_be_scored(lengths: tuple[int, ...], options: dict[str, Any], message: str) -> None:
@@ -150,6 +151,10 @@ def test_other_images_or_actions_do_not_fit() -> None:
     images = [rng.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8) for _ in range(4)]
     large = from_episodes(images, [np.zeros((8, 1))] * 4, name="mine/large-v0", image_size=32, **QUIET)
     wide = from_episodes(images, [np.zeros((8, 3))] * 4, name="mine/wide-v0", image_size=16, **QUIET)
+    with pytest.raises(ValueError, match="Known is no agent with a world model"):
+        offline_scores(Player(data, True).world_model, data)
+    with pytest.raises(ValueError, match="the data must be a dataset, not str"):
+        offline_scores(Player(data, True), "mine/dots-v0")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="has images of 32 x 32"):
         offline_scores(Player(data, True), large)
     with pytest.raises(ValueError, match="has actions of size 3"):

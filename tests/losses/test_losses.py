@@ -214,14 +214,25 @@ def test_terms_are_made_with_their_options() -> None:
         ({"sigreg": True}, "finite"),
         ({"sigreg": "0.1"}, "finite"),
         ({"sigreg": {"directions": 3}}, "finite"),
+        ({"sigreg": 0, "prediction": 0.0}, "all loss terms have the weight 0"),
+        ({"prediction": 1.0, "sigregg": 0}, "Unknown loss term 'sigregg'"),
+        ({3: 1.0}, "Unknown loss term '3'"),
         ({"sigregg": 1.0}, r"Unknown loss term 'sigregg'\. Did you mean 'sigreg'"),
         ({"sigreg": {"weight": 1.0, "direction": 3}}, r"option of the loss term 'sigreg' 'direction'.*'directions'"),
         ({"prediction": {"weight": 1.0, "knots": 3}}, "Known: stop_gradient, weight"),
+        ({"sigreg": {"weight": 1.0, "directions": 0}}, r"SIGReg\.directions must be a whole number of at least 1"),
+        ({"sigreg": {"weight": 1.0, "knots": 1}}, r"SIGReg\.knots must be a whole number of at least 2"),
+        ({"vicreg": {"weight": 1.0, "covariance": -1}}, r"VICReg\.covariance must be a finite number"),
+        ({"rollout": {"weight": 1.0, "alpha": "0.5"}}, r"Rollout\.alpha must be a finite number"),
     ],
 )
 def test_a_bad_weight_or_option_is_named(weights, message) -> None:
     with pytest.raises(ValueError, match=message):
         make_losses(weights, {})
+
+
+def test_a_term_of_weight_0_is_left_out() -> None:
+    assert make_losses({"prediction": 1.0, "sigreg": 0}, {}).keys() == {"prediction"}
 
 
 def test_terms_that_the_kind_computes_itself_are_left_to_it() -> None:

@@ -90,14 +90,6 @@ def test_the_horizon_grows_in_training_and_goes_on_where_it_was_stopped(small_da
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
-def test_weights_change_single_terms_of_an_objective(small_dataset: Any) -> None:
-    heavier = dataclasses.replace(SHORT, loss_weights={"inverse_dynamics": 5.0})
-    named, _ = learn(small_dataset, training=heavier, objective="smwm")
-    spelled = dataclasses.replace(SHORT, loss_weights={"prediction": 1.0, "inverse_dynamics": 5.0})
-    same, _ = learn(small_dataset, training=spelled)
-    assert all(torch.equal(value, same.state_dict()[name]) for name, value in named.state_dict().items())
-
-
 @pytest.mark.filterwarnings("ignore:latents have collapsed")
 def test_automatic_weights_go_on_where_they_were_stopped(small_dataset: Any, tmp_path: Path) -> None:
     whole, curves = learn(small_dataset, objective="smwm")
@@ -160,6 +152,39 @@ def test_forward_only_says_that_it_collapsed(small_dataset: Any) -> None:
 def test_what_an_objective_lacks_is_named(small_dataset: Any, objective: str, changes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         learn(small_dataset, training=dataclasses.replace(SHORT, **changes), objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("pldm", {"vicreg": {"covariance": 1.0}}),  # an option, and no weight
+        ("lewm", {"inverse_dynamics": "auto"}),  # relative to the terms of the objective
+        ("smwm", {"inverse_dynamics": 5.0}),
+        ("smwm", {"prediction": 0.0, "sigreg": 1.0}),
+    ],
+)
+def test_weights_change_single_terms_of_an_objective(small_dataset: Any, objective: str, changes: Any) -> None:
+    changed = dataclasses.replace(SHORT, loss_weights=changes)
+    trained, history = learn(small_dataset, training=changed, objective=objective)
+    whole = dataclasses.replace(SHORT, loss_weights=objective_weights(objective, changes))
+    spelled, _ = learn(small_dataset, training=whole)
+    assert all(torch.equal(value, spelled.state_dict()[name]) for name, value in trained.state_dict().items())
+    kept = {name for name, given in objective_weights(objective, changes).items() if given != 0}
+    assert {name.partition("/")[2] for name in history if name.startswith("train/")} == kept
+
+
+def test_changes_alone_are_no_objective(small_dataset: Any) -> None:
+    for changes in ({"vicreg": {"covariance": 1.0}}, {"inverse_dynamics": "auto"}):
+        with pytest.raises(ValueError, match="loss term"):
+            learn(small_dataset, training=dataclasses.replace(SHORT, loss_weights=changes))
+
+
+def test_what_a_term_of_weight_0_would_need_is_not_asked_for(small_dataset: Any) -> None:
+    short = dataclasses.replace(SHORT, frames=2, loss_weights={"straightening": 0})
+    _, history = learn(small_dataset, training=short, objective="straightened")
+    assert "train/straightening" not in history
+    still = dataclasses.replace(small_dataset, actions=np.zeros_like(small_dataset.actions))
+    learn(still, training=dataclasses.replace(SHORT, loss_weights={"inverse_dynamics": 0}), objective="pldm")
 
 
 def test_actions_that_never_change_are_refused(small_dataset: Any) -> None:

@@ -87,8 +87,10 @@ def test_the_maps_learn_and_give_the_same_weights_every_time(video_model: Any, s
     assert_same_weights(first, train_action_maps(video_model, labelled, MAPS, progress=False)[0])
 
 
-def test_a_single_labelled_episode_is_enough(video_model: Any, small_dataset: Any) -> None:
+@pytest.mark.parametrize("steps", [100, 30, 11])
+def test_a_single_labelled_episode_is_enough(video_model: Any, small_dataset: Any, steps: int) -> None:
     one = episodes(small_dataset, 4)
+    one = dataclasses.replace(one, lengths=np.minimum(one.lengths, steps))
     known = train_action_maps(video_model, one, MAPS, progress=False)[0]
     torch.testing.assert_close(known.action_low, torch.from_numpy(small_dataset.action_low))
     assert infer_actions(known, small_dataset, progress=False).actions.shape == small_dataset.actions.shape

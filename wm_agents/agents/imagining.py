@@ -22,9 +22,11 @@ def imagine(agent: WorldModelAgent, observation: Mapping[str, np.ndarray], actio
     viewer = agent.head("viewer", "imagine()")
     if not isinstance(observation, Mapping) or "pixels" not in observation:
         raise ValueError('the observation must be a dict with "pixels": pass what the environment returns.')
-    pixels, given = np.asarray(observation["pixels"]), np.asarray(actions)
+    pixels, given = np.asarray(observation["pixels"]), _numbers(actions)
     if pixels.ndim == 3:
         return imagined_pictures(agent.world_model, viewer, pixels[None], given[None])[0]
+    if pixels.ndim != 4:
+        raise ValueError(f"pixels must be an image [H, W, 3] or images [N, H, W, 3], not {list(pixels.shape)}.")
     return imagined_pictures(agent.world_model, viewer, pixels, given)
 
 
@@ -58,13 +60,23 @@ def imagined_pictures(model: WorldModel, viewer: Viewer, pixels: np.ndarray, act
         return viewer(model.features(torch.cat([latents, imagined], dim=1))).cpu().numpy()
 
 
+def _numbers(actions: Any) -> np.ndarray:
+    try:
+        given = np.asarray(actions)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"actions must be an array of numbers: {error}") from None
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"actions must be an array of numbers, not of {given.dtype}.")
+    return given
+
+
 def as_vectors(actions: Any, model: WorldModel) -> torch.Tensor:
     """Actions of the environment as float vectors ``[..., A]`` inside the bounds; discrete ones become one-hot.
 
     Raises:
         ValueError: They are of another size, are not finite, or are no choices of the action space.
     """
-    spec, given = model.spec, np.asarray(actions)
+    spec, given = model.spec, _numbers(actions)
     if not spec.choices:
         values = torch.from_numpy(np.array(given, dtype=np.float32))
         if values.dim() < 2 or values.shape[-1] != spec.action_size or not values.isfinite().all():

@@ -84,6 +84,8 @@ def diagnose(
 
     check_folder(out)
     own = {path.stem: read_plan(path) for path in plans}
+    if len(own) < len(plans):
+        raise ValueError("two files of --plans have the same name, which is the plan's on the page: rename one.")
     name, _, kind = agent.partition(":")
     player = load(name, agent=kind or None, device=device, **parse_options(options))
     found = evaluation.diagnose(

@@ -31,6 +31,7 @@ from wm_agents.training.latents import check_dataset_fits, context
 
 if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
+    from wm_agents.models import WorldModel
 
 BLOCKS = (1, 2, 5, 10)
 """How many action blocks ahead is asked for."""
@@ -176,7 +177,7 @@ def offline_scores(
         ValueError: The dataset does not fit the agent, or no episode is as long as two frames with an action block
             between them.
     """
-    world_model = agent.world_model
+    world_model = world_model_of(agent)
     check_dataset_fits(world_model, dataset)
     check_same_task(agent, dataset)
     samples, seed = whole_number("samples", samples, 1), whole_number("seed", seed, 0)
@@ -193,6 +194,13 @@ def offline_scores(
             f"{needed} are needed: score other episodes (validation_fraction), or train with shorter action blocks."
         )
     return OfflineScores(agent.name, dataset.name, len(data), tuple(rows))
+
+
+def world_model_of(agent: Any) -> WorldModel:
+    """Return an agent's world model; ``ValueError`` if it has none."""
+    if not hasattr(agent, "world_model"):
+        raise ValueError(f"{type(agent).__name__} is no agent with a world model: give one, such as MPC(world_model).")
+    return agent.world_model  # type: ignore[no-any-return]
 
 
 def check_same_task(agent: Any, dataset: TrajectoryDataset) -> None:

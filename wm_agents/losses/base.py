@@ -50,8 +50,12 @@ class LearnedLossTerm(Protocol):
         ...
 
 
-def split_options(weights: LossWeights) -> dict[str, tuple[float | str, dict[str, Any]]]:
+def split_options(weights: LossWeights, *, changes: bool = False) -> dict[str, tuple[float | str, dict[str, Any]]]:
     """Return each term's weight, a number or :data:`AUTO`, and its options.
+
+    Args:
+        weights: See :data:`LossWeights`.
+        changes: They change an objective, which has the other terms, and the weights that are not given here.
 
     Raises:
         ValueError: There is no term, a weight is negative or not finite, or every weight is automatic or 0.
@@ -61,7 +65,7 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float | str, dict[str
     found: dict[str, tuple[float | str, dict[str, Any]]] = {}
     for name, given in weights.items():
         options = dict(given) if isinstance(given, Mapping) else {"weight": given}
-        weight: Any = options.pop("weight", None)
+        weight: Any = options.pop("weight", 0.0 if changes else None)
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if weight != AUTO and not (number and 0 <= weight < math.inf):
             raise ValueError(
@@ -69,16 +73,20 @@ def split_options(weights: LossWeights) -> dict[str, tuple[float | str, dict[str
                 f"{weight!r}."
             )
         found[name] = (AUTO if weight == AUTO else float(weight), options)
+    if changes or any(isinstance(weight, float) and weight for weight, _ in found.values()):
+        return found
     automatic = [name for name, (weight, _) in found.items() if weight == AUTO]
-    if automatic and not any(isinstance(weight, float) and weight for weight, _ in found.values()):
+    if automatic:
         raise ValueError(
             f'the weight "{AUTO}" of the loss term {automatic[0]!r} is relative to other terms: give one a number.'
         )
-    return found
+    raise ValueError("all loss terms have the weight 0, so nothing would be learned: give one a larger weight.")
 
 
 def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, LossTerm]:
     """Make the loss terms that are registered; the others must be computed by the kind of world model itself.
+
+    Terms of weight 0 are checked and left out.
 
     Args:
         weights: See :data:`LossWeights`.
@@ -88,11 +96,11 @@ def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, Los
         ValueError: An unknown term, or an option that a term does not have.
     """
     terms: dict[str, LossTerm] = {}
-    for name, (_, options) in split_options(weights).items():
+    for name, (weight, options) in split_options(weights).items():
         if name not in LOSSES:
             if name in own and not options:
                 continue
-            raise ValueError(did_you_mean("loss term", name, [*LOSSES, *own]))
+            raise ValueError(did_you_mean("loss term", str(name), [*LOSSES, *own]))
         kind = LOSSES.get(name)
         free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         known = [key for key, given in inspect.signature(kind).parameters.items() if given.kind not in free]
@@ -101,5 +109,7 @@ def make_losses(weights: LossWeights, own: Mapping[str, float]) -> dict[str, Los
         for option in options:
             if option not in known:
                 raise ValueError(did_you_mean(f"option of the loss term {name!r}", option, [*known, "weight"]))
-        terms[name] = kind(**options) if isinstance(kind, type) else functools.partial(kind, **options)
+        term = kind(**options) if isinstance(kind, type) else functools.partial(kind, **options)
+        if weight:
+            terms[name] = term
     return terms

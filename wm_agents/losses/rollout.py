@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 
+from wm_agents.configs import check_numbers
 from wm_agents.registry import did_you_mean
 from wm_agents.types import LatentBatch
 
@@ -30,10 +31,11 @@ class Rollout:
         if weighting not in get_args(Weighting):
             raise ValueError(did_you_mean("weighting of the loss term 'rollout'", str(weighting), get_args(Weighting)))
         self.weighting, self.alpha = weighting, alpha
+        check_numbers(self, ("alpha",))
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:
         """Return the weighted error, averaged over batch and dimensions."""
         error = (batch.rollout() - batch.z[:, 1:]).square().mean(dim=(0, 2))
         steps = torch.arange(1, len(error) + 1, device=error.device)
-        weights = steps if self.weighting == "linear" else torch.exp(-self.alpha * steps)
+        weights = steps if self.weighting == "linear" else torch.exp(self.alpha * (1 - steps))
         return error @ (weights / weights.sum()).to(error)

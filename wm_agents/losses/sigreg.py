@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from wm_agents.configs import check_counts
 from wm_agents.types import LatentBatch
 
 
@@ -24,7 +25,9 @@ class SIGReg:
     """
 
     def __init__(self, directions: int = 256, knots: int = 17) -> None:
-        self.directions = directions
+        self.directions, self.knots = directions, knots
+        check_counts(self, ("directions",))
+        check_counts(self, ("knots",), least=2)
         self.t = torch.linspace(0, 3, knots)
         weights = torch.full((knots,), 2 * 3 / (knots - 1))
         weights[[0, -1]] /= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from wm_agents.configs import check_numbers
 from wm_agents.types import LatentBatch
 
 
@@ -19,6 +20,7 @@ class VICReg:
 
     def __init__(self, covariance: float = 1 / 25) -> None:
         self.covariance = covariance
+        check_numbers(self, ("covariance",))
 
     def __call__(self, batch: LatentBatch) -> torch.Tensor:
         """Return the penalty, averaged over time."""

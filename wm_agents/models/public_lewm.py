@@ -144,6 +144,9 @@ class PublicLeWM(LeWM):
             for name, shape in wanted.items()
             if name in found and tuple(found[name].shape) != shape
         ]
+        problems += [
+            f"{name} does not hold finite numbers" for name in wanted if name in found and not plain(found[name])
+        ]
         if len(found) < len(tensors):
             problems.append("some tensors are there twice, in both layouts")
         if problems:
@@ -153,6 +156,12 @@ class PublicLeWM(LeWM):
             for key, value in own.items():
                 parts = [found[name].reshape(-1) for name, _ in published(key, tuple(value.shape))]
                 value.copy_(torch.cat(parts).view_as(value))
+
+
+def plain(value: torch.Tensor) -> bool:
+    """Whether a tensor holds finite real numbers, and is neither sparse, quantised nor empty of data."""
+    real = value.layout is torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
+    return real and bool(value.isfinite().all())
 
 
 NAMES = (

@@ -57,12 +57,12 @@ def check_terms(terms: Mapping[str, LossTerm], data: TrajectoryDataset, frames: 
         if frames < least:
             raise ValueError(
                 f"the loss term {name!r} needs windows of {least} frames, not {frames}: set frames={least} in "
-                "TrainingConfig, or leave the term out."
+                "TrainingConfig, or give the term the weight 0."
             )
         if getattr(term, "reads_actions", False) and not changing:
             raise ValueError(
-                f"the loss term {name!r} learns from actions, and those of {data.name} never change: leave the term "
-                "out, or record data with actions."
+                f"the loss term {name!r} learns from actions, and those of {data.name} never change: give the term "
+                "the weight 0, or record data with actions."
             )
 
 
@@ -70,7 +70,9 @@ def check_without_actions(terms: Mapping[str, LossTerm], kind: str) -> None:
     """Raise ``ValueError`` if a loss term reads actions, or imagines with them; ``kind`` trains without any."""
     for name, term in terms.items():
         if getattr(term, "reads_actions", False) or getattr(term, "imagines", False):
-            raise ValueError(f"the loss term {name!r} reads actions, and {kind} is trained without: leave it out.")
+            raise ValueError(
+                f"the loss term {name!r} reads actions, and {kind} is trained without: give the term the weight 0."
+            )
 
 
 def actions_change(data: TrajectoryDataset) -> bool:

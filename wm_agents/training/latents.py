@@ -13,6 +13,7 @@ import torch
 
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
+from wm_agents.training.checks import check_is_dataset
 from wm_agents.training.device import own_modes
 from wm_agents.training.display import progress_bar
 from wm_agents.training.symmetry import VIEWS, view_pixels
@@ -120,7 +121,8 @@ def context(world_model: WorldModel) -> int:
 
 
 def check_dataset_fits(world_model: WorldModel, dataset: TrajectoryDataset) -> None:
-    """Raise ``ValueError`` unless the dataset's actions and images are of the world model's sizes."""
+    """Raise ``ValueError`` unless it is a dataset whose actions and images are of the world model's sizes."""
+    check_is_dataset(dataset)
     spec = world_model.spec
     if dataset.actions.shape[1] != spec.action_size:
         raise ValueError(

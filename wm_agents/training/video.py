@@ -14,7 +14,7 @@ from torch import nn
 from wm_agents.models import WorldModel
 from wm_agents.models.heads import evaluating
 from wm_agents.models.video_lewm import UNMAPPED, VideoLeWM
-from wm_agents.training.checks import actions_change, check_is_dataset
+from wm_agents.training.checks import actions_change
 from wm_agents.training.device import own_modes
 from wm_agents.training.latents import check_dataset_fits, encode_frames
 from wm_agents.training.learner import LatentLearner, LearnerConfig, Loss, weights_hash
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wm_agents.datasets import TrajectoryDataset
 
 PIECES = 10
-"""A single labelled episode is cut into so many, so that one can be held out."""
+"""A single labelled episode is cut into so many, or fewer if it is short, so that one can be held out."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ActionMapsLearner(LatentLearner):
     Training = ActionMapsTrainingConfig
 
     def __init__(self, world_model: WorldModel, dataset: TrajectoryDataset, *args: Any, **options: Any) -> None:
-        super().__init__(world_model, _cut(dataset), *args, **options)
+        super().__init__(world_model, _cut(dataset, world_model.spec.action_block), *args, **options)
 
     def needs(self) -> tuple[int, str]:
         block = self.world_model.spec.action_block
@@ -128,7 +128,6 @@ def infer_actions(world_model: WorldModel, video: TrajectoryDataset, *, progress
         ValueError: Another kind of world model, one without maps, data that do not fit it, or an episode that is
             shorter than a block.
     """
-    check_is_dataset(video)
     model = check_video(world_model)
     check_dataset_fits(model, video)
     k, size = model.spec.action_block, model.spec.action_size
@@ -188,11 +187,12 @@ def check_video(world_model: WorldModel) -> VideoLeWM:
     return world_model
 
 
-def _cut(data: TrajectoryDataset) -> TrajectoryDataset:
-    """Data of a single episode as those of :data:`PIECES` short ones; other data as they are."""
+def _cut(data: TrajectoryDataset, block: int) -> TrajectoryDataset:
+    """Data of a single episode as those of shorter ones, which hold a block each; other data as they are."""
     if len(getattr(data, "lengths", ())) != 1:
         return data
-    cuts = np.linspace(0, data.lengths[0] + 1, PIECES + 1).astype(np.int64)
+    pieces = max(1, min(PIECES, (data.lengths[0] + 1) // (block + 1)))
+    cuts = np.linspace(0, data.lengths[0] + 1, pieces + 1).astype(np.int64)
     starts, lengths = data.starts[0] + cuts[:-1], np.diff(cuts) - 1
-    ids = np.repeat(data.episode_ids, PIECES)
+    ids = np.repeat(data.episode_ids, pieces)
     return dataclasses.replace(data, starts=starts, lengths=lengths, episode_ids=ids)

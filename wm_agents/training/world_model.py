@@ -73,7 +73,7 @@ class TrainingConfig(LearnerConfig):
         super().__post_init__()
         check_counts(self, ("batch_size", "frames"), least=2)
         if self.loss_weights is not None:
-            split_options(self.loss_weights)
+            split_options(self.loss_weights, changes=True)
         if self.precision not in get_args(Precision):
             raise ValueError(did_you_mean("precision", str(self.precision), get_args(Precision)))
 
@@ -134,7 +134,8 @@ class WorldModelLearner(Learner):
         for term in self.terms.values():
             if isinstance(term, LearnedLossTerm):
                 term.prepare(self.world_model.spec, torch.from_numpy(data.frames_at(np.sort(sample))))
-        self.balance = Balance({name: weight for name, (weight, _) in split_options(self.loss_weights).items()})
+        weights = {name: weight for name, (weight, _) in split_options(self.loss_weights).items() if weight}
+        self.balance = Balance(weights)
         learned = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
         automatic = {"automatic weights": self.balance} if self.balance.automatic else {}
         return nn.ModuleDict({"world_model": self.world_model, **learned, **automatic})

@@ -13,7 +13,7 @@ import torch
 
 from wm_agents.envs.goal_env import GoalEnv
 from wm_agents.evaluation.environments import open_env
-from wm_agents.evaluation.offline import check_same_task
+from wm_agents.evaluation.offline import check_same_task, world_model_of
 from wm_agents.training.latents import check_dataset_fits, context, encode_frames
 from wm_agents.training.temporal_distance import imagine
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIT_FRAMES, TEST_FRAMES = 20_000, 10_000
 """Frames of episodes that probes and viewer learn from, and of episodes that are measured, at most."""
+CHECKED = 1000
+"""Recorded states that the environment must accept, so that plans are replayed in it."""
 FEWEST = 50
 """Frames below which no cloud is described."""
 
@@ -118,7 +120,7 @@ def gather(agent: Any, dataset: TrajectoryDataset, validation_fraction: float, s
     Raises:
         ValueError: The dataset does not fit the agent, or has too few or too short episodes.
     """
-    model = agent.world_model
+    model = world_model_of(agent)
     check_dataset_fits(model, dataset)
     check_same_task(agent, dataset)
     fit, test = dataset.split(validation_fraction)
@@ -145,6 +147,16 @@ def _limited(data: TrajectoryDataset, frames: int, seed: int) -> TrajectoryDatas
     return dataclasses.replace(data, **{name: getattr(data, name)[kept] for name in names})
 
 
+def _refused(task: GoalEnv, material: Material) -> str:
+    """What the task has against recorded states; empty if nothing."""
+    try:
+        for state in material.test.states[material.frames(material.test, CHECKED)]:
+            task.validate_state(state)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @contextmanager
 def settable(material: Material) -> Iterator[None]:
     """Give the material the task, if its environment can be opened and set to recorded states; or say why not."""
@@ -167,6 +179,8 @@ def settable(material: Material) -> Iterator[None]:
                 why = f"{env_id} cannot be set to a state"
             elif tuple(task.state_names) != tuple(material.test.state_names):
                 why = f"the states of {material.test.name} are not those of {env_id}"
+            elif refused := _refused(task, material):
+                why = f"{env_id} refuses states of {material.test.name} ({refused})"
             else:
                 material.task = task
     if why:

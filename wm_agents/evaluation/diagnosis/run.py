@@ -21,6 +21,7 @@ from wm_agents.evaluation.diagnosis.ranking import rank_plans
 from wm_agents.evaluation.diagnosis.readings import describe, over_time, over_truth, predict, probe
 from wm_agents.evaluation.diagnosis.verdict import Finding, judge
 from wm_agents.evaluation.files import check_output, write_json, write_text
+from wm_agents.evaluation.offline import world_model_of
 from wm_agents.models import Viewer
 from wm_agents.registry import WORLD_MODELS
 from wm_agents.training import train_viewer
@@ -120,7 +121,7 @@ def diagnose(
     seed = whole_number("seed", seed, 0)
     if isinstance(agent, str | Path):
         agent = load(agent, device=device)
-    check_plans(agent, plans or {})
+    check_plans(agent, {} if plans is None else plans)
     material = gather(agent, dataset, validation_fraction, seed, progress)
     with settable(material):
         ranking, rows = rank_plans(material, pairs, candidates)
@@ -136,7 +137,9 @@ def diagnose(
 
 def check_plans(agent: Any, plans: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless every plan is of the agent's actions and at least a block long."""
-    spec = agent.world_model.spec
+    spec = world_model_of(agent).spec
+    if not isinstance(plans, Mapping):
+        raise ValueError(f"plans are actions by name, {{'push': actions}}, not {type(plans).__name__}.")
     for name, actions in plans.items():
         steps = len(np.atleast_1d(actions))
         if steps < spec.action_block:
