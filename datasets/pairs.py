@@ -37,6 +37,8 @@ def random_pairs(env: gym.Env, seed: int) -> Iterator[Pair]:
 def episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator[Pair]:
     """Yield one pair from each held-out episode, which is rolled out no further than its goal.
 
+    Episodes that the policy ends before are left out.
+
     Args:
         env: A task; its registered step limit is the length of an episode.
         policy: Name in ``POLICIES``.
@@ -44,7 +46,7 @@ def episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator
         seed: Of the episodes, which collection never uses.
 
     Raises:
-        ValueError: The offset is longer than an episode.
+        ValueError: The offset is longer than an episode, or than all that the policy makes.
     """
     known = gym.registry.get(env.spec.id) if env.spec is not None else None
     length = known.max_episode_steps if known is not None else None
@@ -54,12 +56,28 @@ def episode_pairs(env: gym.Env, policy: str, offset: int, seed: int) -> Iterator
             f"use an offset of at most {length}, or random starts and goals."
         )
     steps = np.random.default_rng(episode_seed("evaluate", seed, 0).spawn(1)[0])
-    episode = 0
+    episode = short = 0
     while True:
         step = int(steps.integers((length or offset) - offset + 1))
         states, _ = rollout_states(env, policy, step + offset, episode_seed("evaluate", seed, episode))
-        yield states[step], states[step + offset], (episode, step)
+        short = 0 if len(states) > step + offset else one_more(short, offset)
+        if not short:
+            yield states[step], states[step + offset], (episode, step)
         episode += 1
+
+
+def one_more(short: int, offset: int) -> int:
+    """Count one more episode, after ``short`` in a row, that ends too early for goals ``offset`` steps away.
+
+    Raises:
+        ValueError: It is the last one of :data:`TOO_SHORT`.
+    """
+    if short + 1 == TOO_SHORT:
+        raise ValueError(
+            f"{TOO_SHORT} episodes in a row end too early for goals {offset} steps away: use a smaller offset, or "
+            "random goals."
+        )
+    return short + 1
 
 
 def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair]:
@@ -90,15 +108,9 @@ def replayed_pairs(env: gym.Env, offset: int | None, seed: int) -> Iterator[Pair
         else:
             room = max(min(limit or REACH, REACH) - offset, 0)
             step, ahead = int(draw.integers(room, endpoint=True)), offset
-            if task.rollout_length(own, step + ahead) < step + ahead:
-                short += 1
-                if short == TOO_SHORT:
-                    raise ValueError(
-                        f"{short} episodes in a row end too early for goals {offset} steps away: use a smaller offset, "
-                        "or random goals."
-                    )
+            short = one_more(short, offset) if task.rollout_length(own, step + ahead) < step + ahead else 0
+            if short:
                 continue
-            short = 0
         yield np.array([own, step], np.float64), np.array([own, step + ahead], np.float64), (episode, step)
 
 

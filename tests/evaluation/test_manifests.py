@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from chaser import UMAZE
 
-from wm_agents.datasets import episode_seed, rollout_states
+from wm_agents.datasets import episode_seed, pairs, rollout_states
 from wm_agents.evaluation import Manifest, make_manifest
 
 pytest_plugins = ["chaser"]
@@ -73,6 +73,18 @@ def test_bad_settings_name_the_way_out(options, message):
 def test_an_offset_that_never_leaves_the_goal_is_an_error():
     with pytest.raises(ValueError, match=r"unsolved at the start.*larger offset"):
         make_manifest(UMAZE, tasks=2, offset=1)
+
+
+def test_episodes_that_their_policy_ends_too_early_are_left_out(monkeypatch):
+    """Reaching policies end an episode where they arrive, most of them before its limit of 200 steps."""
+    tasks = make_manifest("wm/Reacher-v0", policy="reach", tasks=4, offset=25, seed=1001)
+    env = gym.make("wm/Reacher-v0", obs_type="state")
+    for goal, (episode, step) in zip(tasks.goals, tasks.sources, strict=True):
+        states, _ = rollout_states(env, "reach", 200, episode_seed("evaluate", 1001, int(episode)))
+        np.testing.assert_allclose(goal, states[step + 25], atol=1e-6)
+    monkeypatch.setattr(pairs, "TOO_SHORT", 2)
+    with pytest.raises(ValueError, match="2 episodes in a row end too early for goals 199 steps away"):
+        make_manifest("wm/Reacher-v0", policy="reach", tasks=4, offset=199, seed=1001)
 
 
 def test_manifest_file_round_trip_and_damage(manifest, tmp_path):
