@@ -80,6 +80,11 @@ def test_rows_of_a_replaced_checkpoint_stay_and_are_marked(begun):
         ("f", "shipped"),
         (before["tasks"][UMAZE]["checkpoints"][0]["sha256"][0], "earlier file"),
     ]
+    oldest = copy.deepcopy(before)
+    for cell in oldest["tasks"][UMAZE]["protocols"]["25/30"]["rows"][0]["cells"]:
+        del cell["checkpoint_sha256"]
+    assert "| gc-idm§ | 1 |" in to_markdown(merge(oldest, now)), "a cell of the first version"
+    assert "§" not in to_markdown(oldest)
     text = to_markdown(content)
     assert "| gc-idm§ | 1 |" in text
     assert "| icem | 1 |" in text

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wm_agents.agents.loading import shipped as shipped_files
-from wm_agents.evaluation.report.markdown import earlier, rate, table
+from wm_agents.evaluation.report.markdown import is_earlier, rate, table
 from wm_agents.evaluation.report.protocols import title_of
 
 Content = Mapping[str, Any]
@@ -75,7 +75,7 @@ def _success(part: Content, seed: int) -> Iterator[list[str]]:
         cells = [title_of(name, protocol["budget"])]
         for agent in SHOWN:
             rows = [row for row in protocol["rows"] if row["agent"] == agent and row["as_shipped"]]
-            rows = [row for row in rows if not earlier(part) & {one.get("checkpoint_sha256") for one in row["cells"]}]
+            rows = [row for row in rows if not is_earlier(row, part)]
             each = rows[0]["all"]["moderate"]["each"] if rows else []
             cells.append(next((rate(one) for one in each if one["seed"] == seed), ""))
         yield [*cells, rate(protocol["floors"]["random"]["all"]["moderate"])]

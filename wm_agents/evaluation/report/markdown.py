@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wm_agents.evaluation.report.comparison import COMMITTED, is_told
-from wm_agents.evaluation.report.merging import EARLIER
+from wm_agents.evaluation.report.merging import EARLIER, rows_of
 from wm_agents.evaluation.report.protocols import ANY_GOAL, title_of
 from wm_agents.evaluation.report.published import SOURCES, TASK_DIFFERENCES
 
@@ -15,7 +15,7 @@ Content = Mapping[str, Any]
 
 def to_markdown(content: Content) -> str:
     """Return the text of ``report.md`` for the content that ``summarise_cells`` returned."""
-    replaced = any(map(earlier, content["tasks"].values()))
+    replaced = any(is_earlier(row, content["tasks"][task]) for task, _, row in rows_of(content))
     lines = [
         "# Report",
         "",
@@ -258,14 +258,15 @@ def _each(row: Content) -> str:
     return f"{row['agent']} ({row['replan_steps']}) {rates}"
 
 
-def earlier(part: Content) -> set[str]:
-    """Hashes of a task's checkpoints that have been replaced since rows were measured with them."""
-    return {one["sha256"] for one in part["checkpoints"] if one["file"] == EARLIER}
+def is_earlier(row: Content, part: Content) -> bool:
+    """The row was measured with a checkpoint that has been replaced since. The oldest cells do not say with which."""
+    replaced = {one["sha256"] for one in part["checkpoints"] if one["file"] == EARLIER}
+    return any(cell.get("checkpoint_sha256") in {*replaced, None} for cell in row["cells"]) if replaced else False
 
 
 def _marks(row: Content, protocol: Content, part: Content) -> str:
     told = "‡" if is_told(row["options"], protocol["offset"]) else ""
-    return told + ("§" if earlier(part) & {cell.get("checkpoint_sha256") for cell in row["cells"]} else "")
+    return told + ("§" if is_earlier(row, part) else "")
 
 
 def _against(found: Content | None) -> str:

@@ -80,13 +80,13 @@ def _task(name: str, before: Content, now: Content, lost: list[str]) -> Content:
     for protocol in _ordered([*before["protocols"], *now["protocols"]], PROTOCOLS):
         old, new = (part["protocols"].get(protocol) for part in (before, now))
         protocols[protocol] = _protocol(f"{name} {protocol}", old, new, lost) if old and new else old or new
-    used = {
-        cell.get("checkpoint_sha256") for one in protocols.values() for row in one["rows"] for cell in row["cells"]
-    } - {one["sha256"] for one in now["checkpoints"]}
-    seeds = {one["seed"] for one in now["checkpoints"]}
+    used = {cell.get("checkpoint_sha256") for one in protocols.values() for row in one["rows"] for cell in row["cells"]}
+    files, seeds = ({one[key] for one in now["checkpoints"]} for key in ("sha256", "seed"))
     kept = [one for one in before["checkpoints"] if one["seed"] not in seeds]
-    earlier = [
-        {**one, "file": EARLIER} for one in before["checkpoints"] if one["seed"] in seeds and one["sha256"] in used
+    earlier = [  # the oldest cells do not say with which file they were measured
+        {**one, "file": EARLIER}
+        for one in before["checkpoints"]
+        if one["seed"] in seeds and one["sha256"] not in files and used & {one["sha256"], None}
     ]
     checkpoints = sorted([*now["checkpoints"], *kept], key=lambda one: int(one["seed"])) + earlier
     latency = now["latency"] or before["latency"]
