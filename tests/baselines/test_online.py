@@ -144,6 +144,7 @@ def test_the_models_file_is_sb3s_own(tmp_path):
         ("sac-her", SHORT, 5, "before it learns"),
         ("sac-her", "wrapped/CartPole", 40, r"wrapped/CartPole gives \['goal_pixels', 'pixels'\]"),
         ("sac-pixels", "wrapped/CartPole", 40, "takes continuous actions"),
+        ("ppo", "CartPole-v1", 40, "CartPole-v1 cannot be made with obs_type='state'"),
         ("sac-her", REACHER, 10**9, "replay buffer of 1,000,000 transitions takes"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 import wm_agents
 from wm_agents import cli
-from wm_agents.cli.common import app, plain_text
+from wm_agents.cli.common import app, full_id, plain_text
 
 AGENT = "pointmaze-umaze/gc-idm"
 SHORT = ("--tasks", "2", "--budget", "5", "--device", "cpu")
@@ -170,3 +170,13 @@ def test_roles_become_names_and_borders_stay():
     plain = plain_text(line)
     assert plain.startswith("│ See evaluate and x, NAMES. ")
     assert len(plain) == len(line)
+
+
+@pytest.mark.parametrize("words", [("compare", "pointmaze-umaz"), ("evaluate", AGENT, "--task", "pointmaze-umaz")])
+def test_a_misspelled_task_name_finds_its_neighbour(capsys, monkeypatch, words):
+    assert "Unknown task 'pointmaze-umaz'. Did you mean 'pointmaze-umaze'?" in fails(capsys, monkeypatch, *words)
+
+
+def test_ids_that_look_like_task_names_stay_what_they_are():
+    for name in ("pointmaze-medium-v0", "pusht-v0", "Reacher-v5", "CartPole"):
+        assert full_id(name) == name

@@ -87,6 +87,8 @@ def test_everything_is_trained_once_measured_and_reported(folder):
     assert said.count("reuses ") == 3
     assert "trains" not in said
     assert again["protocols"] == content["protocols"]
+    cells = [json.loads(path.read_text()) for path in (out / "cells").glob("*_seed-0_*.json")]
+    assert {cell["key"]["num_envs"] for cell in cells} == {16}, "times of other batches are not reused"
 
 
 def test_another_configuration_is_trained_beside_the_first(folder, monkeypatch):
@@ -128,6 +130,7 @@ def test_last_models_of_the_first_seed_are_filmed(folder):
     [
         ({"agents": ("gc-idn",)}, "Did you mean 'gc-idm'"),
         ({"agents": ("sac-hr",)}, "Did you mean 'sac-her'"),
+        ({"agents": ("hiqll",)}, "hierarchical, hiql, icem"),
         ({"agents": ("cem", "cem-mpc")}, "different names"),
         ({"agents": ()}, "at least one"),
         ({"seeds": 0}, "seeds"),

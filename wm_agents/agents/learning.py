@@ -60,7 +60,7 @@ class OnlineLearning:
         ``load_replay_buffer`` and ``reset_num_timesteps=False`` continue; the optimizers then begin anew.
 
         Args:
-            total_timesteps: Environment steps, in all environments together.
+            total_timesteps: Environment steps, in all environments together; 1e5 works too.
             callback: SB3's callbacks; ``num_timesteps`` counts environment steps.
             log_interval: Episodes between two rows of the log; None writes none.
             tb_log_name: Name of the run in TensorBoard; the agent's name by default.

@@ -252,7 +252,7 @@ class OnlineRun:
 
 def learn(
     agent: WorldModelAgent,
-    total_timesteps: int,
+    total_timesteps: float,
     callback: MaybeCallback,
     log_interval: int | None,
     tb_log_name: str,

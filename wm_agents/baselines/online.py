@@ -69,7 +69,13 @@ def make(
     """
     steps = whole_number("steps", steps)
     kind: Any = _algorithm(how.algorithm)
-    venv = make_vec_env(env_id, n_envs=n_envs or how.n_envs, seed=seed, env_kwargs={"obs_type": how.obs_type})
+    try:
+        venv = make_vec_env(env_id, n_envs=n_envs or how.n_envs, seed=seed, env_kwargs={"obs_type": how.obs_type})
+    except TypeError as error:  # a constructor without obs_type
+        raise ValueError(
+            f"{env_id} cannot be made with obs_type={how.obs_type!r}: baselines need a goal environment with that "
+            "argument, such as wm_agents.envs.register_wrapped makes of others."
+        ) from error
     try:
         _check_spaces(how, env_id, venv)
         options = {**how.options, "policy_kwargs": dict(how.options.get("policy_kwargs", {}))}

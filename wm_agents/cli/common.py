@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import io
@@ -137,7 +138,7 @@ def full_id(name: str) -> str:
     The module of a long id, ``my_package:my/Task-v0``, is imported.
 
     Raises:
-        ValueError: That module cannot be imported, or does not register the environment.
+        ValueError: That module cannot be imported, or does not register the environment; or a task name is misspelled.
     """
     from wm_agents import datasets, envs
 
@@ -145,7 +146,10 @@ def full_id(name: str) -> str:
         from wm_agents.evaluation import check_env_id
 
         check_env_id(name)
-    return {datasets.task_name(env_id): env_id for env_id in envs.ENV_IDS}.get(name, name)
+    ids = {datasets.task_name(env_id): env_id for env_id in envs.ENV_IDS}
+    if name not in ids and not re.search(r"-v\d+$", name) and difflib.get_close_matches(name, ids, 1, 0.8):
+        raise ValueError(did_you_mean("task", name, ids))
+    return ids.get(name, name)
 
 
 def parse_offset(text: str) -> int:

@@ -244,7 +244,7 @@ def _trained_for(agent: Any) -> set[str]:
 
 def _check_action_space(agent: Agent, env: gym.Env, env_id: str) -> None:
     space = getattr(agent, "action_space", None)
-    own = env.action_space
+    own: Any = env.action_space
     continuous = isinstance(own, gym.spaces.Box)
     if space is None:
         return

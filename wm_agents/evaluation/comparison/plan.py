@@ -94,7 +94,7 @@ class Plan:
             return Contestant(name, family, "pixels", False, f"OGBench, impls/agents/{name}.py")
         known = agent_names()
         if name not in known:
-            raise ValueError(did_you_mean("agent", name, [*known, *OFFLINE, *ONLINE]))
+            raise ValueError(did_you_mean("agent", name, {*known, *OFFLINE, *ONLINE}))
         return Contestant(name, "world model", "pixels", False, "the task's recipe")
 
     def recipe(self) -> Recipe:

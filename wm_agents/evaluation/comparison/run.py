@@ -164,7 +164,7 @@ def _measure(
 
     def cell(model: Candidate) -> Cell:
         name = f"{protocol.replace('/', '-')}_{model.agent}_seed-{model.seed}_steps-{model.steps}"
-        key = {**model.identity, "manifest_sha256": manifest.sha256}
+        key = {**model.identity, "manifest_sha256": manifest.sha256, "num_envs": num_envs}  # on which its times depend
         return Cell(name, key, functools.partial(_evaluate, model, manifest, num_envs))
 
     cells = {id(model): cell(model) for seeds in trained.values() for models in seeds for model in models}
