@@ -65,7 +65,7 @@ def merge(before: Content, now: Content) -> Content:
     return {**content, "cpu_seconds": round(before["cpu_seconds"] + spent, 1)}
 
 
-def rows_of(content: Content) -> list[tuple[str, str, Content]]:
+def rows_of(content: Mapping[str, Any]) -> list[tuple[str, str, Content]]:
     """Every row, with its task and protocol."""
     return [
         (task, name, row)
