@@ -244,7 +244,7 @@ def rewrite(path: Path, change) -> None:
         (lambda _, h: config(h).update(depth=3), r"LeWMConfig has no field \['depth'\]"),
         (lambda _, h: h["heads"]["gc-idm"].update(a=1, b=2), r"InverseDynamicsConfig has no field \['a', 'b'\]"),
         (lambda _, h: config(h).update(encoder="vti"), "Unknown encoder 'vti'"),
-        (lambda _, h: config(h).update(encoder=["conv"]), "unhashable"),
+        (lambda _, h: config(h).update(encoder=["conv"]), r"Unknown encoder"),
         (lambda _, h: config(h).update(history=0), "history must be a whole number of at least 1"),
         (lambda _, h: config(h).update(latent_size="6"), "latent_size must be a whole number"),
         (lambda _, h: config(h).update(latent_size=7), "size mismatch"),

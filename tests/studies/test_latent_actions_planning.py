@@ -105,8 +105,10 @@ def test_decoded_actions_imagine_what_the_world_model_does_with_the_blocks(world
 
 
 def test_the_study_writes_everything(world_model, small_dataset, tmp_path, monkeypatch):
-    agent = SimpleNamespace(world_model=world_model(image_size=64, action_block=5))
-    monkeypatch.setattr(learned_latents, "load", lambda name: agent)
+    model = world_model(image_size=64, action_block=5)
+    model.action_low.fill_(-1.0)
+    model.action_high.fill_(1.0)
+    monkeypatch.setattr(learned_latents, "load", lambda name: SimpleNamespace(world_model=model))
     monkeypatch.setattr(learned_latents, "load_dataset", lambda name: small_dataset)
     monkeypatch.setattr(
         learned_latents, "make_manifest", lambda *args, **kw: make_manifest(*args, **{**kw, "tasks": 1})
