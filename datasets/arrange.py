@@ -25,11 +25,13 @@ class PushTArrange(Policy):
         ValueError: The task has no block.
     """
 
-    SPEEDS = (0.4, 0.9)  # largest action
+    SPEEDS = (0.8, 1.0)  # largest action
     NOISE = (0.02, 0.05, 0.15)  # standard deviation of the action noise, one of these an episode
     PLACED, LOOSE = 8.0, 14.0  # px: a block this near its place is done; once done, it may be this far
     ARRIVED = (14.0, 10.0)  # px, of the block and of the agent: the episode ends
-    STAND_OFF = 22.0  # px from the rim of the agent to the block, where a push starts
+    STAND_OFF = 10.0  # px from the rim of the agent to the block, where a push starts
+    ASIDE = 10.0  # px from the line of a push within which it goes on
+    LEAD = 1.3  # how far a push aims, over what is left: the agent lags behind where it is sent
     KEEP = 0.35  # a push goes on while it takes away this share of the way that is left
     TRAVEL = 0.1  # px of progress that one px on the way to a push must bring
     CLEAR = 2.0  # px between agent and block on the way around it
@@ -91,8 +93,9 @@ class PushTArrange(Policy):
         normal, touch = normals[self._contact], touching[self._contact]
         along = float((state[:2] - touch) @ normal)
         aside = np.linalg.norm(state[:2] - touch - along * normal)
-        if aside < 6.0 and -40.0 < along < 12.0:  # right before the contact, or pushing
-            ahead = min(max(gains[self._contact], 0.0) / self._effort[self._contact], self._speed * self.env.reach)
+        if aside < self.ASIDE and -40.0 < along < 12.0:  # right before the contact, or pushing
+            ahead = self.LEAD * max(gains[self._contact], 0.0) / self._effort[self._contact]
+            ahead = min(ahead, self._speed * self.env.reach)
             return touch + normal * ahead, max(0.03, (max(-along, 0.0) + ahead) / self.env.reach + 0.02)
         start = touch - normal * self.STAND_OFF
         if np.linalg.norm(state[:2] - start) < 8.0:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wm_agents.configs import checked_image_size, task_name, whole_number
 from wm_agents.datasets.dataset import TrajectoryDataset
-from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env
+from wm_agents.datasets.episodes import episode_seed, is_recorded, open_env, rollout
 from wm_agents.datasets.loading import PROVENANCE, dataset_root, load, read_metadata
 from wm_agents.datasets.policies import default_policy
 from wm_agents.datasets.recording import record
@@ -34,6 +34,7 @@ _PACKAGES = (
     *("mujoco", "gymnasium", "minari", "numpy", "torch"),
     *("gymnasium-robotics", "gym-pusht", "pymunk", "dm-control", "ogbench"),  # what the tasks stand on
 )
+_TRIED, _LONGER = 8, 1.25  # episodes that are tried out for their length, and a margin for the others
 
 
 def default_name(env_id: str, policy: str | None = None) -> str:
@@ -101,7 +102,7 @@ def collect(
     if spec is not None:  # other processes cannot look it up
         request, workers = {**request, "spec": spec}, workers if spec else 1
     with contextlib.closing(open_env(env_id, image_size)) as env:
-        _require_space(env, folder, episodes, steps)
+        _require_space(env, folder, request, episodes)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, name):
             _prepare(folder, {**request, "versions": versions()}, name, overwrite)
@@ -126,13 +127,36 @@ def _checked_sizes(episodes: int, steps: int, workers: int | None) -> tuple[int,
     return episodes, steps, processes
 
 
-def _require_space(env: gym.Env, folder: Path, episodes: int, steps: int) -> None:
-    """Raise ``OSError`` where the episodes that are missing and the dataset that they become do not fit on the disk."""
+def _require_space(env: gym.Env, folder: Path, request: dict[str, Any], episodes: int) -> None:
+    """Raise ``OSError`` where the episodes that are missing and the dataset that they become do not fit on the disk.
+
+    Where they would not fit at full length, the first few are tried out: many policies, and many environments, end an
+    episode before its time.
+    """
     task: Any = env.unwrapped
     numbers = 2 * len(task.state_names) + int(np.prod(task.action_space.shape))
-    episode = (steps + 1) * (int(np.prod(task.observation_space["pixels"].shape)) + 8 * numbers)
+    frame = int(np.prod(task.observation_space["pixels"].shape)) + 8 * numbers
     missing = sum(not is_recorded(folder, index) for index in range(episodes))
-    require_space(folder, missing * episode + stored_size(episodes, episodes * episode))
+
+    def require(steps: float) -> None:
+        episode = int((steps + 1) * frame)
+        require_space(folder, missing * episode + stored_size(episodes, episodes * episode))
+
+    try:
+        require(request["steps"])
+    except OSError:
+        if hasattr(POLICIES.get(request["policy"]), "record"):  # no episode can be tried out alone
+            raise
+        require(_typical_steps(env, request, min(episodes, _TRIED)))
+
+
+def _typical_steps(env: gym.Env, request: dict[str, Any], episodes: int) -> float:
+    """The mean length of the first episodes, and a margin for the others; at most the full length."""
+    tried = (
+        rollout(env, request["policy"], request["steps"], episode_seed("collect", request["seed"], index))
+        for index in range(episodes)
+    )
+    return min(_LONGER * float(np.mean([len(episode.actions) for episode in tried])), request["steps"])
 
 
 def _cores() -> int:

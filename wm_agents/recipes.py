@@ -152,7 +152,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "wm/PushT-v0",
-            {"main": Data("play", 4000, 150), "arrange": Data("arrange", 4000, 300)},
+            {"main": Data("play", 4000, 150), "arrange": Data("arrange", 6000, 300)},
             (
                 Stage(
                     "world-model",

@@ -71,6 +71,16 @@ def test_more_episodes_need_more_space(free: Callable[[int], None]) -> None:
         collected(episodes=100_000, steps=1000, name="test/large-v0")
 
 
+def test_episodes_that_end_early_need_less_space(free: Callable[[int], None], datasets_path: Path) -> None:
+    free(30_000_000)
+    few = {"episodes": 2, "steps": 2000, "workers": 1, **QUIET}  # 2 x 25 MB of frames at full length
+    with pytest.raises(OSError, match="too full"):
+        collect("wm/PushT-v0", policy="play", **few)
+    assert files(datasets_path) == []
+    dataset = collect("wm/PushT-v0", policy="arrange", **few)
+    assert dataset.lengths.max() < 400
+
+
 def test_import_writes_nothing(free: Callable[[int], None], datasets_path: Path, tmp_path: Path) -> None:
     path = write_h5(tmp_path / "mine.h5", lewm_columns())
     free(10**6)
