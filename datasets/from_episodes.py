@@ -14,6 +14,7 @@ from wm_agents.configs import check_flag, checked_image_size
 from wm_agents.datasets.checks import ColumnError, SquareFrames, check_counts, each, numbers, refusal
 from wm_agents.datasets.collect import episode_bar, versions, work_folder
 from wm_agents.datasets.dataset import TrajectoryDataset
+from wm_agents.datasets.discrete import DiscreteSpace, discrete_space, whole_actions
 from wm_agents.datasets.loading import TOLERANCE, dataset_root, load
 from wm_agents.datasets.writing import episode_buffer, put_in_place, write_episodes
 from wm_agents.images import check_resize
@@ -30,6 +31,7 @@ def from_episodes(
     resize: str = "stretch",
     action_low: Any = None,
     action_high: Any = None,
+    choices: int | Sequence[int] | None = None,
     env_id: str = "",
     overwrite: bool = False,
     progress: bool = True,
@@ -50,6 +52,8 @@ def from_episodes(
         resize: "stretch" keeps the whole image and gives up its aspect, "crop" keeps the centre, "pad" adds black bars.
         action_low: Lowest action, a number or ``[A]``; by default the lowest that is found.
         action_high: Highest action.
+        choices: For discrete actions, whole numbers from 0: their number of choices, or several, one for each number of
+            an action. Actions are then ``[T]`` or ``[T, M]``, and no bounds are given.
         env_id: Gymnasium id of the environment that the episodes are from, where there is one.
         overwrite: Replace an existing dataset of that name.
         progress: Show how many episodes are done.
@@ -64,10 +68,14 @@ def from_episodes(
     overwrite, progress = check_flag("overwrite", overwrite), check_flag("progress", progress)
     if not isinstance(env_id, str):
         raise ValueError(f'env_id must be text, the id of an environment or "", not {env_id!r}.')
-    if getattr(images, "ndim", 5) == 4 and getattr(actions, "ndim", 3) == 2:
-        raise refusal(name, "images and actions are those of one episode: pass lists of episodes, [images], [actions].")
     if (action_low is None) != (action_high is None):
         raise ValueError("action_low and action_high belong together: give both or neither.")
+    if choices is not None and action_low is not None:
+        raise ValueError("choices are for discrete actions, bounds for continuous ones: give one of the two.")
+    discrete = None if choices is None else discrete_space(choices)
+    one_episode = 1 if isinstance(discrete, gym.spaces.Discrete) else 2
+    if getattr(images, "ndim", 5) == 4 and getattr(actions, "ndim", 3) <= one_episode:
+        raise refusal(name, "images and actions are those of one episode: pass lists of episodes, [images], [actions].")
     root = dataset_root(name)
     if root.exists() and not overwrite:
         raise ValueError(f"A dataset {name!r} already exists. Pass another name, or overwrite=True to replace it.")
@@ -79,15 +87,11 @@ def from_episodes(
         "versions": versions(),
     }
     with work_folder(name, root, "new") as folder, episode_bar(progress, name, None, 0) as report:
-        episodes = _buffers(name, _together(name, images, actions, states), image_size, resize)
+        episodes = _buffers(name, _together(name, images, actions, states), image_size, resize, discrete)
         first = next(episodes, None)
         if first is None:
             raise refusal(name, "there are no episodes.")
-        size = first.actions.shape[1:]
-        low, high = _bound(-np.inf, action_low, size), _bound(np.inf, action_high, size)
-        if not (low <= high).all():
-            raise ValueError(f"action_low must be at most action_high, not {action_low!r} and {action_high!r}.")
-        space = gym.spaces.Box(low, high, dtype=np.float32)
+        space = discrete or _box(first.actions.shape[1:], action_low, action_high)
         made["state_names"] = _state_names(first, state_names)
 
         def checked() -> Iterator[EpisodeBuffer]:
@@ -129,12 +133,16 @@ def _together(
 
 
 def _buffers(
-    name: str, episodes: Iterable[tuple[Any, Any, Any]], image_size: int, resize: str
+    name: str,
+    episodes: Iterable[tuple[Any, Any, Any]],
+    image_size: int,
+    resize: str,
+    discrete: DiscreteSpace | None,
 ) -> Iterator[EpisodeBuffer]:
     square = SquareFrames(image_size, resize)
     for index, (images, actions, states) in enumerate(episodes):
         try:
-            taken = numbers(actions, "action", "T")
+            taken = whole_actions(actions, discrete) if discrete else _continuous(actions)
             frames = square.of(images)
             check_counts(len(frames), len(taken))
             infos = {} if states is None else {"state": numbers(states, "state", "T+1")}
@@ -142,7 +150,21 @@ def _buffers(
                 raise ColumnError("states", f"it has {len(infos['state'])} rows for {len(frames)} frames.")
         except ColumnError as error:
             raise refusal(name, error.problem, episode=index, column=error.column) from error
-        yield episode_buffer(index, frames, taken.astype(np.float32), **infos)
+        yield episode_buffer(index, frames, taken, **infos)
+
+
+def _continuous(actions: Any) -> np.ndarray:
+    if getattr(actions, "ndim", 0) == 1 and getattr(getattr(actions, "dtype", None), "kind", "") in "iu":
+        problem = f"it has the shape {actions.shape}; [T, numbers of each action] is needed. If they are discrete, say "
+        raise ColumnError("actions", f"{problem}how many choices there are: choices=.")
+    return numbers(actions, "action", "T").astype(np.float32)
+
+
+def _box(size: tuple[int, ...], action_low: Any, action_high: Any) -> gym.spaces.Box:
+    low, high = _bound(-np.inf, action_low, size), _bound(np.inf, action_high, size)
+    if not (low <= high).all():
+        raise ValueError(f"action_low must be at most action_high, not {action_low!r} and {action_high!r}.")
+    return gym.spaces.Box(low, high, dtype=np.float32)
 
 
 def _bound(otherwise: float, value: Any, size: tuple[int, ...]) -> np.ndarray:
@@ -163,15 +185,17 @@ def _state_names(episode: EpisodeBuffer, names: Sequence[str] | None) -> list[st
     return list(names) if names is not None else [f"state_{i}" for i in range(size)]
 
 
-def _check_same(name: str, index: int, episode: EpisodeBuffer, first: EpisodeBuffer, space: gym.spaces.Box) -> None:
+def _check_same(name: str, index: int, episode: EpisodeBuffer, first: EpisodeBuffer, space: gym.Space[Any]) -> None:
     """Raise unless an episode fits the first one and the bounds, by up to a tenth of the distance between them."""
     for column, here, there in (
         ("actions", episode.actions, first.actions),
         ("states", (episode.infos or {}).get("state"), (first.infos or {}).get("state")),
     ):
-        if here is not None and there is not None and here.shape[1] != there.shape[1]:
+        if here is not None and there is not None and here.shape[1:] != there.shape[1:]:
             problem = f"it has {here.shape[1]} numbers a row, in the episodes before it {there.shape[1]}."
             raise refusal(name, problem, episode=index, column=column)
+    if not isinstance(space, gym.spaces.Box):
+        return
     slack = TOLERANCE * np.where(space.bounded_above & space.bounded_below, space.high - space.low, 1.0)
     outside = np.maximum(space.low - slack - episode.actions, episode.actions - space.high - slack)
     if outside.max() > 0:

@@ -10,6 +10,7 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from wm_agents.datasets.checks import ColumnError, SquareFrames, refusal
+from wm_agents.datasets.discrete import DiscreteSpace, discrete_space, whole_actions
 from wm_agents.datasets.import_sources import Record, Source, replay_error
 from wm_agents.datasets.writing import bounded, episode_buffer
 
@@ -38,15 +39,22 @@ class Job:
         limit: int | None,
         scale: float | None,
         skip_invalid: bool,
+        choices: Any = None,
     ) -> None:
         self.place, self.source, self.task, self.skip_invalid = place, source, task, skip_invalid
         self._square = SquareFrames(image_size, resize)
         self.total = min(source.episodes, limit or source.episodes)
         self.image_size = image_size
         self.scale = scale if scale is not None else source.default_action_scale(task) if task else 1.0
-        own = source.action_space if self.scale == 1 else None
+        given = source.action_space if choices is None else discrete_space(choices)
+        self.discrete = None if task or isinstance(given, gym.spaces.Box | None) else given
+        if choices is not None and task:
+            raise refusal(place, f"the actions of {task.spec.id} are continuous: leave choices out.", column="actions")
+        if self.discrete and self.scale != 1:
+            raise refusal(place, "its actions are discrete: leave action_scale out.", column="actions")
+        own = given if isinstance(given, gym.spaces.Box) and self.scale == 1 else None
         free = gym.spaces.Box(-np.inf, np.inf, (source.action_size,), np.float32)
-        self.action_space: gym.spaces.Box = task.action_space if task else own or free
+        self._box: gym.spaces.Box = task.action_space if task else own or free
         self.frames = frames if frames != "auto" else "stored" if source.image_shape else "rendered"
         self.found: dict[str, Any] = {}
         self.mean_steps, self.size = 0, 0  # actions in an episode, bytes of all
@@ -65,6 +73,11 @@ class Job:
         if self.frames == "rendered" and not source.shows_task_states:
             names = ", ".join(task.state_names) if task else ""
             raise refusal(place, f"rendering takes a column with the task's states ({names}).", column="state")
+
+    @property
+    def action_space(self) -> gym.spaces.Box | DiscreteSpace:
+        """Of the dataset to be."""
+        return self.discrete or self._box
 
     def survey(self) -> None:
         """Read all actions and a sample of transitions before anything is written."""
@@ -88,10 +101,10 @@ class Job:
         self.mean_steps = round(count / self.total)
         numbers_per_frame = len(self.source.state_names) + self.source.action_size
         self.size = (count + self.total) * (3 * self.image_size**2 + 8 * numbers_per_frame)
-        self.action_space = bounded(self.action_space, low, high)
+        self._box = bounded(self._box, low, high)
         self.found["clipped_actions"] = outside / count
         if outside > MAX_CLIPPED * count:
-            bounds = f"{self.action_space.low.tolist()} to {self.action_space.high.tolist()}"
+            bounds = f"{self._box.low.tolist()} to {self._box.high.tolist()}"
             owner = self.task.spec.id if self.task else "its own action space"
             raise refusal(
                 self.place,
@@ -112,7 +125,7 @@ class Job:
             frames = self._frames(index, record) if record is not None else None
             if record is None or frames is None:
                 continue
-            actions = self._clipped(record.actions * self.scale).astype(np.float32)
+            actions = self._taken(record.actions)
             infos = {} if record.states is None else {"state": record.states}
             yield episode_buffer(kept, frames, actions, **infos)
             kept += 1
@@ -124,10 +137,14 @@ class Job:
     def _read(self, index: int, *, pixels: bool) -> Record | None:
         """Read an episode; None if it is not valid and such are left out."""
         try:
-            return self.source.read(index, pixels=pixels)
-        except ValueError:
+            record = self.source.read(index, pixels=pixels)
+            self._taken(record.actions)
+            return record
+        except ValueError as error:
             if self.skip_invalid:
                 return None
+            if isinstance(error, ColumnError):
+                raise refusal(self.place, error.problem, episode=index, column=error.column) from error
             raise
 
     def _frames(self, index: int, record: Record) -> np.ndarray | None:
@@ -159,8 +176,14 @@ class Job:
                 raise refusal(self.place, error.problem, episode=index, column="pixels") from error
             raise
 
+    def _taken(self, actions: np.ndarray) -> np.ndarray:
+        """Return actions ``[L, A]`` of the source as the dataset has them."""
+        if self.discrete:
+            return whole_actions(actions, self.discrete)
+        return self._clipped(actions * self.scale).astype(np.float32)
+
     def _clipped(self, actions: np.ndarray) -> np.ndarray:
-        return np.clip(actions, self.action_space.low, self.action_space.high)
+        return np.clip(actions, self._box.low, self._box.high)
 
     def _check_replay(self, sample: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         error = replay_error(self.task.spec.id, *(np.array(part) for part in zip(*sample, strict=True)))

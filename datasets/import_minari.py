@@ -12,6 +12,7 @@ import minari
 import numpy as np
 
 from wm_agents.datasets.checks import ColumnError, chosen_images, numbers, refusal
+from wm_agents.datasets.discrete import discrete_space
 from wm_agents.datasets.import_sources import Record, Source, local_root
 
 
@@ -29,10 +30,16 @@ class MinariDataset(Source):
         self._dataset = minari.load_dataset(place)
         self.episodes = int(self._dataset.total_episodes)
         space = self._dataset.action_space
-        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-            problem = f"its action space is {space}; continuous actions in a one-dimensional Box are needed."
+        if isinstance(space, gym.spaces.Discrete):
+            self.action_size, self.action_space = 1, discrete_space(int(space.n))
+        elif isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            self.action_size, self.action_space = len(space.nvec), discrete_space(space.nvec)
+        elif isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+            self.action_size, self.action_space = space.shape[0], space
+        else:
+            problem = f"its action space is {space}; a one-dimensional Box, Discrete or MultiDiscrete is needed."
             raise refusal(place, problem, column="actions")
-        self.action_size, self.action_space = space.shape[0], space
+        self._start = 0 if isinstance(space, gym.spaces.Box) else np.asarray(space.start)
         leaves = dict(_leaves(self._dataset.observation_space))
         images = {name: leaf for name, leaf in leaves.items() if _is_image(leaf)}
         self._camera = chosen_images(place, images, pixels)
@@ -54,7 +61,8 @@ class MinariDataset(Source):
     def read(self, index: int, *, pixels: bool) -> Record:
         """Read one episode; see :class:`~wm_agents.datasets.import_sources.Source`."""
         episode = self._episode(index)
-        actions = np.asarray(episode.actions, dtype=np.float64)
+        actions = np.asarray(episode.actions, dtype=np.float64) - self._start
+        actions = actions[:, None] if actions.ndim == 1 else actions
         images = _part(episode.observations, self._camera)
         if images is None or len(images) != len(actions) + 1 or len(actions) < 2:
             found = 0 if images is None else len(images)

@@ -16,6 +16,7 @@ import minari
 import numpy as np
 
 from wm_agents.datasets.checks import refusal
+from wm_agents.datasets.discrete import DiscreteSpace
 from wm_agents.datasets.loading import dataset_root, read_metadata
 
 
@@ -23,7 +24,7 @@ class Record(NamedTuple):
     """One foreign episode of L actions, in the units of its source.
 
     Attributes:
-        actions: float64 ``[L, A]``; action t was taken at frame t.
+        actions: float64 ``[L, A]``, discrete ones from 0; action t was taken at frame t.
         states: float64 ``[L+1, S]``, or None where the source has none.
         pixels: L+1 images of any size, an array or an iterator (:func:`wm_agents.images.square_image` says which
             images); None where the source has none or they were not asked for.
@@ -49,7 +50,7 @@ class Source(ABC):
         episodes: How many there are.
         files: The files that hold them.
         action_size: A.
-        action_space: Bounds that the source declares; None where it declares none.
+        action_space: Bounds or numbers of choices that the source declares; None where it declares none.
         state_names: What the S numbers of a state are; empty where there are no states.
         shows_task_states: Whether those are the task's own states, complete.
         image_shape: Height and width of the stored frames in pixels; None where there are none.
@@ -60,7 +61,7 @@ class Source(ABC):
     episodes: int
     files: tuple[Path, ...]
     action_size: int
-    action_space: gym.spaces.Box | None = None
+    action_space: gym.spaces.Box | DiscreteSpace | None = None
     state_names: tuple[str, ...] = ()
     shows_task_states: bool = False
     image_shape: tuple[int, int] | None = None

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import numbers
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def import_dataset(
     resize: str = "stretch",
     episodes: int | None = None,
     action_scale: float | None = None,
+    choices: int | Sequence[int] | None = None,
     skip_invalid: bool = False,
     progress: bool = True,
     overwrite: bool = False,
@@ -83,6 +85,8 @@ def import_dataset(
         episodes: Import only that many, from the first.
         action_scale: What the file's actions are multiplied by; the format's own by default (100/64 for PushT in LeWM's
             files, 1 elsewhere).
+        choices: For discrete actions, whole numbers from 0: their number of choices, or several, one for each number of
+            an action. A Minari dataset tells its own.
         skip_invalid: Leave out episodes that are not valid, and record how many, in place of an error.
         progress: Show a progress bar.
         overwrite: Replace an existing dataset of that name.
@@ -110,7 +114,7 @@ def import_dataset(
                 "and frames and actions stay what they are."
             )
         opened: Source = stack.enter_context(contextlib.closing(reader(place, task, pixels)))
-        job = Job(place, opened, task, frames, image_size, resize, episodes, action_scale, skip_invalid)
+        job = Job(place, opened, task, frames, image_size, resize, episodes, action_scale, skip_invalid, choices)
         made = {
             "policy": "imported",
             "format": next(key for key in IMPORT_FORMATS if IMPORT_FORMATS.get(key) is reader),
@@ -124,6 +128,7 @@ def import_dataset(
             "resize": resize,
             "action_scale": job.scale,
             "skip_invalid": job.skip_invalid,
+            **({} if choices is None else {"choices": np.asarray(choices).tolist()}),
         }
         if root.exists() and not overwrite:
             check_same(name, root, made)

@@ -111,6 +111,42 @@ def test_states_and_bounds() -> None:
     assert (data.action_low.tolist(), data.action_high.tolist()) == ([-1, -1], [1, 2])
 
 
+@pytest.mark.parametrize("given", [np.asarray, np.ndarray.tolist, iter], ids=["arrays", "lists", "generators"])
+def test_discrete_actions(given: Callable[[np.ndarray], Any]) -> None:
+    images, _ = episodes()
+    taken = [np.arange(len(frames) - 1) % 3 for frames in images]
+    data = from_episodes(images, [given(each) for each in taken], choices=3, **SMALL)
+    assert data.choices == (3,)
+    np.testing.assert_array_equal(data.actions[:5], np.eye(3)[taken[0]])
+    pairs = [np.stack([each, each % 2], axis=1) for each in taken]
+    data = from_episodes(images, [given(each) for each in pairs], choices=[3, 2], **SMALL, overwrite=True)
+    assert data.choices == (3, 2)
+    np.testing.assert_array_equal(data.actions[:5], np.concatenate([np.eye(3)[taken[0]], np.eye(2)[taken[0] % 2]], 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "choices", "message"),
+    [
+        (3, 3, "episode 1, column 'actions': row 2 has 3, where a whole number from 0 to 2 is needed"),
+        (-1, 3, "row 2 has -1"),
+        (0.5, 3, "row 2 has 0.5"),
+        (np.nan, 3, "row 2 is NaN"),
+        (1, [3, 2], "a row has 1 numbers, and there are choices for 2"),
+        (1, None, r"episode 0, column 'actions': .*how many choices there are: choices="),
+        (1, 1, "choices must be"),
+        (1, [], "choices is empty"),
+        (1, "three", "choices must be"),
+    ],
+)
+def test_discrete_actions_that_are_none(datasets_path: Path, change: float, choices: Any, message: str) -> None:
+    images, _ = episodes()
+    taken = [np.arange(len(frames) - 1) % 3 for frames in images]
+    taken[1] = np.array([0, 1, change]) if isinstance(change, float) else np.array([0, 1, int(change)])
+    with pytest.raises(ValueError, match=message):
+        from_episodes(images, taken, choices=choices, **SMALL)
+    assert not leftovers(datasets_path)
+
+
 def test_one_episode_at_a_time_is_in_memory() -> None:
     def images(count: int) -> Iterator[Iterator[np.ndarray]]:
         for _ in range(count):
@@ -192,6 +228,7 @@ def test_bad_episodes_are_named(datasets_path: Path, change: Callable[[list, lis
         ({"resize": "stretched"}, "Did you mean 'stretch'"),
         ({"image_size": 8}, "16 to 2048"),
         ({"action_low": -1}, "belong together"),
+        ({"action_low": -1, "action_high": 1, "choices": 3}, "give one of the two"),
         ({"action_low": [1, 2, 3], "action_high": 1}, "arrays of 2 numbers"),
         ({"states": [np.zeros((6, 1))]}, "episode 1: there are no states for it"),
         ({"states": [np.zeros((5, 1))] * 3}, "episode 0, column 'states': it has 5 rows for 6 frames"),

@@ -259,12 +259,14 @@ def test_robomimic(tmp_path: Path) -> None:
 # Any Minari dataset.
 
 
-def create(name: str, observations: dict[str, Any], space: gym.Space[Any], **fields: Any) -> None:
+def create(
+    name: str, observations: dict[str, Any], space: gym.Space[Any], taken: np.ndarray | None = None, **fields: Any
+) -> None:
     buffers = [
         EpisodeBuffer(
             id=episode,
             observations=observations,
-            actions=actions(5, episode),
+            actions=actions(5, episode) if taken is None else taken,
             rewards=np.zeros(5),
             terminations=np.zeros(5, bool),
             truncations=np.arange(5) == 4,
@@ -312,6 +314,44 @@ def test_minari_whose_only_images_have_another_key_or_none() -> None:
     create("their/plain-v0", images, image_space(16, 16, 3))  # type: ignore[arg-type]
     data = import_dataset("their/plain-v0", name="mine/plain-v0", **SMALL)
     np.testing.assert_array_equal(data.pixels, load("their/plain-v0").pixels)
+
+
+def test_videos_with_discrete_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [np.arange(length) % 3 for length in LENGTHS]
+    for episode, length in enumerate(LENGTHS):
+        write_video(tmp_path / f"{episode}.mp4", frames(length, 0))
+        write_csv(tmp_path / f"{episode}.csv", {"frame": np.arange(length), "action": taken[episode]})
+    command = ["wm-agents", "import", str(tmp_path), "--name", "mine/game-v0", "--image-size", "16", "--choices", "3"]
+    monkeypatch.setattr(sys, "argv", command)
+    cli.main()
+    data = load("mine/game-v0")
+    assert data.choices == (3,)
+    np.testing.assert_array_equal(data.actions[: LENGTHS[0] - 1], np.eye(3)[taken[0][:-1]])
+    refused(tmp_path, r"episode 0, column 'actions': row 2 has 2, where a whole number from 0 to 1", choices=2)
+    refused(tmp_path, "there are choices for 2", choices=[3, 2])
+    refused(tmp_path, "choices must be", choices=1.5)
+
+
+@pytest.mark.parametrize(
+    ("space", "taken", "choices", "expected"),
+    [
+        (gym.spaces.Discrete(3), np.array([0, 2, 1, 1, 0]), (3,), [0, 2, 1, 1, 0]),
+        (gym.spaces.Discrete(3, start=4), np.array([4, 6, 5, 5, 4]), (3,), [0, 2, 1, 1, 0]),
+        (gym.spaces.MultiDiscrete([2, 3]), np.array([[0, 2], [1, 1]] * 2 + [[1, 0]]), (2, 3), [[0, 2], [1, 1]]),
+    ],
+)
+def test_minari_with_discrete_actions(
+    space: gym.Space[Any], taken: np.ndarray, choices: tuple[int, ...], expected: list[Any]
+) -> None:
+    images = gym.spaces.Dict(image=image_space(24, 16, 3))
+    create("their/buttons-v0", {"image": frames(6, shape=(24, 16))}, images, taken, action_space=space)
+    data = import_dataset("their/buttons-v0", name="mine/buttons-v0", **SMALL)
+    assert data.choices == choices
+    numbers = np.atleast_2d(np.array(expected).T).T
+    hot = np.concatenate([np.eye(count)[part] for count, part in zip(choices, numbers.T, strict=True)], axis=1)
+    np.testing.assert_array_equal(data.actions[: len(hot)], hot)
+    with pytest.raises(ValueError, match="its actions are discrete: leave action_scale out"):
+        import_dataset("their/buttons-v0", name="mine/scaled-v0", action_scale=2.0, **SMALL)
 
 
 def test_minari_that_cannot_be_imported() -> None:

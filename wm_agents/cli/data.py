@@ -155,6 +155,7 @@ def import_dataset(
     resize: Literal["stretch", "crop", "pad"] = "stretch",
     episodes: int | None = None,
     action_scale: float | None = None,
+    choices: tuple[int, ...] | None = None,
     skip_invalid: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -171,6 +172,7 @@ def import_dataset(
         resize: How other images become square: stretch the whole image, crop its centre, or add black bars.
         episodes: Import only this many episodes, from the first.
         action_scale: Factor for all actions; by default that of the format.
+        choices: Number of choices of discrete actions; several numbers if an action has several parts.
         skip_invalid: Leave out invalid episodes instead of failing.
         overwrite: Replace a dataset of that name.
     """
@@ -187,6 +189,7 @@ def import_dataset(
         resize=resize,
         episodes=episodes,
         action_scale=action_scale,
+        choices=choices[0] if choices and len(choices) == 1 else choices,
         skip_invalid=skip_invalid,
         overwrite=overwrite,
     )
