@@ -69,6 +69,13 @@ class HierarchicalOptions:
         check_counts(self, ("lookahead", "chains", *(() if self.replan_every is None else ("replan_every",))))
         if self.high == "waypoints" and self.horizon is None:
             raise ValueError(WAYPOINTS_NEED)
+        if isinstance(self.high, str) and self.high != "waypoints":
+            for option, default in (("horizon", ("auto", None)), ("chains", (type(self).chains,))):
+                if getattr(self, option) not in default:
+                    raise ValueError(
+                        f'{option}={getattr(self, option)!r} is for high="waypoints", and high={self.high!r} does not '
+                        "use it: leave it out."
+                    )
         if self.support not in SUPPORTS:
             raise ValueError(did_you_mean("support", str(self.support), SUPPORTS))
         for option, useless in (

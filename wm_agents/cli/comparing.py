@@ -33,7 +33,7 @@ def compare(
         steps: Environment steps of SB3's algorithms.
         data_steps: Environment steps that are recorded for the others; by default those of the task's recipe.
         tasks: Held-out tasks, each with near goals and with any goal.
-        quick: Only see how everything works; this is not a result.
+        quick: Only see how everything works, with a few episodes of data; this is not a result.
         out: Directory for report.md, report.json and figures; by default runs/compare-TASK. The same command continues
             an interrupted run, and says which trainings it reuses.
         num_envs: Environments that share a call in evaluations.

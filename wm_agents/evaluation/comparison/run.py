@@ -71,7 +71,8 @@ def compare(
         steps: Environment steps of agents that learn online.
         data_steps: Environment steps that are recorded for agents that learn offline; by default those of the recipe.
         tasks: Held-out tasks of each kind.
-        quick: Shortened trainings and few tasks, to see how everything works; this is not a result.
+        quick: Shortened trainings on a few episodes, whatever ``data_steps`` says, and few tasks, to see how everything
+            works; this is not a result.
         out: Directory; ``runs/compare-<task>`` by default.
         num_envs: Environments that share a call in evaluations.
         device: "auto", "cpu", "cuda".
