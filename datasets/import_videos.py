@@ -163,7 +163,32 @@ def _find_tables(folder: Path, videos: list[Path]) -> dict[Path, Path]:
             f"'video' with their names. It has {', '.join(columns)}.",
             column="video",
         )
+    if not by_name and (whose := _whose(columns)) is not None:
+        _check_all_there(shared[0], whose, columns[whose], videos, _files(folder, SUFFIXES))
     return dict.fromkeys(videos, shared[0])
+
+
+def _check_all_there(table: Path, column: str, whose: np.ndarray, videos: list[Path], every: list[Path]) -> None:
+    """Warn of rows of videos that are not there; refuse numbers of episodes of which nobody knows the video."""
+    if whose.dtype.kind in "fiu" and not (column.lower() == "video" and all(path.stem.isdecimal() for path in videos)):
+        if (count := len(np.unique(whose))) > len(videos):
+            raise refusal(
+                str(table),
+                f"it has rows of {count} episodes, and there are {len(videos)} videos, so that nothing tells which "
+                "episode a video shows: add the missing ones, or a column 'video' with the names.",
+                column=column,
+            )
+        return
+    if whose.dtype.kind in "fiu":
+        known = {float(path.stem) for path in every if path.stem.isdecimal()}
+        missing = [f"{value:g}" for value in np.unique(whose) if value not in known]
+    else:
+        known_names = {name for path in every for name in (path.name, path.stem)}
+        names = dict.fromkeys(PureWindowsPath(str(name)).name for name in whose)
+        missing = [name for name in names if name not in known_names]
+    if missing:
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        warnings.warn(f"{table}: no video is there for its rows of {some}; they are left out.", stacklevel=6)
 
 
 def read_table(path: Path) -> Columns:

@@ -316,6 +316,25 @@ def test_minari_whose_only_images_have_another_key_or_none() -> None:
     np.testing.assert_array_equal(data.pixels, load("their/plain-v0").pixels)
 
 
+@pytest.mark.parametrize("column", ["video", "episode"])
+def test_a_table_with_rows_of_a_missing_video(tmp_path: Path, column: str) -> None:
+    write_videos(tmp_path)
+    names, rows = ("a", "b", "c"), []
+    for episode, length in enumerate(LENGTHS):
+        (tmp_path / f"{names[episode]}.csv").unlink()
+        whose = f"{names[episode]}.mp4" if column == "video" else episode
+        rows += [(whose, *action) for action in actions(length, episode)]
+    write_csv(tmp_path / "actions.csv", dict(zip((column, "x", "y", "z"), zip(*rows, strict=True), strict=True)))
+    (tmp_path / "b.mp4").unlink()
+    if column == "episode":  # is c.mp4 episode 1 or 2?
+        refused(tmp_path, r"actions\.csv, column 'episode': it has rows of 3 episodes, and there are 2 videos")
+        return
+    with pytest.warns(UserWarning, match=r"actions\.csv: no video is there for its rows of b\.mp4; they are left out"):
+        data = import_dataset(tmp_path, name="mine/rest-v0", **SMALL)
+    assert data.lengths.tolist() == [LENGTHS[0] - 1, LENGTHS[2] - 1]
+    np.testing.assert_array_equal(data.actions[LENGTHS[0] :][: LENGTHS[2] - 1], actions(LENGTHS[2], 2)[:-1])
+
+
 def test_videos_with_discrete_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [np.arange(length) % 3 for length in LENGTHS]
     for episode, length in enumerate(LENGTHS):
