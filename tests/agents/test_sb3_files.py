@@ -69,6 +69,15 @@ def test_options_given_to_load_override_the_stored_ones(trained: Any, tmp_path: 
         CEMMPC.load(tmp_path / "cem", horizon=1)
 
 
+def test_a_policy_is_saved_with_its_agent(make: Make, tmp_path: Path) -> None:
+    policy = make("gc-idm").policy
+    with pytest.raises(NotImplementedError, match=r"saved with its agent: agent\.save"):
+        policy.save(tmp_path / "policy.pkl")
+    with pytest.raises(NotImplementedError, match=r"wm_agents\.load\(path\)\.policy"):
+        type(policy).load(tmp_path / "policy.pkl")
+    assert not list(tmp_path.iterdir())
+
+
 def test_save_refuses_what_it_cannot_do(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exclude and include"):
         trained.agent.save(tmp_path / "agent", exclude=["policy"])

@@ -69,6 +69,29 @@ class WorldModelPolicy(BasePolicy):
         self.networks = nn.ModuleList(controller.modules())
         self._parts = [part for module in (world_model, *self.networks) for part in module.modules()]
 
+    def save(self, path: Any) -> None:
+        """Not possible: a policy is parts of an agent, which saves them with their options.
+
+        Raises:
+            NotImplementedError: Always; it names the way out.
+        """
+        raise NotImplementedError(
+            "a policy of a world-model agent is saved with its agent: agent.save(path), and later "
+            "wm_agents.load(path).policy."
+        )
+
+    @classmethod
+    def load(cls, path: Any, device: Any = "auto") -> Any:
+        """Not possible; see :meth:`save`.
+
+        Raises:
+            NotImplementedError: Always; it names the way out.
+        """
+        raise NotImplementedError(
+            "a policy of a world-model agent is loaded with its agent: wm_agents.load(path).policy. Files of "
+            "policy.save are pickles and are not opened."
+        )
+
     def set_training_mode(self, mode: bool) -> None:
         """Nothing to do: the networks belong to the user, and :meth:`predict` puts them back as it found them."""
 
