@@ -70,7 +70,7 @@ def test_options_given_to_load_override_the_stored_ones(trained: Any, tmp_path: 
 
 
 def test_a_policy_is_saved_with_its_agent(make: Make, tmp_path: Path) -> None:
-    policy = make("gc-idm").policy
+    policy = make().policy
     with pytest.raises(NotImplementedError, match=r"saved with its agent: agent\.save"):
         policy.save(tmp_path / "policy.pkl")
     with pytest.raises(NotImplementedError, match=r"wm_agents\.load\(path\)\.policy"):
