@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from wm_agents import train_world_model
 from wm_agents.losses import TRAINING_OBJECTIVES, objective_weights
 from wm_agents.models.patch import PatchConfig
 from wm_agents.models.rssm import RSSMConfig
-from wm_agents.training import CollapseWarning
+from wm_agents.training import CollapseWarning, UntrainedWarning
 from wm_agents.training.balance import HIGHEST, LOWEST, Balance
 from wm_agents.training.probe import effective_dimension, linear_probe_r2
 
@@ -132,6 +133,23 @@ def test_the_effective_dimension_counts_directions() -> None:
     assert effective_dimension(z * torch.tensor([1.0, 1.0, 0, 0, 0])) == pytest.approx(2, abs=0.05)
     assert effective_dimension(torch.ones(9, 1, 5)) == 0
     assert effective_dimension(z[..., :1]) == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore:latents have collapsed")
+def test_parts_that_no_term_trains_are_named(small_dataset: Any) -> None:
+    for weights, idle in (
+        ({"sigreg": 1.0}, "predictor"),
+        ({"inverse_dynamics": 1.0, "prediction": 0.0}, "predictor"),
+        ({"reconstruction": 1.0}, "predictor"),
+    ):
+        with pytest.warns(UntrainedWarning, match=f"trains the world model's {idle}, so it stays random"):
+            learn(small_dataset, training=dataclasses.replace(SHORT, loss_weights=weights))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UntrainedWarning)
+        for name in TRAINING_OBJECTIVES:
+            learn(small_dataset, training=dataclasses.replace(SHORT, steps=1, evaluate_every=1), objective=name)
+        for shape in (PatchConfig(predictor_width=32, predictor_depth=1), RSSMConfig(recurrent_size=32)):
+            learn(small_dataset, shape)
 
 
 def test_forward_only_says_that_it_collapsed(small_dataset: Any) -> None:

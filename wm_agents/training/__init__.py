@@ -19,7 +19,7 @@ from wm_agents.training.temporal_distance import TemporalDistanceTrainingConfig,
 from wm_agents.training.video import ActionMapsTrainingConfig, infer_actions, train_action_maps
 from wm_agents.training.viewer import ViewerTrainingConfig, train_viewer
 from wm_agents.training.waypoints import WaypointsTrainingConfig, train_waypoints
-from wm_agents.training.world_model import CollapseWarning, TrainingConfig, train_world_model
+from wm_agents.training.world_model import CollapseWarning, TrainingConfig, UntrainedWarning, train_world_model
 
 __all__ = [
     "ActionMapsTrainingConfig",
@@ -43,6 +43,7 @@ __all__ = [
     "StepsToGoalTrainingConfig",
     "TemporalDistanceTrainingConfig",
     "TrainingConfig",
+    "UntrainedWarning",
     "ViewerTrainingConfig",
     "WaypointsTrainingConfig",
     "encode_frames",

@@ -139,6 +139,9 @@ class Learner(ABC):
             generator: Source of randomness on the CPU for what torch samples.
         """
 
+    def check_gradients(self) -> None:  # noqa: B027
+        """Look at the gradients of the first step: does the loss train every part?"""
+
     @abstractmethod
     def depends_on(self) -> dict[str, Any]:
         """Everything except data and options that the result depends on, as JSON types: shapes, hashes of weights."""

@@ -145,6 +145,8 @@ def take_step(learner: Learner, now: Progress) -> tuple[dict[str, torch.Tensor],
     loss, parts = learner.loss(learner.train_data, config.batch_size, now.rng, now.generator)
     now.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if now.step == 0:
+        learner.check_gradients()
     weights = [weight for group in now.optimizer.param_groups for weight in group["params"]]
     norm = nn.utils.clip_grad_norm_(weights, config.clip_norm)
     health = {"the loss": loss.detach(), "the gradient": norm}

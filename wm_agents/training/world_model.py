@@ -44,6 +44,10 @@ class CollapseWarning(UserWarning):
     """The latents have almost no spread: the encoder maps every image to nearly the same point."""
 
 
+class UntrainedWarning(UserWarning):
+    """A part of the world model gets no gradient from any loss term."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig(LearnerConfig):
     """How a world model is trained. Optimiser and schedule follow LeWorldModel (arXiv 2603.19312) at CPU scale.
@@ -163,6 +167,22 @@ class WorldModelLearner(Learner):
         values, self.z, _ = self._losses(data, size, rng, generator)
         self.balance.update(values, self.z)
         return self.balance(values), values
+
+    def check_gradients(self) -> None:
+        """Warn of parts of the world model that no loss term trains."""
+        idle = []
+        for name, part in self.world_model.named_children():
+            weights = [weight for weight in part.parameters() if weight.requires_grad]
+            if weights and all(weight.grad is None for weight in weights):
+                idle.append(name)
+        if idle:
+            terms = ", ".join(self.balance.given)
+            warnings.warn(
+                f"none of the loss terms ({terms}) trains the world model's {' and '.join(idle)}, so it stays random. "
+                "Planners need a term about the future, such as 'prediction'.",
+                UntrainedWarning,
+                stacklevel=2,
+            )
 
     def _losses(
         self, data: TrajectoryDataset, size: int, rng: np.random.Generator, generator: torch.Generator
