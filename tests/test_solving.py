@@ -74,6 +74,19 @@ def test_an_interrupted_run_goes_on(little, monkeypatch):
     assert json.loads((little / "run" / solving.PLAN_FILE).read_text()) == plan
 
 
+def test_a_machine_too_slow_for_the_time_is_named_before_the_training(little, monkeypatch):
+    monkeypatch.setattr(solving.pipeline, "reproduce", functools.partial(_interrupt))
+    env_id = "dots/slow-v0"
+    register_wrapped(env_id, functools.partial(Dot, render_mode="rgb_array", ends=30), image_size=64, goal_steps=10)
+    for update, said in ((30.0, "minutes longer than you asked for: fewer than 4 steps"), (0.01, None)):
+        monkeypatch.setattr(budgets, "measure_updates", lambda *args, update=update: update)
+        console = Console(file=io.StringIO())
+        with pytest.raises(KeyboardInterrupt):
+            solving.solve(env_id, 0.5, out=little / f"run-{update}", tasks=3, console=console)
+        assert ("longer than you asked" in console.file.getvalue()) == (said is not None)
+        assert said is None or said in console.file.getvalue()
+
+
 def test_a_run_with_other_images_is_another_run(little, monkeypatch):
     recorded = []
 

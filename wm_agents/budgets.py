@@ -127,6 +127,11 @@ def updates(seconds: float, update: float) -> dict[str, int]:
     return found
 
 
+def training_seconds(steps: dict[str, int], update: float) -> float:
+    """Return what these steps of the stages take, where the world model needs ``update`` seconds for a step."""
+    return sum(count * update * COSTS.get(name, 1.0) for name, count in steps.items())
+
+
 def recipe(env_id: str, policy: str, budget: Budget, *, goal_steps: int, discrete: bool, variant: str) -> Recipe:
     """Return how agents of an unknown environment are made.
 

@@ -238,6 +238,14 @@ def _planned(
             highlight=False,
             soft_wrap=True,
         )
+        late = (budgets.training_seconds(plan.budget.updates, update) - left) / 60
+        if late > 0.1 * minutes:
+            console.print(
+                f"This takes about {late:.1f} minutes longer than you asked for: fewer than {budgets.LEAST} steps of a "
+                "training teach nothing.",
+                highlight=False,
+                soft_wrap=True,
+            )
     return plan
 
 
