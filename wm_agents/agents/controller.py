@@ -25,6 +25,7 @@ class Frames:
         elapsed: int64 ``[N]``, environment steps since the goal was given.
         seed: Seed of everything that is sampled.
         steps: ``[N]``, environment steps that the goal should take; None if this is not known.
+        checksums: int64 ``[N]``, of the goals' images; 0 by default.
 
     Attributes:
         encode_ms: Milliseconds spent on encoding so far.
@@ -38,6 +39,7 @@ class Frames:
         elapsed: np.ndarray,
         seed: int,
         steps: np.ndarray | None = None,
+        checksums: np.ndarray | None = None,
     ) -> None:
         self.world_model = world_model
         self.pixels = pixels
@@ -45,6 +47,7 @@ class Frames:
         self.elapsed = elapsed
         self.seed = seed
         self.steps = steps
+        self.checksums = np.zeros(len(pixels), np.int64) if checksums is None else checksums
         self.encode_ms = 0.0
         self._latents: torch.Tensor | None = None
 
@@ -63,7 +66,7 @@ class Frames:
 
     def towards(self, goal: torch.Tensor, steps: np.ndarray) -> Frames:
         """The same frames with another goal ``[N, *shape]`` that should take ``steps [N]``."""
-        other = Frames(self.world_model, self.pixels, goal, self.elapsed, self.seed, steps)
+        other = Frames(self.world_model, self.pixels, goal, self.elapsed, self.seed, steps, self.checksums)
         other._latents = self._latents
         return other
 

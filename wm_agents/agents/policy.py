@@ -160,7 +160,7 @@ class WorldModelPolicy(BasePolicy):
             before = {name: values.copy() for name, values in memory.items()} if known else {}
             own = part("own", memory)
             goals = self._goals(goal_pixels, checksums, memory, own)
-            frames = Frames(self.world_model, pixels, goals, memory["elapsed"], self.seed)
+            frames = Frames(self.world_model, pixels, goals, memory["elapsed"], self.seed, None, checksums)
             goal_ms = 1000 * (time.perf_counter() - started)
             decision = self.controller.act(frames, own)
             actions = self._bounded(decision.actions)
