@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 30
 """Bytes of latents that stay in memory."""
-BATCH = 512
-"""Frames that are encoded at a time."""
+BATCH = 128
+"""Frames that are encoded at a time. With 512, they overflow a core's cache, and encoding takes a third longer."""
 _kept: weakref.WeakKeyDictionary[TrajectoryDataset, tuple[tuple[object, ...], torch.Tensor]] = (
     weakref.WeakKeyDictionary()
 )
