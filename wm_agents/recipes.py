@@ -167,7 +167,7 @@ RECIPES: dict[str, Recipe] = {
                 ),
                 Stage(
                     "gc-idm",
-                    InverseDynamicsConfig(width=448, max_horizon=200, embedding=128, dropout=0.0),
+                    InverseDynamicsConfig(width=512, max_horizon=200, embedding=128, dropout=0.0),
                     InverseDynamicsTrainingConfig(
                         steps=20_000,
                         unknown_fraction=0.7,
@@ -177,7 +177,7 @@ RECIPES: dict[str, Recipe] = {
                         commanded=0.7,
                         redraw=0.5,
                     ),
-                    data=("main", "arrange"),
+                    data=("arrange",),
                 ),
                 Stage("steps-to-goal", StepsToGoalConfig(max_steps=200), data=("main", "arrange")),
                 Stage("graph", training=GraphConfig(nodes=2000, support=2)),
