@@ -138,7 +138,8 @@ class Job:
         """Read an episode; None if it is not valid and such are left out."""
         try:
             record = self.source.read(index, pixels=pixels)
-            self._taken(record.actions)
+            if self.discrete:
+                whole_actions(record.actions, self.discrete)  # an error belongs to the reading
             return record
         except ValueError as error:
             if self.skip_invalid:
